@@ -1,0 +1,23 @@
+"""Attention OCR for cropped words and lines.
+
+`Recognizer.load(model_dir).predict(images)` is the Python interface; TensorFlow is imported when
+`Recognizer` is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aocr.recognizer import Recognizer, Result
+
+__version__ = "1.0.0"
+__all__ = ["Recognizer", "Result", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Recognizer", "Result"):
+        from aocr import recognizer
+
+        return getattr(recognizer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

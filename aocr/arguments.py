@@ -1,0 +1,167 @@
+"""The command line as argparse knows it: the original's flags, and ours."""
+
+from __future__ import annotations
+
+import argparse
+
+from aocr import __version__
+from aocr.config import DIGITS_AND_CAPITALS, OVERSIZE, ModelConfig, TrainConfig
+
+_MODEL = ModelConfig()
+_TRAIN = TrainConfig()
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    top = argparse.ArgumentParser(
+        prog="aocr", description="Train, test, export and use an attention OCR model for cropped "
+        "words and lines.")
+    top.add_argument("--version", action="version", version=f"aocr {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_dataset, _train, _test, _predict, _export):
+        command = add(commands)
+        command.add_argument("--log-path", metavar="FILE",
+                             help="log file (default: aocr.log)")
+    return top
+
+
+def _dataset(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+             ) -> argparse.ArgumentParser:
+    command = commands.add_parser("dataset", help="make a TFRecords dataset of labelled images")
+    add = command.add_argument
+    add("annotations", metavar="ANNOTATIONS", help="text file with one `path label` a line")
+    add("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
+        help="TFRecords file to write (default: %(default)s)")
+    add("--log-step", type=_at_least_one, default=500, metavar="N",
+        help="a line in the log every N pairs (default: %(default)s)")
+    add("--no-force-uppercase", dest="force_uppercase", action="store_false",
+        help="keep the labels' case")
+    add("--save-filename", action="store_true",
+        help="store each image's path as the record's comment")
+    add("--jobs", type=_at_least_one, default=1, metavar="N",
+        help="files to read at the same time (default: %(default)s)")
+    return command
+
+
+def _train(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+           ) -> argparse.ArgumentParser:
+    command = commands.add_parser("train", help="train a model")
+    _add_datasets(command)
+    _add_model_flags(command)
+    alphabet = command.add_argument_group("alphabet")
+    alphabet.add_argument("--charset", metavar="FILE|auto",
+                          help="the characters: those in a UTF-8 text file, or `auto` for those "
+                          f"of the dataset (default: {DIGITS_AND_CAPITALS})")
+    add = command.add_argument_group("training").add_argument
+    add("--oversize", choices=OVERSIZE, help="what happens to images wider than --max-width "
+        f"(default: {_MODEL.oversize})")
+    add("--steps-per-checkpoint", type=_at_least_one, metavar="N",
+        default=_TRAIN.steps_per_checkpoint,
+        help="steps between two checkpoints (default: %(default)s)")
+    add("--batch-size", type=_at_least_one, default=_TRAIN.batch_size, metavar="N",
+        help="images in a step (default: %(default)s)")
+    add("--num-epoch", type=_at_least_one, default=_TRAIN.num_epoch, metavar="N",
+        help="passes over the data, earlier runs included (default: %(default)s)")
+    add("--max-steps", type=_at_least_one, metavar="N",
+        help="steps, earlier runs included (default: no limit)")
+    add("--seed", type=int, default=_TRAIN.seed, metavar="N",
+        help="start of all random numbers (default: %(default)s)")
+    add("--no-resume", dest="resume", action="store_false",
+        help="start with new weights even if the folder holds checkpoints")
+    return command
+
+
+def _test(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+          ) -> argparse.ArgumentParser:
+    command = commands.add_parser("test", help="test a model on a dataset")
+    _add_datasets(command)
+    _add_model_flags(command)
+    add = command.add_argument_group("testing").add_argument
+    add("--visualize", action="store_true", help="write attention pictures to --output-dir")
+    add("--batch-size", type=_at_least_one, default=_TRAIN.batch_size, metavar="N",
+        help="images read at once (default: %(default)s)")
+    add("--json", metavar="FILE", help="write the results as JSON")
+    return command
+
+
+def _predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+             ) -> argparse.ArgumentParser:
+    command = commands.add_parser("predict", help="read image files")
+    command.add_argument("files", metavar="FILE|FOLDER|-", nargs="*",
+                         help="images, folders of images, or - for file names on standard input "
+                         "(default: -)")
+    _add_model_flags(command)
+    command.add_argument("--format", choices=("log", "tsv", "jsonl"), default="log",
+                         help="log lines on standard error, or a table or JSON lines on standard "
+                         "output (default: %(default)s)")
+    return command
+
+
+def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+            ) -> argparse.ArgumentParser:
+    command = commands.add_parser("export", help="export a model for serving")
+    command.add_argument("dir", metavar="DIR", nargs="?", default="exported",
+                         help="folder to write to (default: %(default)s)")
+    _add_model_flags(command)
+    command.add_argument("--format", choices=("savedmodel", "frozengraph"), default="savedmodel",
+                         help="what to write (default: %(default)s)")
+    command.add_argument("--model-version", type=_at_least_one, metavar="N",
+                         help="write to DIR/N/, as TensorFlow Serving wants it")
+    return command
+
+
+def _add_datasets(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", metavar="DATASET", nargs="+",
+                         help="TFRecords file, or a glob of several")
+
+
+def _add_model_flags(command: argparse.ArgumentParser) -> None:
+    """The flags that the original gave to train, test, predict and export alike.
+
+    Those that shape the model have no default here: what the user does not name comes from the
+    model folder.
+    """
+    add = command.add_argument_group(
+        "model", "A model folder remembers these; after training none of them is needed."
+        ).add_argument
+    for name, text in (
+            ("max_width", "widest image file that is used, in pixels"),
+            ("max_height", "together with --max-width, the widest shape that is kept"),
+            ("max_prediction", "longest label in characters"),
+            ("attn_num_layers", "layers of the decoder"),
+            ("attn_num_hidden", "units of a decoder layer"),
+            ("target_embedding_size", "size of a character's embedding")):
+        add("--" + name.replace("_", "-"), type=_at_least_one, metavar="N",
+            help=f"{text} (default: {getattr(_MODEL, name)})")
+    for name, text in (("color", "read colours instead of grey"),
+                       ("use_gru", "GRU cells in the decoder"),
+                       ("full_ascii", "all printable ASCII characters instead of 0-9A-Z")):
+        add("--" + name.replace("_", "-"), action="store_true", default=None, help=text)
+    _add_run_flags(command)
+
+
+def _add_run_flags(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument_group("run").add_argument
+    add("--model-dir", "--job-dir", dest="model_dir", default="./checkpoints", metavar="DIR",
+        help="folder of the model (default: %(default)s)")
+    add("--output-dir", default="out", metavar="DIR",
+        help="folder for attention pictures (default: %(default)s)")
+    add("--gpu-id", type=int, metavar="N", help="GPU to use, -1 for none (default: 0)")
+    add("--no-distance", dest="use_distance", action="store_false",
+        help="accuracy counts full matches only")
+    add("--initial-learning-rate", type=float, default=_TRAIN.initial_learning_rate, metavar="X",
+        help="learning rate of AdaDelta (default: %(default)s)")
+    add("--max-gradient-norm", type=float, default=_TRAIN.max_gradient_norm, metavar="X",
+        help="global norm that gradients are clipped to (default: %(default)s)")
+    add("--no-gradient-clipping", dest="clip_gradients", action="store_false",
+        help="do not clip gradients")
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return number
+
+
+_at_least_one.__name__ = "whole number"  # argparse names the type in its message

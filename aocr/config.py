@@ -1,0 +1,146 @@
+"""All settings and their defaults, and the only place where sizes are derived from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from aocr.errors import AocrError
+
+IMAGE_HEIGHT = 32
+DIGITS_AND_CAPITALS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
+KERNELS = ("bicubic-antialias",)
+OVERSIZE = ("skip", "shrink")
+CONV_FEATURES = 512
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What shapes the weights and the input; it is stored beside the weights.
+
+    Attributes:
+        max_width: Widest image file in pixels that training and testing take.
+        max_height: Together with `max_width`, the widest shape that is kept (see `input_width`).
+        max_prediction: Longest label in characters.
+        alphabet: The characters, in the order of their ids (the first has id 3).
+        color: Three channels instead of one.
+        use_gru: GRU cells in the decoder instead of LSTM cells.
+        attn_num_layers: Decoder layers.
+        attn_num_hidden: Units of a decoder layer.
+        target_embedding_size: Size of a character's embedding.
+        oversize: What happens to an image wider than `max_width`: "skip" or "shrink".
+        kernel: The resizing kernel.
+
+    Raises:
+        AocrError: A value is out of its range.
+    """
+
+    max_width: int = 160
+    max_height: int = 60
+    max_prediction: int = 8
+    alphabet: str = DIGITS_AND_CAPITALS
+    color: bool = False
+    use_gru: bool = False
+    attn_num_layers: int = 2
+    attn_num_hidden: int = 128
+    target_embedding_size: int = 10
+    oversize: str = "skip"
+    kernel: str = KERNELS[0]
+
+    def __post_init__(self) -> None:
+        for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
+                     "attn_num_hidden", "target_embedding_size"):
+            _require_at_least(self, name, 1)
+        if not self.alphabet or len(set(self.alphabet)) != len(self.alphabet):
+            raise AocrError("the alphabet must hold at least one character, and each only once")
+        _require_one_of(self, "oversize", OVERSIZE)
+        _require_one_of(self, "kernel", KERNELS)
+
+    @property
+    def input_width(self) -> int:
+        """Widest input of the network in pixels: `ceil(max_width / max_height * 32)`."""
+        return -(-self.max_width * IMAGE_HEIGHT // self.max_height)
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the input: 1 or 3."""
+        return 3 if self.color else 1
+
+    @property
+    def vocab_size(self) -> int:
+        """PAD, GO, EOS and the characters."""
+        return 3 + len(self.alphabet)
+
+    @property
+    def encoder_units(self) -> int:
+        """LSTM units of each direction of the encoder."""
+        return self.attn_num_layers * self.attn_num_hidden
+
+    @property
+    def memory_units(self) -> int:
+        """Size of a memory column: both directions side by side."""
+        return 2 * self.encoder_units
+
+    @property
+    def decode_steps(self) -> int:
+        """Most steps a greedy decoding takes (the original's number)."""
+        return self.max_prediction + 2
+
+    def to_json(self) -> dict[str, object]:
+        """The settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What steers a training run and leaves no trace in the shapes.
+
+    Attributes:
+        batch_size: Images in a step.
+        num_epoch: Passes over the data, those before a resume included.
+        max_steps: Steps, those before a resume included; `None` means no limit.
+        steps_per_checkpoint: Steps between two checkpoints.
+        initial_learning_rate: Learning rate of AdaDelta.
+        max_gradient_norm: Global norm the gradients are clipped to; `None` turns clipping off.
+        seed: Start of every random number: weights, order of the data, dropout.
+
+    Raises:
+        AocrError: A value is out of its range.
+    """
+
+    batch_size: int = 65
+    num_epoch: int = 1000
+    max_steps: int | None = None
+    steps_per_checkpoint: int = 100
+    initial_learning_rate: float = 1.0
+    max_gradient_norm: float | None = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "num_epoch", "steps_per_checkpoint"):
+            _require_at_least(self, name, 1)
+        _require_at_least(self, "seed", 0)
+        if self.max_steps is not None:
+            _require_at_least(self, "max_steps", 1)
+        for name in ("initial_learning_rate", "max_gradient_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise AocrError(f"{flag(name)} must be above 0, got {value}")
+
+
+def flag(name: str) -> str:
+    """The command line flag of a setting: `max_width` → `--max-width`."""
+    return "--" + name.replace("_", "-")
+
+
+def _require_at_least(config: object, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise AocrError(f"{flag(name)} must be a whole number of at least {least}, got {value!r}")
+
+
+def _require_one_of(config: object, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise AocrError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

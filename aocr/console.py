@@ -1,0 +1,74 @@
+"""What a person sees: the log in the original's form, and progress bars on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+from aocr.errors import AocrError
+
+# The original logged through the root logger; its name is part of what scripts parse.
+_FORMAT = "%(asctime)-15s root  %(levelname)-8s %(message)s"
+
+log = logging.getLogger("aocr")
+log.addHandler(logging.NullHandler())
+
+
+class _BesideBars(logging.Handler):
+    """Writes to standard error without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        on_bar = getattr(record, "on_bar", False)
+        if not (on_bar and sys.stderr.isatty()):
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_log(path: str, chosen: bool) -> None:
+    """Sends the log to standard error and to a file.
+
+    Args:
+        path: The log file; it is appended to.
+        chosen: Whether the user named it. A default that cannot be written is only warned about.
+
+    Raises:
+        AocrError: The chosen file cannot be written.
+    """
+    stop_log()
+    handlers: list[logging.Handler] = [_BesideBars()]
+    problem = ""
+    try:
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    except OSError as error:
+        problem = f"cannot write the log file {path} ({error.strerror}); --log-path names another"
+        if chosen:
+            raise AocrError(problem) from error
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(_FORMAT))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if problem:
+        log.warning(problem)
+
+
+def stop_log() -> None:
+    """Closes what `start_log` opened."""
+    for handler in log.handlers[:]:
+        if not isinstance(handler, logging.NullHandler):
+            log.removeHandler(handler)
+            handler.close()
+
+
+def on_bar(message: str) -> None:
+    """Logs a line of which the bar shows the gist; a terminal is spared it."""
+    log.info(message, extra={"on_bar": True})
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:  # noqa: ANN401
+    """A tqdm progress bar on standard error; nothing where that is no terminal."""
+    return tqdm(iterable, file=sys.stderr, disable=not sys.stderr.isatty(),
+                dynamic_ncols=True, **options)

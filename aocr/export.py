@@ -1,0 +1,190 @@
+"""SavedModel and frozen graph around the recognizer's function, checked before they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2,
+)
+
+from aocr import checkpoint, formats
+from aocr.errors import AocrError
+from aocr.recognizer import Reader
+
+FROZEN_GRAPH = "frozen_graph.pb"
+FORMATS = ("savedmodel", "frozengraph")
+_TOLERANCE = 1e-5
+_CHECK_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))
+_PART = ".part"
+
+Answer = tuple[Sequence[bytes], Sequence[float]]
+
+
+class Served(tf.Module):
+    """What a SavedModel holds: the weights as plain variables, and functions of bytes."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.weights = list(reader.model.variables)
+        self._reader = (reader,)  # in a tuple: a SavedModel must not track the network's objects
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
+    def read(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
+        """Text and probability, in the shape of the question."""
+        reading = self._reader[0].read(tf.reshape(input, [-1]))
+        shape = tf.shape(input)
+        return {"output": tf.reshape(reading.output, shape),
+                "probability": tf.reshape(reading.probability, shape)}
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
+    def details(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
+        """Everything of a `Reading`, in the shape of the question."""
+        reading = self._reader[0].read(tf.reshape(input, [-1]))
+        return {name: tf.reshape(value, tf.concat([tf.shape(input), tf.shape(value)[1:]], 0))
+                for name, value in reading._asdict().items()}
+
+
+def export(model_dir: str, target: str, kind: str, version: int | None = None) -> str:
+    """Writes a model for serving.
+
+    Args:
+        model_dir: The folder of checkpoints.
+        target: The folder to write to.
+        kind: "savedmodel" or "frozengraph".
+        version: Write to the numbered folder `target/version/`, as TensorFlow Serving wants it.
+
+    Returns:
+        The folder written to.
+
+    Raises:
+        AocrError: The folder cannot be written, the version exists, or what was written does
+            not answer as the checkpoint does.
+    """
+    loaded = checkpoint.load(model_dir)
+    reader = Reader(loaded.config, loaded.model)
+    folder = target if version is None else tf.io.gfile.join(target, str(version))
+    _refuse_obstacles(target, folder, version)
+    served = Served(reader)
+    write, answer = ((_write_saved_model, _saved_model_answer) if kind == "savedmodel"
+                     else (_write_frozen_graph, _frozen_graph_answer))
+    # A server may watch the folder: nothing appears there before it is whole and checked.
+    aside = folder if "://" in folder else folder.rstrip("/") + _PART
+    try:
+        _clear(aside, folder)
+        tf.io.gfile.makedirs(aside)
+        write(served, aside)
+        _write_config(aside, reader)
+        _check(served, answer(aside), aside)
+        _move(aside, folder)
+    except (tf.errors.OpError, OSError) as error:
+        raise AocrError(f"cannot write the export to {folder}: {error}") from error
+    finally:
+        _clear(aside, folder)
+    return folder
+
+
+def _refuse_obstacles(target: str, folder: str, version: int | None) -> None:
+    if tf.io.gfile.exists(target) and not tf.io.gfile.isdir(target):
+        raise AocrError(f"{target} is a file; name a folder to export to")
+    if version is not None and tf.io.gfile.exists(folder):
+        numbers = [int(name.rstrip("/")) for name in tf.io.gfile.listdir(target)
+                   if name.rstrip("/").isdecimal()]
+        raise AocrError(f"{folder} exists, and a server may be using it; the next free number "
+                        f"is --model-version {max(numbers) + 1}")
+
+
+def _write_saved_model(served: Served, folder: str) -> None:
+    # Traces first: variables are read in the graph, so they must be tracked by `served` alone.
+    tf.saved_model.save(served, folder, signatures={
+        "serving_default": served.read, "serving_details": served.details})
+
+
+def _write_frozen_graph(served: Served, folder: str) -> None:
+    def read(input_image_as_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        answer = served.read(input_image_as_bytes)
+        return answer["output"], answer["probability"]
+
+    graph = tf.function(read, autograph=False).get_concrete_function(
+        tf.TensorSpec(None, tf.string, name="input_image_as_bytes"))
+    frozen = convert_variables_to_constants_v2(graph)
+    definition = frozen.graph.as_graph_def()
+    public = ("prediction", "probability")
+    for name, tensor in zip(public, frozen.outputs, strict=True):
+        node = definition.node.add(name=name, op="Identity", input=[tensor.op.name])
+        node.attr["T"].type = tensor.dtype.as_datatype_enum
+    definition = tf.compat.v1.graph_util.extract_sub_graph(definition, list(public))
+    with tf.io.gfile.GFile(tf.io.gfile.join(folder, FROZEN_GRAPH), "wb") as file:
+        file.write(definition.SerializeToString())
+
+
+def _write_config(folder: str, reader: Reader) -> None:
+    extra = tf.io.gfile.join(folder, "assets.extra")
+    tf.io.gfile.makedirs(extra)
+    checkpoint.save_config(extra, reader.config)
+
+
+def _saved_model_answer(folder: str) -> Callable[[tf.Tensor], Answer]:
+    signature = tf.saved_model.load(folder).signatures["serving_default"]
+
+    def answer(encoded: tf.Tensor) -> Answer:
+        found = signature(input=encoded)
+        return found["output"].numpy(), found["probability"].numpy()
+
+    return answer
+
+
+def _frozen_graph_answer(folder: str) -> Callable[[tf.Tensor], Answer]:
+    definition = tf.compat.v1.GraphDef()
+    with tf.io.gfile.GFile(tf.io.gfile.join(folder, FROZEN_GRAPH), "rb") as file:
+        definition.ParseFromString(file.read())
+
+    def answer(encoded: tf.Tensor) -> Answer:
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            tf.import_graph_def(definition, name="")
+            output, probability = session.run(
+                ["prediction:0", "probability:0"], {"input_image_as_bytes:0": encoded.numpy()})
+        return output, probability
+
+    return answer
+
+
+def _check(served: Served, answer: Callable[[tf.Tensor], Answer], folder: str) -> None:
+    """Compares the written model with the restored one on drawn images."""
+    encoded = tf.constant(_drawn())
+    for question in (encoded, encoded[1]):
+        truth = served.read(question)
+        output, probability = answer(question)
+        same = np.array_equal(output, truth["output"].numpy())
+        if not same or not np.allclose(probability, truth["probability"].numpy(), atol=_TOLERANCE):
+            raise AocrError(f"the model written to {folder} does not answer as the checkpoint "
+                            "does; nothing was exported")
+
+
+def _drawn() -> list[bytes]:
+    """Images of several sizes with something on them, as PNG."""
+    random = np.random.default_rng(0)
+    return [formats.from_pillow(Image.fromarray(
+        random.integers(0, 256, size, np.uint8)).convert("RGB")) for size in _CHECK_SIZES]
+
+
+def _move(aside: str, folder: str) -> None:
+    """Puts the export in its place, at once where there is nothing yet."""
+    if aside == folder:
+        return
+    if not tf.io.gfile.exists(folder):
+        tf.io.gfile.rename(aside, folder)
+        return
+    for name in tf.io.gfile.listdir(aside):
+        new = tf.io.gfile.join(folder, name)
+        if tf.io.gfile.isdir(new):
+            tf.io.gfile.rmtree(new)
+        tf.io.gfile.rename(tf.io.gfile.join(aside, name), new, overwrite=True)
+
+
+def _clear(aside: str, folder: str) -> None:
+    if aside != folder and tf.io.gfile.exists(aside):
+        tf.io.gfile.rmtree(aside)

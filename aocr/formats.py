@@ -1,0 +1,124 @@
+"""Encoded images before TensorFlow sees them; what only Pillow reads right becomes PNG here.
+
+TensorFlow reads PNG, JPEG, GIF, BMP and WebP. It refuses TIFF and CMYK, ignores EXIF rotation,
+and cuts 16-bit samples; such images are re-encoded, all others pass unchanged.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from aocr.errors import SkipError
+
+MAX_PIXELS = 64 * 1024 * 1024
+ORIENTATION_TAG = 0x0112
+_PLAIN_MODES = {
+    "PNG": {"1", "L", "LA", "P", "PA", "RGB", "RGBA"},
+    "JPEG": {"L", "RGB"},
+    "GIF": {"1", "L", "P", "RGB", "RGBA"},
+    "BMP": {"RGB"},
+    "WEBP": {"RGB", "RGBA"},
+}
+_PNG_BIT_DEPTH = slice(24, 25)
+_BMP_HEAD = slice(28, 34)
+_BMP_PLAIN = b"\x18\x00\x00\x00\x00\x00"  # 24 bits a pixel, no compression
+
+
+def readable(encoded: bytes) -> tuple[bytes, tuple[int, int]]:
+    """Bytes that TensorFlow reads as people see them.
+
+    Args:
+        encoded: An image file of any format that Pillow knows.
+
+    Returns:
+        The bytes, unchanged where possible, and their `(width, height)` in pixels.
+
+    Raises:
+        SkipError: The file is empty, not an image, damaged, or has more than `MAX_PIXELS`.
+    """
+    if not encoded:
+        raise SkipError("unreadable image", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(encoded)) as image:
+                return _readable(image, encoded)
+    except Image.DecompressionBombError as error:
+        raise SkipError("image too large", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise SkipError("unreadable image", "not an image file that can be read") from error
+    # Pillow's decoders raise any of these for damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
+            ArithmeticError, MemoryError, NotImplementedError, RuntimeError) as error:
+        raise SkipError("unreadable image", f"damaged: {error}") from error
+
+
+def from_pillow(image: Image.Image) -> bytes:
+    """PNG bytes of a Pillow image, turned upright by its EXIF orientation."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
+        # TensorFlow and browsers show the high byte of 16-bit samples.
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
+                                .astype(np.uint8))
+    elif image.mode not in ("L", "RGB"):
+        grey = image.mode in ("1", "LA", "La", "F")
+        image = image.convert("L" if grey else "RGB")
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def from_array(pixels: np.ndarray) -> bytes:
+    """PNG bytes of uint8 pixels `[height, width]` or `[height, width, 1, 2, 3 or 4]`.
+
+    Raises:
+        SkipError: Another type or shape.
+    """
+    squeezed = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    if pixels.dtype != np.uint8 or squeezed.ndim not in (2, 3) or 0 in pixels.shape or (
+            squeezed.ndim == 3 and squeezed.shape[2] not in (2, 3, 4)):
+        raise SkipError("unreadable image", "expected uint8 pixels [height, width] or [height, "
+                        f"width, channels], got {pixels.dtype} {list(pixels.shape)}")
+    image = Image.fromarray(squeezed)
+    if image.mode in ("RGBA", "LA"):
+        image = image.convert(image.mode[:-1])  # alpha is dropped, as everywhere
+    return from_pillow(image)
+
+
+def _readable(image: Image.Image, encoded: bytes) -> tuple[bytes, tuple[int, int]]:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise SkipError("image too large", f"{width} x {height} pixels; at most {MAX_PIXELS} "
+                        "pixels are read")
+    if _is_plain(image, encoded):
+        return encoded, image.size
+    if image.mode in ("RGBA", "LA", "PA"):
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    png = from_pillow(image)
+    upright = image.getexif().get(ORIENTATION_TAG, 1) < 5
+    return png, (width, height) if upright else (height, width)
+
+
+def _is_plain(image: Image.Image, encoded: bytes) -> bool:
+    name = "JPEG" if image.format == "MPO" else str(image.format)
+    if image.mode not in _PLAIN_MODES.get(name, ()):
+        return False
+    if name == "PNG" and encoded[_PNG_BIT_DEPTH] == b"\x10":
+        return False
+    if name == "BMP" and encoded[_BMP_HEAD] != _BMP_PLAIN:
+        return False
+    if name in ("GIF", "WEBP") and not _fills_canvas(image):
+        return False
+    return image.getexif().get(ORIENTATION_TAG, 1) in (0, 1)
+
+
+def _fills_canvas(image: Image.Image) -> bool:
+    """Whether the file is a still, or its first frame covers all of it."""
+    if image.format == "WEBP":
+        return not getattr(image, "is_animated", False)
+    tile = getattr(image, "tile", None)
+    return not tile or tuple(tile[0][1]) == (0, 0, *image.size)

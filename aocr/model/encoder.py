@@ -1,0 +1,60 @@
+"""The bidirectional LSTM that reads the feature columns into the memory."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from aocr.model.layers import Initializer, LstmCell, State, lstm_step
+
+
+class Encoder(tf.Module):
+    """One LSTM in each direction; each row is read as if it stood alone."""
+
+    def __init__(self, init: Initializer, inputs: int, units: int) -> None:
+        super().__init__()
+        self.forward = LstmCell(init, "encoder/forward", inputs, units)
+        self.backward = LstmCell(init, "encoder/backward", inputs, units)
+        self._inputs, self._units = inputs, units
+
+    def __call__(self, features: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads the columns from both sides.
+
+        Args:
+            features: `[batch, time, inputs]`.
+            lengths: `[batch]` int32, the columns of each row that are not padding.
+
+        Returns:
+            Outputs `[batch, time, 2 * units]` (forward, backward; padding holds no meaning)
+            and the last states `[c_fw, h_fw, c_bw, h_bw]`, `[batch, 4 * units]`.
+        """
+        flipped = tf.reverse_sequence(features, lengths, seq_axis=1)
+        gates = tf.stack([self._input_gates(self.forward, features),
+                          self._input_gates(self.backward, flipped)], axis=1)
+        outputs, (c, h) = self._run(gates, lengths)
+        backward = tf.reverse_sequence(outputs[:, 1], lengths, seq_axis=0, batch_axis=1)
+        both = tf.concat([outputs[:, 0], backward], -1)
+        return tf.transpose(both, [1, 0, 2]), tf.concat([c[0], h[0], c[1], h[1]], -1)
+
+    def _input_gates(self, cell: LstmCell, x: tf.Tensor) -> tf.Tensor:
+        """The input's part of all gates at once, `[time, batch, 4 * units]`."""
+        x = tf.transpose(x, [1, 0, 2])
+        return tf.tensordot(x, cell.kernel[:self._inputs], 1) + cell.bias
+
+    def _run(self, gates: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, State]:
+        """Both recurrences in one loop; gates `[time, 2, batch, 4 * units]`."""
+        kernel = tf.stack([self.forward.kernel[self._inputs:],
+                           self.backward.kernel[self._inputs:]])
+        time, batch = tf.shape(gates)[0], tf.shape(gates)[2]
+        zero = tf.zeros([2, batch, self._units], gates.dtype)
+        outputs = tf.TensorArray(gates.dtype, time, element_shape=[2, None, self._units])
+
+        def step(t: tf.Tensor, c: tf.Tensor, h: tf.Tensor, outputs: tf.TensorArray
+                 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
+            new_c, new_h = lstm_step(gates[t] + h @ kernel, c)
+            inside = (t < lengths)[None, :, None]
+            c, h = tf.where(inside, new_c, c), tf.where(inside, new_h, h)
+            return t + 1, c, h, outputs.write(t, h)
+
+        _, c, h, outputs = tf.while_loop(
+            lambda t, *_: t < time, step, (tf.constant(0), zero, zero, outputs))
+        return outputs.stack(), (c, h)

@@ -1,0 +1,162 @@
+"""What every part of the network is made of: start values, linear maps, batch norm, cells.
+
+The weights are plain `tf.Variable`s on `tf.Module`s: a checkpoint names them by their path, and
+a SavedModel of them loads through the C API that TensorFlow Serving uses.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+BATCH_NORM_MOMENTUM = 0.99
+BATCH_NORM_EPSILON = 1e-3
+
+State = tuple[tf.Tensor, ...]
+
+
+class Initializer:
+    """Draws start values: the same for the same seed and name, whatever else is drawn.
+
+    Args:
+        seed: The run's seed.
+        dtype: Type of the variables (float32; float64 for exact comparisons).
+    """
+
+    def __init__(self, seed: int = 0, dtype: tf.DType = tf.float32) -> None:
+        self._seed = seed
+        self._dtype = dtype
+
+    def glorot(self, name: str, shape: Sequence[int]) -> tf.Variable:
+        """Uniform in ±sqrt(6 / (fan in + fan out)).
+
+        Source: Glorot and Bengio 2010; the original's start for every matrix. A vector counts
+        its length as both fans, as TensorFlow 1 did.
+        """
+        area = math.prod(shape[:-2])
+        fan_in, fan_out = (shape[-2] if len(shape) > 1 else shape[0]) * area, shape[-1] * area
+        limit = math.sqrt(6.0 / (fan_in + fan_out))
+        seed = (self._seed, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        value = tf.random.stateless_uniform(shape, seed, -limit, limit, dtype=self._dtype)
+        return tf.Variable(value, name=name)
+
+    def constant(
+        self, name: str, shape: Sequence[int], value: float, trainable: bool = True
+    ) -> tf.Variable:
+        """The same number everywhere."""
+        start = tf.fill(shape, tf.constant(value, self._dtype))
+        return tf.Variable(start, name=name, trainable=trainable)
+
+
+class Linear(tf.Module):
+    """`x @ kernel + bias`; kernel `[inputs, units]`, bias `[units]`."""
+
+    def __init__(self, init: Initializer, name: str, inputs: int, units: int) -> None:
+        super().__init__()
+        self.kernel = init.glorot(f"{name}/kernel", [inputs, units])
+        self.bias = init.constant(f"{name}/bias", [units], 0.0)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps the last axis of `x`, `[..., inputs]` → `[..., units]`."""
+        return tf.tensordot(x, self.kernel, 1) + self.bias
+
+
+class BatchNorm(tf.Module):
+    """Batch norm over `[batch, height, width, units]` that leaves padding out of its statistics.
+
+    The averages are unbiased from the first step on: at update t the momentum is
+    (m - m^t) / (1 - m^t), so the start values never weigh anything.
+    """
+
+    def __init__(self, init: Initializer, name: str, units: int) -> None:
+        super().__init__()
+        self.gamma = init.constant(f"{name}/gamma", [units], 1.0)
+        self.beta = init.constant(f"{name}/beta", [units], 0.0)
+        self.moving_mean = init.constant(f"{name}/moving_mean", [units], 0.0, trainable=False)
+        self.moving_variance = init.constant(
+            f"{name}/moving_variance", [units], 1.0, trainable=False)
+        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates")
+
+    def by_average(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Normalises with the saved statistics; the mask is not needed."""
+        del mask
+        return self._normalize(x, self.moving_mean, self.moving_variance)
+
+    def by_batch(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Normalises with the batch's own statistics and takes them into the averages.
+
+        Args:
+            x: `[batch, height, width, units]`.
+            mask: `[batch, 1, width, 1]`, 1 for image and 0 for padding.
+        """
+        height = tf.cast(tf.shape(x)[1], x.dtype)
+        count = tf.reduce_sum(mask) * height
+        mean = tf.reduce_sum(x * mask, [0, 1, 2]) / count
+        variance = tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2]) / count
+        self._update(mean, variance)
+        return self._normalize(x, mean, variance)
+
+    def _normalize(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+        scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
+        return x * scale + (self.beta - mean * scale)
+
+    def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        power = tf.pow(
+            tf.constant(BATCH_NORM_MOMENTUM, tf.float64),
+            tf.cast(self.updates.assign_add(1), tf.float64))
+        weight = (1.0 - BATCH_NORM_MOMENTUM) / (1.0 - power)
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign_add((value - average) * tf.cast(weight, average.dtype))
+
+
+class LstmCell(tf.Module):
+    """LSTM without peepholes; gates in the order i, j (candidate), f, o; forget bias 0.
+
+    kernel `[inputs + units, 4 * units]` over `[x, h]`, bias `[4 * units]`; state `(c, h)`.
+    """
+
+    state_parts = 2
+
+    def __init__(self, init: Initializer, name: str, inputs: int, units: int) -> None:
+        super().__init__()
+        self.kernel = init.glorot(f"{name}/kernel", [inputs + units, 4 * units])
+        self.bias = init.constant(f"{name}/bias", [4 * units], 0.0)
+
+    def __call__(self, x: tf.Tensor, state: State) -> State:
+        """One step; x `[batch, inputs]`, state parts `[batch, units]`."""
+        c, h = state
+        return lstm_step(tf.concat([x, h], -1) @ self.kernel + self.bias, c)
+
+
+class GruCell(tf.Module):
+    """GRU whose reset gate is applied before the matmul; gates in the order r, u; gate bias 1.
+
+    Kernels `[inputs + units, 2 * units]` and `[inputs + units, units]`; state `(h,)`.
+    """
+
+    state_parts = 1
+
+    def __init__(self, init: Initializer, name: str, inputs: int, units: int) -> None:
+        super().__init__()
+        self.gates_kernel = init.glorot(f"{name}/gates_kernel", [inputs + units, 2 * units])
+        self.gates_bias = init.constant(f"{name}/gates_bias", [2 * units], 1.0)
+        self.candidate_kernel = init.glorot(f"{name}/candidate_kernel", [inputs + units, units])
+        self.candidate_bias = init.constant(f"{name}/candidate_bias", [units], 0.0)
+
+    def __call__(self, x: tf.Tensor, state: State) -> State:
+        """One step; x `[batch, inputs]`, state `[batch, units]`."""
+        (h,) = state
+        gates = tf.sigmoid(tf.concat([x, h], -1) @ self.gates_kernel + self.gates_bias)
+        r, u = tf.split(gates, 2, axis=-1)
+        candidate = tf.concat([x, r * h], -1) @ self.candidate_kernel + self.candidate_bias
+        return (u * h + (1.0 - u) * tf.tanh(candidate),)
+
+
+def lstm_step(gates: tf.Tensor, c: tf.Tensor) -> State:
+    """`(c, h)` after a step; gates `[..., 4 * units]` before their nonlinearities."""
+    i, j, f, o = tf.split(gates, 4, axis=-1)
+    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(j)
+    return c, tf.sigmoid(o) * tf.tanh(c)

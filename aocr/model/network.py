@@ -1,0 +1,62 @@
+"""The whole network in the order of the data: CNN → encoder → attention decoder."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from aocr.config import CONV_FEATURES, ModelConfig
+from aocr.model.cnn import ConvNet, Normalize
+from aocr.model.decoder import Decoded, Decoder, Memory
+from aocr.model.encoder import Encoder
+from aocr.model.layers import BatchNorm, Initializer
+
+
+class AttentionOCR(tf.Module):
+    """Reads text from images; all weights exist as soon as it is made.
+
+    Args:
+        config: Sizes.
+        seed: Seed of the start values.
+        dtype: Type of the weights.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0, dtype: tf.DType = tf.float32) -> None:
+        super().__init__()
+        init = Initializer(seed, dtype)
+        self.cnn = ConvNet(init, config.channels)
+        self.encoder = Encoder(init, CONV_FEATURES, config.encoder_units)
+        self.decoder = Decoder(init, config)
+        self._decode_steps = config.decode_steps
+
+    def encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
+        """Memory of the images, read with the saved statistics.
+
+        Args:
+            images: `[batch, 32, width, channels]`, values about -1…1.
+            widths: `[batch]` int32, each image's own width in pixels, at least 1.
+        """
+        return self._encode(images, widths, BatchNorm.by_average, 1.0)
+
+    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, keep: tf.Tensor) -> Memory:
+        """Memory of a training batch: its own statistics, and dropout.
+
+        Args:
+            images: As in `encode`.
+            widths: As in `encode`.
+            keep: `[batch, ceil(width / 4), 512]` or 1, what the features are multiplied with.
+        """
+        return self._encode(images, widths, BatchNorm.by_batch, keep)
+
+    def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
+        """See `Decoder.teacher_forced`."""
+        return self.decoder.teacher_forced(memory, targets)
+
+    def greedy(self, memory: Memory, until_eos: bool = True) -> Decoded:
+        """See `Decoder.greedy`; at most `max_prediction + 2` steps."""
+        return self.decoder.greedy(memory, self._decode_steps, until_eos)
+
+    def _encode(self, images: tf.Tensor, widths: tf.Tensor, normalize: Normalize,
+                keep: tf.Tensor | float) -> Memory:
+        features, lengths = self.cnn(images, widths, normalize)
+        values, last = self.encoder(features * keep, lengths)
+        return self.decoder.remember(values, lengths, last)

@@ -1,0 +1,67 @@
+"""Nothing is left out in silence: what was skipped, counted by reason and named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from aocr.console import log
+from aocr.errors import AocrError
+from aocr.records import Skipped
+
+SKIPPED_FILE = "skipped.tsv"
+_REMEDIES = {
+    "image too wide": "give a larger --max-width, or --oversize shrink",
+    "label too long": "give a larger --max-prediction",
+    "unknown character": "give --charset auto or --full-ascii",
+}
+
+
+def count(skipped: Sequence[Skipped]) -> dict[str, int]:
+    """How many for each reason, the most frequent first."""
+    return dict(Counter(skip.reason for skip in skipped).most_common())
+
+
+def report(skipped: Sequence[Skipped], used: int, folder: str | None) -> None:
+    """Logs the table of reasons and writes `skipped.tsv`.
+
+    Args:
+        skipped: The records left out.
+        used: How many are used.
+        folder: Where the list goes; `None` writes none.
+    """
+    log.info(f"Using {used} of {used + len(skipped)} images, skipping {len(skipped)}.")
+    for reason, number in count(skipped).items():
+        first = next(skip for skip in skipped if skip.reason == reason)
+        remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
+        log.warning(f"Skipped: {number} x {reason} (first: record {first.record} of "
+                    f"{first.path}, {first.detail}{remedy})")
+    if folder is not None:
+        write(skipped, tf.io.gfile.join(folder, SKIPPED_FILE))
+
+
+def write(skipped: Sequence[Skipped], path: str) -> None:
+    """The list as tab-separated values: dataset, record, reason, detail."""
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write("dataset\trecord\treason\tdetail\n")
+        for skip in skipped:
+            detail = skip.detail.replace("\t", " ").replace("\n", " ")
+            file.write(f"{skip.path}\t{skip.record}\t{skip.reason}\t{detail}\n")
+
+
+def require_some(used: int, skipped: Sequence[Skipped]) -> None:
+    """Refuses to go on with nothing.
+
+    Raises:
+        AocrError: No image is used; names the commonest reason and the flag to change.
+    """
+    if used:
+        return
+    if not skipped:
+        raise AocrError("the dataset holds no record; write it again with `aocr dataset`")
+    reason, number = next(iter(count(skipped).items()))
+    remedy = _REMEDIES.get(reason, "write the dataset again with `aocr dataset`")
+    raise AocrError(f"no image can be used: {number} of {len(skipped)} are skipped for "
+                    f"{reason!r}; {remedy}")

@@ -1,0 +1,44 @@
+"""Package metadata of aocr."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+ABOUT: dict[str, str] = {}
+for line in (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8").splitlines():
+    if line.startswith("__version__"):
+        ABOUT["version"] = line.split('"')[1]
+
+setup(
+    name="aocr",
+    version=ABOUT["version"],
+    description="Attention OCR for cropped words and lines: train, test, visualize, export, serve",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["aocr", "aocr.*"]),
+    package_data={"aocr": ["py.typed"]},
+    install_requires=[
+        "tensorflow>=2.20,<3",  # network, records, SavedModel
+        "numpy>=1.26,<3",
+        "pillow>=10.1,<14",  # formats TensorFlow cannot read; 10.1 brings the scalable font
+        "distance>=0.1.3,<1",  # Levenshtein distance, as the original had it
+        "six>=1.16,<2",  # text and bytes at the border of the records
+        "tqdm>=4.66,<5",  # progress bars with the time left
+    ],
+    extras_require={
+        "test": ["pytest>=8,<10", "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six"],
+    },
+    entry_points={"console_scripts": ["aocr = aocr.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

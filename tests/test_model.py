@@ -1,0 +1,556 @@
+"""The network against its second derivation in `tests.reference`, and the laws it must keep.
+
+Weights are random everywhere (biases, batch-norm and moving statistics too), so that no zero or
+one hides a mistake; sizes are tiny and, except where said, numbers are float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.random import default_rng
+from numpy.typing import NDArray
+
+from aocr.charmap import EOS_ID, GO_ID, PAD_ID
+from aocr.config import ModelConfig
+from aocr.metrics import sequence_loss
+from aocr.model import AttentionOCR, Decoded, Memory
+from aocr.model.layers import BatchNorm, GruCell, Initializer, Linear
+from tests import reference
+from tests.reference import Array
+
+ALPHABET = "abcd"
+WIDTHS = (13, 1, 24, 6, 2)
+TARGETS = np.array([[3, 4, 2, 0, 0], [2, 0, 0, 0, 0], [6, 6, 5, 3, 2], [5, 2, 0, 0, 0],
+                    [4, 3, 6, 2, 0]], np.int32)
+CASES = [(False, 1, False), (False, 2, True), (False, 3, False),
+         (True, 1, True), (True, 2, False), (True, 3, True)]
+all_cases = pytest.mark.parametrize(
+    "case", CASES,
+    ids=lambda case: f"{'gru' if case[0] else 'lstm'}-{case[1]}-{'color' if case[2] else 'grey'}")
+both_cells = pytest.mark.parametrize("use_gru", [False, True], ids=["lstm", "gru"])
+
+
+class Outputs(NamedTuple):
+    """Everything the network says of a batch."""
+
+    features: Array
+    lengths: NDArray[np.int32]
+    memory: Memory
+    logits: Array
+    greedy: Decoded
+
+
+def make_config(use_gru: bool = False, layers: int = 2, color: bool = False,
+                max_prediction: int = 4) -> ModelConfig:
+    return ModelConfig(use_gru=use_gru, attn_num_layers=layers, color=color, attn_num_hidden=4,
+                       target_embedding_size=3, alphabet=ALPHABET, max_prediction=max_prediction)
+
+
+def make_model(config: ModelConfig, dtype: tf.DType = tf.float64) -> AttentionOCR:
+    """A model whose every number is random, of a size that keeps activations near 1."""
+    model = AttentionOCR(config, 1, dtype)
+    rng = default_rng(5)
+    for variable in sorted(model.variables, key=lambda variable: variable.name):
+        shape = variable.shape.as_list()
+        if variable.dtype.is_integer:
+            continue
+        if "gamma" in variable.name or "variance" in variable.name:
+            value = rng.uniform(0.5, 1.5, shape)
+        else:
+            limit = 0.5 if len(shape) == 1 else math.sqrt(6.0 / math.prod(shape[:-1]))
+            value = rng.uniform(-limit, limit, shape)
+        variable.assign(value.astype(dtype.as_numpy_dtype))
+    return model
+
+
+@functools.cache
+def shared_model(case: tuple[bool, int, bool] = CASES[2]) -> AttentionOCR:
+    """A model for tests that change nothing in it."""
+    return make_model(make_config(*case))
+
+
+@functools.cache
+def network(model: AttentionOCR) -> Callable[..., Outputs]:
+    """The whole of inference as one graph."""
+    dtype = model.decoder.keys.dtype
+    channels = model.cnn.convs[0].kernel.shape[2]
+
+    @functools.partial(tf.function, autograph=False, input_signature=[
+        tf.TensorSpec([None, 32, None, channels], dtype), tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([None, None], tf.int32)])
+    def graph(images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor) -> Outputs:
+        memory = model.encode(images, widths)
+        return Outputs(*model.cnn(images, widths, BatchNorm.by_average), memory,
+                       model.teacher_forced(memory, targets),
+                       model.greedy(memory, until_eos=False))
+
+    return lambda *batch: tf.nest.map_structure(lambda tensor: tensor.numpy(), graph(*batch))
+
+
+def make_images(widths: Iterable[int], channels: int = 1, seed: int = 2) -> list[Array]:
+    rng = default_rng(seed)
+    return [rng.uniform(-1.0, 1.0, [32, width, channels]) for width in widths]
+
+
+def pad(images: Sequence[Array], beyond: int = 0, garbage: float = 0.0
+        ) -> tuple[Array, NDArray[np.int32]]:
+    """Images side by side, the padding noise of the given size, and their own widths."""
+    widths = [image.shape[1] for image in images]
+    shape = [len(images), 32, max(widths) + beyond, images[0].shape[2]]
+    batch = garbage * default_rng(8).normal(size=shape)
+    for row, image in zip(batch, images, strict=True):
+        row[:, :image.shape[1]] = image
+    return batch, np.array(widths, np.int32)
+
+
+def close(found: object, expected: object, tolerance: float = 1e-9) -> None:
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), tolerance, tolerance)
+
+
+def make_memory(model: AttentionOCR, lengths: Sequence[int], garbage: float = 0.0
+                ) -> tuple[Memory, Array, Array]:
+    """A random memory, its values `[batch, time, units]` and the encoder's last states."""
+    rng, units = default_rng(3), model.decoder.keys.shape[0]
+    values = rng.normal(size=[len(lengths), max(lengths), units])
+    last = rng.normal(size=[len(lengths), 2 * units])
+    for row, length in zip(values, lengths, strict=True):
+        row[length:] = garbage * rng.normal(size=row[length:].shape)
+    remember = tf.function(model.decoder.remember, autograph=False)
+    return remember(values, np.array(lengths, np.int32), last), values, last
+
+
+# Parity with the reference
+
+
+@all_cases
+def test_every_row_of_a_padded_batch_equals_the_reference(case: tuple[bool, int, bool]) -> None:
+    model = shared_model(case)
+    images = make_images(WIDTHS, channels=3 if case[2] else 1)
+    weights = reference.collect(model)
+    out = network(model)(*pad(images), TARGETS)
+    features, _ = reference.convnet(weights, images)
+    for row, columns in enumerate(features):
+        own = slice(len(columns))
+        assert out.lengths[row] == len(columns) == -(-WIDTHS[row] // 4)
+        close(out.features[row, own], columns)
+        memory, last = reference.encode(weights, columns)
+        close(out.memory.values[row, own], memory)
+        close(out.memory.keys[row, own], memory @ weights["keys"])
+        close(out.memory.start[row], np.concatenate(reference.start_state(weights, last)))
+        close(out.logits[row], reference.teacher_forced(weights, memory, last, TARGETS[row]))
+        expected = reference.greedy(weights, memory, last, steps=6)
+        assert out.greedy.ids[row].tolist() == expected.ids.tolist()
+        close(out.greedy.logits[row], expected.logits)
+        close(out.greedy.attention[row, :, own], expected.attention)
+
+
+def test_random_weights_give_parity_something_to_compare() -> None:
+    out = network(shared_model())(*pad(make_images(WIDTHS)), TARGETS)
+    assert len(np.unique(out.greedy.ids)) > 2
+    assert out.features.std() > 0.1 and out.memory.values.std() > 0.1
+    assert np.abs(out.greedy.logits - out.greedy.logits[:1]).max(-1)[1:].min() > 1e-3
+    assert out.greedy.attention[2].std(0).max() > 1e-3  # it moves from step to step
+
+
+def test_each_decoder_layer_has_its_own_weights() -> None:
+    cells = shared_model().decoder.cells
+    assert len({id(cell.kernel) for cell in cells}) == len(cells) == 3
+
+
+def test_sequence_loss_equals_the_reference_and_ignores_logits_at_pad() -> None:
+    rng = default_rng(0)
+    logits = rng.normal(size=[*TARGETS.shape, 7]) * 3.0
+    loss = tf.function(sequence_loss, autograph=False)
+    expected = [reference.sequence_loss(*row) for row in zip(logits, TARGETS, strict=True)]
+    close(loss(logits, TARGETS), expected)
+    logits[TARGETS == PAD_ID] = rng.normal(size=[np.sum(TARGETS == PAD_ID), 7])
+    close(loss(logits, TARGETS), expected)
+
+
+def test_reference_probability_ends_with_eos() -> None:
+    chances = np.array([[0.1, 0.0, 0.2, 0.7], [0.2, 0.0, 0.5, 0.3], [0.6, 0.0, 0.1, 0.3]])
+    logits = np.log(chances + 1e-300)
+    close(reference.probability(logits), 0.7 * 0.5)
+    close(reference.probability(logits[[0, 2]]), 0.7 * 0.6)
+
+
+# Padding
+
+
+def test_a_row_alone_equals_the_row_inside_a_padded_batch() -> None:
+    model, images = shared_model(), make_images([*WIDTHS, 23, 3, 17])
+    targets = np.resize(TARGETS, [len(images), 5])
+    together = network(model)(*pad(images, beyond=7), targets)
+    for row, image in enumerate(images):
+        alone = network(model)(*pad([image]), targets[row:row + 1])
+        time = alone.lengths[0]
+        assert together.lengths[row] == time
+        close(together.memory.values[row, :time], alone.memory.values[0], 1e-10)
+        close(together.logits[row], alone.logits[0], 1e-10)
+        close(together.greedy.logits[row], alone.greedy.logits[0], 1e-10)
+        close(together.greedy.attention[row, :, :time], alone.greedy.attention[0], 1e-10)
+        assert together.greedy.ids[row].tolist() == alone.greedy.ids[0].tolist()
+
+
+def test_a_row_alone_equals_the_row_inside_a_padded_batch_in_float32() -> None:
+    model = make_model(make_config(layers=3), tf.float32)
+    images = [image.astype(np.float32) for image in make_images(WIDTHS)]
+    batch, widths = pad(images, beyond=5)
+    together = network(model)(batch.astype(np.float32), widths, TARGETS)
+    for row, image in enumerate(images):
+        alone = network(model)(image[None], widths[row:row + 1], TARGETS[row:row + 1])
+        close(together.logits[row], alone.logits[0], 1e-4)
+
+
+def test_values_in_the_padding_of_images_change_nothing() -> None:
+    graph, images = network(shared_model()), make_images(WIDTHS)
+    clean = graph(*pad(images, beyond=4), TARGETS)
+    dirty = graph(*pad(images, beyond=4, garbage=50.0), TARGETS)
+    tf.nest.map_structure(lambda *pair: close(*pair, 1e-12), clean, dirty)
+
+
+def test_encoder_reads_only_the_columns_inside() -> None:
+    encoder = shared_model().encoder
+    lengths = np.array([3, 5, 1], np.int32)
+    features = default_rng(0).normal(size=[3, 5, 512])
+    encode = tf.function(encoder, autograph=False)
+    clean, last = encode(features, lengths)
+    for row, length in zip(features, lengths, strict=True):
+        row[length:] = 9.0
+    dirty, last_dirty = encode(features, lengths)
+    close(last_dirty, last, 1e-12)
+    for row, length in enumerate(lengths):
+        close(dirty[row, :length], clean[row, :length], 1e-12)
+
+
+def test_attention_sums_to_one_and_never_looks_into_the_padding() -> None:
+    model, lengths = shared_model(), [3, 6, 1]
+    greedy = tf.function(model.greedy, autograph=False)
+    clean = greedy(make_memory(model, lengths)[0], until_eos=False)
+    dirty = greedy(make_memory(model, lengths, garbage=20.0)[0], until_eos=False)
+    close(tf.reduce_sum(clean.attention, -1), np.ones([3, 6]), 1e-12)
+    for row, length in enumerate(lengths):
+        assert not np.any(clean.attention[row, :, length:])
+        assert np.all(clean.attention[row, :, :length] > 0.0)
+    tf.nest.map_structure(lambda *pair: close(*pair, 1e-12), clean, dirty)
+
+
+# Batch statistics and their averages
+
+
+def norms_of(model: AttentionOCR) -> dict[str, BatchNorm]:
+    return {f"conv{n}": conv.norm for n, conv in enumerate(model.cnn.convs, start=1)
+            if conv.norm is not None}
+
+
+def test_batch_statistics_leave_padding_out_and_averages_are_unbiased() -> None:
+    model = make_model(make_config())
+    graph = tf.function(model.encode_batch, autograph=False, reduce_retracing=True)
+    weights, moments = reference.collect(model), []
+    for seed in range(3):
+        images = make_images(WIDTHS[seed:] + WIDTHS[:seed + 1], seed=seed)
+        batch, widths = pad(images, beyond=3, garbage=10.0)
+        keep = 2.0 * default_rng(seed).integers(0, 2, [len(images), -(-batch.shape[2] // 4), 512])
+        found = graph(batch, widths, keep)
+        features, used = reference.convnet(weights, images, reference.batch_statistics)
+        for row, columns in enumerate(features):
+            memory, last = reference.encode(weights, columns * keep[row, :len(columns)])
+            close(found.values[row, :len(columns)], memory)
+            close(found.start[row], np.concatenate(reference.start_state(weights, last)))
+        moments.append(used)
+        for name, norm in norms_of(model).items():
+            means, variances = zip(*(used[name] for used in moments), strict=True)
+            close(norm.moving_mean, reference.unbiased_averages(means)[-1])
+            close(norm.moving_variance, reference.unbiased_averages(variances)[-1])
+
+
+def test_averages_follow_the_reference_for_many_updates_and_forget_their_start() -> None:
+    norm = BatchNorm(Initializer(0, tf.float64), "norm", 2)
+    norm.moving_mean.assign([1e6, -1e6])
+    norm.moving_variance.assign([1e6, 1e6])
+    update = tf.function(norm.by_batch, autograph=False)
+    xs = default_rng(1).normal(size=[120, 2, 3, 4, 2]) + np.arange(120.0).reshape(-1, 1, 1, 1, 1)
+    means = reference.unbiased_averages(list(xs.mean((1, 2, 3))))
+    variances = reference.unbiased_averages(list(xs.var((1, 2, 3))))
+    for x, mean, variance in zip(xs, means, variances, strict=True):
+        update(x, np.ones([2, 1, 4, 1]))
+        close(norm.moving_mean, mean, 1e-8)
+        close(norm.moving_variance, variance, 1e-8)
+    assert norm.updates.numpy() == 120
+
+
+def test_reference_averages_equal_the_running_form_and_keep_constants() -> None:
+    values, running, m = list(default_rng(2).normal(size=[40, 3])), np.full(3, 1e3), 0.99
+    for t, (value, found) in enumerate(
+            zip(values, reference.unbiased_averages(values), strict=True), start=1):
+        momentum = (m - m ** t) / (1.0 - m ** t)
+        running = momentum * running + (1.0 - momentum) * value
+        close(found, running)
+    close(reference.unbiased_averages([values[0]] * 30), [values[0]] * 30)
+
+
+@pytest.mark.parametrize("updates", [1, 12])
+def test_saved_statistics_agree_with_batch_statistics_on_a_repeated_batch(updates: int) -> None:
+    model = make_model(make_config())
+    batch = pad(make_images(WIDTHS, seed=updates))
+    graph = tf.function(model.encode_batch, autograph=False)
+    for _ in range(updates):
+        by_batch = graph(*batch, np.float64(1.0))
+    by_average = tf.function(model.encode, autograph=False)(*batch)
+    tf.nest.map_structure(close, by_average, by_batch)
+
+
+def test_inference_leaves_every_variable_alone() -> None:
+    model = shared_model()
+    before = [variable.numpy() for variable in model.variables]
+    network(model)(*pad(make_images(WIDTHS)), TARGETS)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+# Greedy decoding
+
+
+def first_eos(ids: NDArray[np.int32]) -> list[int]:
+    """The step of each row's first EOS, or the number of steps."""
+    return [list(row).index(EOS_ID) if EOS_ID in row else len(row) for row in ids]
+
+
+def test_greedy_ends_when_the_last_row_has_met_eos() -> None:
+    config = make_config(max_prediction=9)
+    model, ends = make_model(config), set()
+    memory, values, last = make_memory(model, [3, 6, 1, 4, 2])
+    greedy = tf.function(model.greedy, autograph=False)
+    bias = model.decoder.output.bias
+    for towards_eos in np.arange(-1.0, 3.0, 0.25):
+        bias.assign([0.0, 0.0, towards_eos, 0.0, 0.0, 0.0, 0.0])
+        whole, short = greedy(memory, until_eos=False), greedy(memory, until_eos=True)
+        met = first_eos(whole.ids.numpy())
+        steps = min(max(met) + 1, config.decode_steps)
+        assert whole.ids.shape == [5, config.decode_steps]
+        assert short.ids.shape[1] == short.logits.shape[1] == short.attention.shape[1] == steps
+        np.testing.assert_array_equal(short.ids, whole.ids[:, :steps])
+        close(short.logits, whole.logits[:, :steps], 1e-12)
+        close(short.attention, whole.attention[:, :steps], 1e-12)
+        ends.add((len(set(met)) > 1, steps < config.decode_steps))
+        weights = reference.collect(model)
+        assert whole.ids[0].numpy().tolist() == reference.greedy(
+            weights, values[0, :3], last[0], config.decode_steps).ids.tolist()
+    assert (True, True) in ends, "no bias made rows end at different steps, all before the last"
+
+
+@pytest.mark.parametrize(("towards_eos", "max_prediction", "steps"),
+                         [(1e3, 4, 1), (-1e3, 4, 6), (-1e3, 11, 13)])
+def test_greedy_takes_one_step_or_all_of_them(
+        towards_eos: float, max_prediction: int, steps: int) -> None:
+    model = make_model(make_config(max_prediction=max_prediction))
+    model.decoder.output.bias.assign([0.0, 0.0, towards_eos, 0.0, 0.0, 0.0, 0.0])
+    decoded = tf.function(model.greedy, autograph=False)(make_memory(model, [4, 2])[0])
+    assert decoded.ids.shape == [2, steps]
+    assert decoded.ids.dtype == tf.int32
+    assert decoded.logits.shape == [2, steps, 7]
+    assert decoded.attention.shape == [2, steps, 4]
+
+
+def test_greedy_equals_teacher_forcing_with_its_own_ids() -> None:
+    model = shared_model()
+    memory, *_ = make_memory(model, [3, 6, 1])
+    decoded = tf.function(model.greedy, autograph=False)(memory, until_eos=False)
+    logits = tf.function(model.teacher_forced, autograph=False)(memory, decoded.ids)
+    close(decoded.logits, logits, 1e-12)
+
+
+def test_the_first_step_is_told_go_and_not_the_target() -> None:
+    model = shared_model()
+    memory, *_ = make_memory(model, [3])
+    forced = tf.function(model.teacher_forced, autograph=False)
+    logits = forced(memory, np.array([[3, 4, 5]], np.int32))
+    close(forced(memory, np.array([[6, 4, 3]], np.int32))[:, 0], logits[:, 0], 1e-12)
+    assert np.abs(forced(memory, np.array([[GO_ID, 4, 5]], np.int32)) - logits)[0, 1].max() > 1e-4
+
+
+def test_steps_score_with_the_keys_made_once_for_the_image() -> None:
+    model = shared_model()
+    memory, *_ = make_memory(model, [4, 2])
+    blank = memory._replace(keys=tf.zeros_like(memory.keys))
+    decoded = tf.function(model.greedy, autograph=False)(blank, until_eos=False)
+    close(decoded.attention[0], np.full([6, 4], 1 / 4), 1e-12)
+    close(decoded.attention[1], np.broadcast_to([1 / 2, 1 / 2, 0.0, 0.0], [6, 4]), 1e-12)
+
+
+# Graph size
+
+
+def count_nodes(function: Callable[..., object], *arguments: object) -> int:
+    """Nodes of a function's graph and of all functions it calls."""
+    traced = tf.function(function, autograph=False).get_concrete_function(*arguments)
+    graph = traced.graph.as_graph_def()
+    return len(graph.node) + sum(len(part.node_def) for part in graph.library.function)
+
+
+@both_cells
+def test_graph_size_does_not_depend_on_the_longest_label(use_gru: bool) -> None:
+    sizes = []
+    for max_prediction in (8, 600):
+        config = make_config(use_gru, max_prediction=max_prediction)
+        model = AttentionOCR(config)
+        memory = Memory(*(tf.TensorSpec([2, *shape]) for shape in ([5, 16], [5, 16], [5], [
+            config.attn_num_layers * config.attn_num_hidden * (1 if use_gru else 2)])))
+        targets = tf.TensorSpec([2, config.decode_steps], tf.int32)
+        sizes.append((count_nodes(model.greedy, memory), count_nodes(
+            model.teacher_forced, memory, targets)))
+    assert sizes[0] == sizes[1]
+    assert min(sizes[0]) > 50
+
+
+# Gradients
+
+
+def training_loss(model: AttentionOCR) -> tuple[Callable[[], tf.Tensor], Callable[[], list[Array]]]:
+    """The loss of a training step with dropout, and its gradients, both as graphs."""
+    images, widths = pad(make_images([9, 5, 1]))
+    keep = 2.0 * default_rng(4).integers(0, 2, [3, 3, 512])
+
+    def loss() -> tf.Tensor:
+        memory = model.encode_batch(images, widths, keep)
+        return tf.reduce_mean(sequence_loss(
+            model.teacher_forced(memory, TARGETS[:3]), TARGETS[:3]))
+
+    def gradients() -> list[tf.Tensor | None]:
+        with tf.GradientTape() as tape:
+            value = loss()
+        found = tape.gradient(value, model.trainable_variables)
+        return [None if part is None else tf.convert_to_tensor(part) for part in found]
+
+    return (tf.function(loss, autograph=False), tf.function(gradients, autograph=False))
+
+
+@both_cells
+def test_gradients_equal_central_differences_for_every_variable(use_gru: bool) -> None:
+    model, rng, small = make_model(make_config(use_gru)), default_rng(6), 1e-6
+    loss, gradients = training_loss(model)
+    for variable, gradient in zip(model.trainable_variables, gradients(), strict=True):
+        assert gradient is not None, variable.name
+        direction = rng.normal(size=variable.shape)
+        direction /= np.linalg.norm(direction)
+        value = variable.numpy()
+        variable.assign(value + small * direction)
+        above = loss()
+        variable.assign(value - small * direction)
+        slope = (above - loss()) / (2.0 * small)
+        variable.assign(value)
+        np.testing.assert_allclose(
+            np.sum(gradient * direction), slope, 1e-4, 1e-8, err_msg=variable.name)
+
+
+def test_training_changes_all_weights_and_no_statistics() -> None:
+    model = shared_model()
+    names = {variable.name for variable in model.trainable_variables}
+    others = {variable.name for variable in model.variables} - names
+    assert len(others) == 9
+    assert all("moving" in name or "updates" in name for name in others)
+    assert not any("moving" in name or "updates" in name for name in names)
+
+
+def test_the_reference_loss_of_a_training_batch_equals_the_graphs() -> None:
+    model = make_model(make_config())
+    weights, images = reference.collect(model), make_images([9, 5, 1])
+    keep = 2.0 * default_rng(4).integers(0, 2, [3, 3, 512])
+    features, _ = reference.convnet(weights, images, reference.batch_statistics)
+    losses = []
+    for row, columns in enumerate(features):
+        memory = reference.encode(weights, columns * keep[row, :len(columns)])
+        logits = reference.teacher_forced(weights, *memory, TARGETS[row])
+        losses.append(reference.sequence_loss(logits, TARGETS[row]))
+    close(training_loss(model)[0](), np.mean(losses))
+
+
+# Start values
+
+
+@functools.cache
+def default_model() -> AttentionOCR:
+    return AttentionOCR(ModelConfig(), seed=3)
+
+
+def test_default_model_has_eight_and_a_half_million_weights() -> None:
+    count = sum(math.prod(variable.shape) for variable in default_model().trainable_variables)
+    assert 8_000_000 < count < 9_000_000
+    assert count == 8_529_645
+
+
+GLOROT_FANS = {
+    "conv1/kernel": (9, 576), "conv2/kernel": (576, 1152), "conv3/kernel": (1152, 2304),
+    "conv4/kernel": (2304, 2304), "conv5/kernel": (2304, 4608), "conv6/kernel": (4608, 4608),
+    "conv7/kernel": (2048, 2048), "encoder/forward/kernel": (768, 1024),
+    "encoder/backward/kernel": (768, 1024), "decoder/embedding": (39, 10),
+    "decoder/start/kernel": (1024, 512), "decoder/input/kernel": (522, 128),
+    "decoder/cell1/kernel": (256, 512), "decoder/cell2/kernel": (256, 512),
+    "decoder/keys": (512, 512), "decoder/query/kernel": (512, 512), "decoder/score": (512, 512),
+    "decoder/output/kernel": (640, 39)}
+
+
+def check_glorot(values: Array, fan_in: int, fan_out: int) -> None:
+    """Uniform in the bounds; mean and variance within five of their standard errors."""
+    limit, count = math.sqrt(6.0 / (fan_in + fan_out)), values.size
+    assert np.abs(values).max() <= limit * (1.0 + 1e-6)
+    assert np.abs(values).max() > limit * (1.0 - 10.0 / count)
+    assert abs(values.mean()) < 5.0 * limit / math.sqrt(3.0 * count)
+    assert abs(values.var() / (limit ** 2 / 3.0) - 1.0) < 5.0 * math.sqrt(0.8 / count)
+
+
+def test_matrices_start_with_glorot_and_everything_else_with_constants() -> None:
+    left = dict(GLOROT_FANS)
+    for variable in default_model().trainable_variables:
+        name, values = variable.name.split(":")[0], variable.numpy().astype(np.float64)
+        if name in left:
+            check_glorot(values, *left.pop(name))
+        else:
+            assert name.endswith(("/bias", "/beta", "/gamma")), name
+            assert np.all(values == float(name.endswith("/gamma"))), name
+    assert not left
+    for norm in norms_of(default_model()).values():
+        assert not np.any(norm.moving_mean) and np.all(norm.moving_variance == 1.0)
+        assert norm.updates.numpy() == 0
+
+
+def test_gru_starts_with_open_gates_and_an_unbiased_candidate() -> None:
+    cell = GruCell(Initializer(7), "cell", 60, 40)
+    assert np.all(cell.gates_bias == 1.0) and not np.any(cell.candidate_bias)
+    check_glorot(cell.gates_kernel.numpy().astype(np.float64), 100, 80)
+    check_glorot(cell.candidate_kernel.numpy().astype(np.float64), 100, 40)
+
+
+def test_linear_maps_the_last_axis() -> None:
+    linear = Linear(Initializer(0, tf.float64), "linear", 3, 2)
+    linear.bias.assign([5.0, -5.0])
+    x = default_rng(0).normal(size=[2, 4, 3])
+    close(linear(tf.constant(x)), x @ linear.kernel.numpy() + [5.0, -5.0])
+
+
+def test_same_seed_gives_same_weights_and_another_seed_other_ones() -> None:
+    first, again, other = (AttentionOCR(make_config(), seed) for seed in (1, 1, 2))
+    for one, same, different in zip(first.trainable_variables, again.trainable_variables,
+                                    other.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, same)
+        if one.name.split(":")[0] in GLOROT_FANS:
+            assert not np.any(one == different), one.name
+
+
+def test_no_two_weights_start_alike_and_each_is_independent_of_what_else_is_drawn() -> None:
+    init = Initializer(4)
+    first, second = init.glorot("a", [3, 5]), init.glorot("b", [3, 5])
+    assert not np.any(first == second)
+    np.testing.assert_array_equal(Initializer(4).glorot("b", [3, 5]), second)
+    drawn = [variable for variable in default_model().trainable_variables
+             if variable.name.split(":")[0] in GLOROT_FANS]
+    firsts = [float(tf.reshape(variable, [-1])[0] / tf.reduce_max(tf.abs(variable)))
+              for variable in drawn]
+    assert len(np.unique(np.round(firsts, 6))) == len(GLOROT_FANS)

@@ -10,13 +10,13 @@ import tensorflow as tf
 from aocr import image, records
 from aocr.charmap import CharMap
 from aocr.config import IMAGE_HEIGHT, ModelConfig
-from aocr.records import Index
+from aocr.records import Index, Skipped
 
 Batch = dict[str, tf.Tensor]
 
 # Batches of like widths are formed within this many batches, so that the order stays random.
 WINDOW = 32
-WIDTH_JITTER = 0.1
+WIDTH_JITTER = 0.5
 _READ_AHEAD = 2
 
 
@@ -80,6 +80,27 @@ def load(index: Index, plan: Sequence[np.ndarray], characters: CharMap, config: 
     batches = encoded.interleave(padded, cycle_length=_READ_AHEAD, block_length=1,
                                  num_parallel_calls=_READ_AHEAD, deterministic=True)
     return batches.prefetch(_READ_AHEAD)
+
+
+def matched(plan: Sequence[np.ndarray], data: tf.data.Dataset
+            ) -> Iterator[tuple[np.ndarray, Batch | None]]:
+    """Each batch of a plan with what came of it: `None` where no image could be decoded."""
+    waiting = iter(plan)
+    for batch in data:
+        first = int(batch["records"][0])
+        for numbers in waiting:
+            if first in numbers:
+                yield numbers, batch
+                break
+            yield numbers, None
+    yield from ((numbers, None) for numbers in waiting)
+
+
+def undecodable(index: Index, numbers: np.ndarray, batch: Batch | None) -> dict[int, Skipped]:
+    """The planned records that are not in the batch, by their number in the index."""
+    found = [] if batch is None else batch["records"].numpy()
+    return {int(n): index.skip(int(n), "unreadable image", "its data cannot be decoded")
+            for n in np.setdiff1d(numbers, found)}
 
 
 def _grouped(order: np.ndarray, width: np.ndarray, batch_size: int) -> list[np.ndarray]:

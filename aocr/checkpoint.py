@@ -32,19 +32,27 @@ def exists(model_dir: str) -> bool:
     return tf.train.latest_checkpoint(model_dir) is not None
 
 
+def newest(model_dir: str) -> str:
+    """Path of the newest checkpoint.
+
+    Raises:
+        AocrError: No such folder, or no checkpoint in it.
+    """
+    path = tf.train.latest_checkpoint(model_dir)
+    if path is None:
+        there = tf.io.gfile.isdir(model_dir)
+        raise AocrError(f"no {'checkpoint in' if there else 'model folder'} {model_dir}; "
+                        "--model-dir names the folder that `aocr train` has written")
+    return str(path)
+
+
 def load(model_dir: str) -> Loaded:
     """The newest model of a folder.
 
     Raises:
-        AocrError: No such folder, no checkpoint in it, or it does not fit its config.
+        AocrError: There is none, or it does not fit its config.
     """
-    if not tf.io.gfile.isdir(model_dir):
-        raise AocrError(f"no model folder {model_dir}; --model-dir names the folder that "
-                        "`aocr train` has written")
-    path = tf.train.latest_checkpoint(model_dir)
-    if path is None:
-        raise AocrError(f"no checkpoint in {model_dir}; --model-dir names the folder that "
-                        "`aocr train` has written")
+    path = newest(model_dir)
     config = load_config(model_dir)
     model = AttentionOCR(config)
     restore(tf.train.Checkpoint(model=model), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import shlex
 import sys
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error(f"aocr {args.command}: {error}")
         return FAILED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of standard output has gone; nothing more to say
+        # The reader of standard output has gone; Python would complain of it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
         log.error(f"aocr {args.command}: interrupted")
@@ -131,6 +133,7 @@ def export(args: argparse.Namespace) -> int:
     from aocr import checkpoint, export
 
     _choose_device(args.gpu_id)
+    checkpoint.newest(args.model_dir)
     checkpoint.check_flags(args.model_dir, checkpoint.load_config(args.model_dir), _given(args))
     folder = export.export(args.model_dir, args.dir, args.format, args.model_version)
     log.info(f"Exported to {folder}; it answers as the checkpoint does.")
@@ -211,7 +214,7 @@ def _train_line(summary: Summary, output: str) -> str:
     longest = with_headroom(max(1, len(summary.longest)), len(summary.label_lengths) > 1)
     return (f"aocr train {shlex.quote(output)} --max-width {summary.sizes.max_width()} "
             f"--max-height {summary.sizes.max_height()} --max-prediction {longest} "
-            "--charset auto")
+            + ("--charset auto" if summary.characters else "")).rstrip()
 
 
 def _file_names(given: Iterable[str]) -> Iterator[str | None]:

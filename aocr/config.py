@@ -52,6 +52,8 @@ class ModelConfig:
         for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
                      "attn_num_hidden", "target_embedding_size"):
             _require_at_least(self, name, 1)
+        if not isinstance(self.alphabet, str):
+            raise AocrError(f"the alphabet must be text, got {self.alphabet!r}")
         if not self.alphabet or len(set(self.alphabet)) != len(self.alphabet):
             raise AocrError("the alphabet must hold at least one character, and each only once")
         _require_one_of(self, "oversize", OVERSIZE)
@@ -121,6 +123,8 @@ class TrainConfig:
         for name in ("batch_size", "num_epoch", "steps_per_checkpoint"):
             _require_at_least(self, name, 1)
         _require_at_least(self, "seed", 0)
+        if self.seed >= 1 << 63:
+            raise AocrError(f"--seed must be below 2^63, got {self.seed}")
         if self.max_steps is not None:
             _require_at_least(self, "max_steps", 1)
         for name in ("initial_learning_rate", "max_gradient_norm"):
@@ -143,4 +147,4 @@ def _require_at_least(config: object, name: str, least: int) -> None:
 def _require_one_of(config: object, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in choices:
-        raise AocrError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise AocrError(f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}")

@@ -38,21 +38,21 @@ def start_log(path: str, chosen: bool) -> None:
         AocrError: The chosen file cannot be written.
     """
     stop_log()
-    handlers: list[logging.Handler] = [_BesideBars()]
-    problem = ""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    _attach(_BesideBars())
     try:
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        _attach(logging.FileHandler(path, encoding="utf-8"))
     except OSError as error:
         problem = f"cannot write the log file {path} ({error.strerror}); --log-path names another"
         if chosen:
             raise AocrError(problem) from error
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(_FORMAT))
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    if problem:
         log.warning(problem)
+
+
+def _attach(handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    log.addHandler(handler)
 
 
 def stop_log() -> None:

@@ -104,6 +104,9 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
         raise AocrError(f"{output} is a folder; name the file to write the records to")
     summary = Summary()
     part = output + _PART
+    if os.path.abspath(annotations) in (os.path.abspath(output), os.path.abspath(part)):
+        raise AocrError(f"the records would overwrite the annotations {annotations}; name "
+                        "another file to write to")
     try:
         folder = os.path.dirname(output)
         if folder:
@@ -190,6 +193,8 @@ def _pair(line: bytes, folder: str, options: Options) -> Pair:
 
 
 def _read_image(path: str, folder: str) -> bytes:
+    if "\0" in path:
+        raise SkipError("cannot open the file", f"{path!r} holds a NUL character")
     for candidate in dict.fromkeys((path, os.path.join(folder, path))):
         try:
             with tf.io.gfile.GFile(candidate, "rb") as file:

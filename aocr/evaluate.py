@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,12 +121,13 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     characters = CharMap(reader.config.alphabet)
     index = records.index(records.find(patterns), reader.config, characters)
     skips.require_some(len(index), index.skipped)
-    run = _Run(index, options)
+    run = _Run(recognizer, index, options)
+    plan = batches.in_order(index, options.batch_size)
+    data = batches.load(index, plan, characters, reader.config)
     with bar(total=len(index), unit="image") as progress:
-        for batch, seconds in _timed(batches.load(index, run.plan, characters, reader.config)):
-            run.take(batch, recognizer, seconds)
-            progress.update(int(batch["records"].shape[0]))
-    run.finish()
+        for numbers, batch in batches.matched(plan, data):
+            run.take(numbers, batch)
+            progress.update(len(numbers))
     skips.report(run.skipped, run.totals.images, None)
     skips.require_some(run.totals.images, run.skipped)
     summary = run.summary()
@@ -139,6 +140,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
 class _Run:
     """Brings the rows of batches of like widths back into the records' order."""
 
+    recognizer: Recognizer
     index: Index
     options: Options
     totals: Totals = field(default_factory=Totals)
@@ -146,46 +148,36 @@ class _Run:
     skipped: list[Skipped] = field(default_factory=list)
     waiting: dict[int, Row | None] = field(default_factory=dict)
     next: int = 0
-    at: int = 0
+    begun: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.plan = batches.in_order(self.index, self.options.batch_size)
         self.skipped = list(self.index.skipped)
 
-    def take(self, batch: batches.Batch, recognizer: Recognizer, loading: float) -> None:
+    def take(self, numbers: np.ndarray, batch: batches.Batch | None) -> None:
         """Reads one batch and tells what is ready to be told."""
-        found = batch["records"].numpy()
-        while found[0] not in self.plan[self.at]:
-            self._drop(self.plan[self.at])
-        self._drop(np.setdiff1d(self.plan[self.at], found))
-        begun = time.perf_counter()
-        results = list(recognizer.examine(batch, self.options.pictures_dir is not None))
-        seconds = loading + time.perf_counter() - begun
+        for n, skip in batches.undecodable(self.index, numbers, batch).items():
+            self.skipped.append(skip)
+            self.waiting[n] = None
+        if batch is not None:
+            self._read(batch)
+        self._tell()
+        self.begun = time.perf_counter()
+
+    def _read(self, batch: batches.Batch) -> None:
+        results = list(self.recognizer.examine(batch, self.options.pictures_dir is not None))
+        seconds = time.perf_counter() - self.begun  # since the last batch: loading counts
         self.seconds += seconds
+        found = batch["records"].numpy()
         stored = records.read(self.index, found)
         for n, record, (result, loss) in zip(found, stored, results, strict=True):
             self.waiting[int(n)] = self._row(int(n), record, result, loss, seconds / len(found))
-        self._tell()
-
-    def finish(self) -> None:
-        """Accounts for the batches of which nothing could be decoded."""
-        while self.at < len(self.plan):
-            self._drop(self.plan[self.at])
-        self._tell()
 
     def summary(self) -> dict[str, Any]:
         """Rates, counts and speed."""
         return {**self.totals.summary(), "skipped": len(self.skipped),
                 "skipped_by_reason": skips.count(self.skipped),
                 "images_per_second": self.totals.images / self.seconds}
-
-    def _drop(self, numbers: np.ndarray) -> None:
-        self.at += 1
-        for n in numbers:
-            self.skipped.append(self.index.skip(
-                int(n), "unreadable image", "its data cannot be decoded"))
-            self.waiting[int(n)] = None
 
     def _row(self, n: int, record: Record, result: Result, loss: float, seconds: float) -> Row:
         accuracy = metrics.accuracy(result.text, record.label, self.options.use_distance)
@@ -229,14 +221,6 @@ def table(summary: dict[str, Any]) -> list[str]:
         ("loss", f"{summary['loss']:.6f}"), ("perplexity", f"{summary['perplexity']:.6g}"),
         ("images/s", f"{summary['images_per_second']:.1f}")]
     return [f"{name:<24}{value:>12}" for name, value in rows]
-
-
-def _timed(data: tf.data.Dataset) -> Iterator[tuple[batches.Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it."""
-    begun = time.perf_counter()
-    for batch in data:
-        yield batch, time.perf_counter() - begun
-        begun = time.perf_counter()
 
 
 def _write_pictures(folder: str, number: int, row: Row) -> None:

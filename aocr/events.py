@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 
@@ -16,7 +17,8 @@ class EventFile:
     """
 
     def __init__(self, folder: str) -> None:
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}"
+        name += f".{os.getpid()}.{time.time_ns() % 10**9}"
         self._writer = tf.io.TFRecordWriter(tf.io.gfile.join(folder, name))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"))
 

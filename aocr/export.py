@@ -64,10 +64,10 @@ def export(model_dir: str, target: str, kind: str, version: int | None = None) -
         AocrError: The folder cannot be written, the version exists, or what was written does
             not answer as the checkpoint does.
     """
-    loaded = checkpoint.load(model_dir)
-    reader = Reader(loaded.config, loaded.model)
     folder = target if version is None else tf.io.gfile.join(target, str(version))
     _refuse_obstacles(target, folder, version)
+    loaded = checkpoint.load(model_dir)
+    reader = Reader(loaded.config, loaded.model)
     served = Served(reader)
     write, answer = ((_write_saved_model, _saved_model_answer) if kind == "savedmodel"
                      else (_write_frozen_graph, _frozen_graph_answer))
@@ -98,7 +98,6 @@ def _refuse_obstacles(target: str, folder: str, version: int | None) -> None:
 
 
 def _write_saved_model(served: Served, folder: str) -> None:
-    # Traces first: variables are read in the graph, so they must be tracked by `served` alone.
     tf.saved_model.save(served, folder, signatures={
         "serving_default": served.read, "serving_details": served.details})
 
@@ -116,7 +115,6 @@ def _write_frozen_graph(served: Served, folder: str) -> None:
     for name, tensor in zip(public, frozen.outputs, strict=True):
         node = definition.node.add(name=name, op="Identity", input=[tensor.op.name])
         node.attr["T"].type = tensor.dtype.as_datatype_enum
-    definition = tf.compat.v1.graph_util.extract_sub_graph(definition, list(public))
     with tf.io.gfile.GFile(tf.io.gfile.join(folder, FROZEN_GRAPH), "wb") as file:
         file.write(definition.SerializeToString())
 

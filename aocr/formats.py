@@ -23,6 +23,14 @@ _PLAIN_MODES = {
     "BMP": {"RGB"},
     "WEBP": {"RGB", "RGBA"},
 }
+# Pillow hands these to other programs.
+_FOREIGN = {"EPS", "WMF"}
+Image.init()
+_FORMATS = tuple(name for name in Image.OPEN if name not in _FOREIGN)
+# Pillow warns of odd metadata, which do not matter here; a filter for each call would not be
+# safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+_PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 _PNG_BIT_DEPTH = slice(24, 25)
 _BMP_HEAD = slice(28, 34)
 _BMP_PLAIN = b"\x18\x00\x00\x00\x00\x00"  # 24 bits a pixel, no compression
@@ -43,10 +51,8 @@ def readable(encoded: bytes) -> tuple[bytes, tuple[int, int]]:
     if not encoded:
         raise SkipError("unreadable image", "the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded)) as image:
-                return _readable(image, encoded)
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+            return _readable(image, encoded)
     except Image.DecompressionBombError as error:
         raise SkipError("image too large", str(error)) from error
     except UnidentifiedImageError as error:
@@ -58,8 +64,21 @@ def readable(encoded: bytes) -> tuple[bytes, tuple[int, int]]:
 
 
 def from_pillow(image: Image.Image) -> bytes:
-    """PNG bytes of a Pillow image, turned upright by its EXIF orientation."""
+    """PNG bytes of a Pillow image, turned upright by its EXIF orientation.
+
+    Raises:
+        SkipError: The image has no pixels.
+    """
+    return _png(_plain(image))
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image upright, in mode L or RGB."""
+    if 0 in image.size:
+        raise SkipError("unreadable image", "it has no pixels")
     image = ImageOps.exif_transpose(image)
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
         # TensorFlow and browsers show the high byte of 16-bit samples.
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
@@ -67,6 +86,10 @@ def from_pillow(image: Image.Image) -> bytes:
     elif image.mode not in ("L", "RGB"):
         grey = image.mode in ("1", "LA", "La", "F")
         image = image.convert("L" if grey else "RGB")
+    return image
+
+
+def _png(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return out.getvalue()
@@ -98,9 +121,8 @@ def _readable(image: Image.Image, encoded: bytes) -> tuple[bytes, tuple[int, int
         return encoded, image.size
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert("L" if image.mode == "LA" else "RGB")
-    png = from_pillow(image)
-    upright = image.getexif().get(ORIENTATION_TAG, 1) < 5
-    return png, (width, height) if upright else (height, width)
+    plain = _plain(image)
+    return _png(plain), plain.size
 
 
 def _is_plain(image: Image.Image, encoded: bytes) -> bool:
@@ -113,7 +135,14 @@ def _is_plain(image: Image.Image, encoded: bytes) -> bool:
         return False
     if name in ("GIF", "WEBP") and not _fills_canvas(image):
         return False
-    return image.getexif().get(ORIENTATION_TAG, 1) in (0, 1)
+    return not _may_be_turned(image, encoded) or image.getexif().get(ORIENTATION_TAG, 1) in (0, 1)
+
+
+def _may_be_turned(image: Image.Image, encoded: bytes) -> bool:
+    """Whether there is any orientation to ask for: Pillow decodes a whole PNG to look for it."""
+    if image.format == "PNG":
+        return any(tag in encoded for tag in _PNG_METADATA)
+    return "exif" in image.info or "xmp" in image.info
 
 
 def _fills_canvas(image: Image.Image) -> bool:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from aocr.config import IMAGE_HEIGHT, ModelConfig
 
 _HEAD_BYTES = 32
-_JPEG_SEGMENTS = 256
+_JPEG_SEGMENTS = 4096
 _14_BITS = 1 << 14
 _SIZES_SCALE = 128.0
 
@@ -96,10 +96,11 @@ def header_sizes(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Source: the format specifications (PNG, GIF89a, BMP, RFC 9649 for WebP, ITU T.81 for JPEG).
     """
     head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD_BYTES), tf.int64)
+    whole = tf.strings.length(encoded) > _HEAD_BYTES
     heights = tf.zeros_like(head[:, 0])
     widths = heights
     for magic, at, size in _HEADERS:
-        found = tf.reduce_all(head[:, at:at + len(magic)] == list(magic), -1)
+        found = whole & tf.reduce_all(head[:, at:at + len(magic)] == list(magic), -1)
         height, width = size(head)
         heights, widths = tf.where(found, height, heights), tf.where(found, width, widths)
     jpeg_heights, jpeg_widths = _jpeg_sizes(encoded)
@@ -167,7 +168,7 @@ def _jpeg_sizes(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         segment = tf.cast(tf.io.decode_raw(piece, tf.uint8, fixed_length=10), tf.int64)
         marker = segment[:, 1]
         fill = marker == 0xFF
-        frame = (marker >= 0xC0) & (marker <= 0xCF) & tf.reduce_all(
+        frame = (segment[:, 0] == 0xFF) & (marker >= 0xC0) & (marker <= 0xCF) & tf.reduce_all(
             marker[:, None] != [0xC4, 0xC8, 0xCC], -1)
         ended = (segment[:, 0] != 0xFF) | frame
         heights = tf.where(frame & (heights == 0), _big(segment, 5, 2), heights)

@@ -27,7 +27,7 @@ def sequence_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
 def perplexity(loss: float) -> float:
     """`exp(loss)`; infinite where that is too large for a number."""
-    return math.exp(loss) if loss < 700 else math.inf
+    return math.inf if loss >= 700 else math.exp(loss)
 
 
 def edit_distance(text: str, label: str) -> int:

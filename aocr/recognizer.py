@@ -20,6 +20,7 @@ from aocr.model import AttentionOCR, Decoded
 BATCH_SIZE = 32
 _SAVED_MODEL = "saved_model.pb"
 _DETAILS = "serving_details"
+_BLANK = formats.from_pillow(Image.new("L", (1, 1)))
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
@@ -78,8 +79,11 @@ class Reader:
         self._symbols = [symbol.encode() for symbol in CharMap(config.alphabet).symbols()]
 
     def read(self, encoded: tf.Tensor) -> Reading:
-        """Reads encoded images, `[batch]` string."""
-        return self.read_images(*image.load_batch(encoded, self.config))
+        """Reads encoded images, `[batch]` string; the batch may be empty."""
+        # Convolutions may fail on an empty batch: a blank image stands in, and is cut off again.
+        some = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK]))
+        reading = self.read_images(*image.load_batch(some, self.config))
+        return Reading(*(part[:tf.size(encoded)] for part in reading))
 
     def read_images(self, images: tf.Tensor, widths: tf.Tensor) -> Reading:
         """Reads scaled images `[batch, 32, width, channels]` with their own widths `[batch]`."""

@@ -123,7 +123,7 @@ def find(patterns: Sequence[str]) -> list[str]:
 def characters(paths: Sequence[str]) -> str:
     """All characters that occur in the labels, in code point order."""
     return charmap.alphabet_of(
-        decode_label(label) for path in paths for scan in _scan(path) for label in scan.labels)
+        decode_label(label) for scan in _scan(paths) for label in scan.labels)
 
 
 def index(paths: Sequence[str], config: ModelConfig, characters: CharMap) -> Index:
@@ -139,17 +139,19 @@ def index(paths: Sequence[str], config: ModelConfig, characters: CharMap) -> Ind
     """
     columns: list[tuple[int, int, int, int, int]] = []
     skipped: list[Skipped] = []
-    for file, path in enumerate(paths):
-        offset, number = _BYTES_BEFORE, 0
-        for scan in _scan(path):
-            for label, length, height, width, own in zip(*scan, strict=True):
-                number += 1
-                try:
-                    _check(label, (int(width), int(height)), config, characters)
-                    columns.append((file, number, offset, int(length), int(own)))
-                except SkipError as error:
-                    skipped.append(Skipped(path, number, error.reason, error.detail))
-                offset += int(length) + _BYTES_AROUND
+    ends, numbers = [0] * len(paths), [0] * len(paths)
+    for scan in _scan(paths):
+        file = int(scan.file)
+        for label, length, height, width, own in zip(*scan[1:], strict=True):
+            numbers[file] += 1
+            try:
+                _check(label, (int(width), int(height)), config, characters)
+                columns.append((file, numbers[file], ends[file] + _BYTES_BEFORE, int(length),
+                                int(own)))
+            except SkipError as error:
+                skipped.append(Skipped(paths[file], numbers[file], error.reason, error.detail))
+            ends[file] += int(length) + _BYTES_AROUND
+    _check_ends(paths, ends, numbers)
     table = np.array(columns, np.int64).reshape(-1, 5)
     return Index(list(paths), table[:, 0].astype(np.int32), table[:, 1], table[:, 2], table[:, 3],
                  np.minimum(table[:, 4], config.input_width).astype(np.int32), skipped)
@@ -171,8 +173,9 @@ def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
 
 
 class _Scan(NamedTuple):
-    """What one batch of records tells without decoding."""
+    """What one batch of records of one file tells without decoding."""
 
+    file: np.ndarray
     labels: np.ndarray
     lengths: np.ndarray
     heights: np.ndarray
@@ -180,26 +183,51 @@ class _Scan(NamedTuple):
     own_widths: np.ndarray
 
 
-def _scan(path: str) -> Iterator[_Scan]:
-    def look(serialized: tf.Tensor) -> _Scan:
+def _scan(paths: Sequence[str]) -> Iterator[_Scan]:
+    def look(file: tf.Tensor, serialized: tf.Tensor) -> _Scan:
         features = tf.io.parse_example(serialized, _FEATURES)
         heights, widths = image.header_sizes(features["image"])
         own = image.own_width(heights, widths, np.iinfo(np.int32).max)
-        return _Scan(features["label"], tf.strings.length(serialized), heights, widths, own)
+        return _Scan(file, features["label"], tf.strings.length(serialized), heights, widths, own)
 
-    number = 0
+    def batches(file: tf.Tensor, path: tf.Tensor) -> tf.data.Dataset:
+        whole = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(_SCAN_BATCH)
+        return whole.map(lambda serialized: (file, serialized))
+
+    # One pipeline for all files: a graph for each would take longer than reading a small one.
+    files = tf.data.Dataset.from_tensor_slices(list(paths)).enumerate()
     try:
-        records = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(_SCAN_BATCH)
-        for scan in records.map(look, tf.data.AUTOTUNE).as_numpy_iterator():
-            number += len(scan.labels)
-            yield scan
-    except tf.errors.DataLossError as error:
-        raise AocrError(f"{path} is damaged after record {number} or is not a TFRecords file; "
-                        "write it again with `aocr dataset`") from error
-    except tf.errors.InvalidArgumentError as error:
-        raise AocrError(f"{path}: within the {_SCAN_BATCH} records after number {number} is one "
-                        "that is not an image with a label; write the file again with "
-                        "`aocr dataset`") from error
+        yield from files.flat_map(batches).map(look, tf.data.AUTOTUNE).as_numpy_iterator()
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise _damage(paths) from error
+
+
+def _damage(paths: Sequence[str]) -> AocrError:
+    """Finds the record that cannot be read, one by one."""
+    for path in paths:
+        number = 0
+        try:
+            for serialized in tf.data.TFRecordDataset(path):
+                number += 1
+                tf.io.parse_single_example(serialized, _FEATURES)
+        except tf.errors.DataLossError:
+            return AocrError(f"{path} is damaged after record {number}, or is not a TFRecords "
+                             "file; write it again with `aocr dataset`")
+        except tf.errors.InvalidArgumentError:
+            return AocrError(f"{path}: record {number} is not an image with a label; write the "
+                             "file again with `aocr dataset`")
+    return AocrError(f"cannot read {', '.join(paths)}: a file changed while it was read")
+
+
+def _check_ends(paths: Sequence[str], ends: Sequence[int], numbers: Sequence[int]) -> None:
+    """TensorFlow takes a file that ends within a record's header for a whole one."""
+    for path, end, number in zip(paths, ends, numbers, strict=True):
+        size = tf.io.gfile.stat(path).length
+        if size != end:
+            raise AocrError(f"{path} is damaged after record {number}: it has {size} bytes, and "
+                            f"whole records end at {end}; write it again with `aocr dataset`")
+        if not number:
+            raise AocrError(f"{path} holds no record; write it again with `aocr dataset`")
 
 
 def _check(label: bytes, size: tuple[int, int], config: ModelConfig, characters: CharMap) -> None:

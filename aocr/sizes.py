@@ -46,7 +46,7 @@ class Sizes:
 
 
 def with_headroom(largest: int, varies: bool) -> int:
-    """A limit for `largest`: exact where all are alike, else a quarter more, as unseen data vary."""
+    """A limit for `largest`: exact where all are alike, else a quarter more for unseen data."""
     return math.ceil(largest * _HEADROOM) if varies else largest
 
 

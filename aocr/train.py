@@ -121,13 +121,19 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
     """
     characters = CharMap(config.alphabet)
     index = records.index(records.find(patterns), config, characters)
-    trainer = Trainer(config, settings)
-    manager = _open_folder(trainer, model_dir, config, resume)
-    skips.report(index.skipped, len(index), model_dir)
     skips.require_some(len(index), index.skipped)
-    with EventFile(model_dir) as events, _stoppable() as stop:
+    trainer = Trainer(config, settings)
+    try:
+        manager = _open_folder(trainer, model_dir, config, resume)
+        events = EventFile(model_dir)
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot write to the model folder {model_dir}: {error.message}; "
+                        "--model-dir names another") from error
+    with events, _stoppable() as stop:
         run = _Run(trainer, index, config, settings, manager, events, stop, model_dir)
         run.to_the_end()
+    log.info(f"Ended at step {int(trainer.step)}, after {int(trainer.epoch)} whole epochs; "
+             f"the model is in {model_dir}.")
     return int(stop[0]) if stop else 0
 
 
@@ -146,6 +152,11 @@ class _Run:
     steps: int = 0
     averages: _Averages = field(default_factory=_Averages)
     undecodable: dict[int, Skipped] = field(default_factory=dict)
+    reported: int = 0
+
+    def __post_init__(self) -> None:
+        skips.report(self.index.skipped, len(self.index), self.model_dir)
+        self.reported = len(self.index.skipped)
 
     def to_the_end(self) -> None:
         """All epochs that are left."""
@@ -163,43 +174,42 @@ class _Run:
                 or (limit is not None and int(self.trainer.step) >= limit))
 
     def _epoch(self, progress: Any) -> None:  # noqa: ANN401
-        trainer, epoch = self.trainer, int(self.trainer.epoch)
-        plan = batches.shuffled(self.index, self.settings.batch_size, self.settings.seed, epoch)
+        """What is left of the running epoch."""
+        trainer, begun = self.trainer, time.perf_counter()
+        progress.set_description(f"epoch {int(trainer.epoch) + 1}", refresh=False)
+        plan = batches.shuffled(self.index, self.settings.batch_size, self.settings.seed,
+                                int(trainer.epoch))
         ends = np.cumsum([len(numbers) for numbers in plan])
         at = int(np.searchsorted(ends, int(trainer.position), "right"))
-        begun, taken = time.perf_counter(), 0
         data = batches.load(self.index, plan[at:], CharMap(self.config.alphabet), self.config)
-        for batch in data:
-            taken += 1
-            found = batch["records"].numpy()
-            while found[0] not in plan[at]:  # a batch of which no image could be decoded
-                at += 1
-                self._note_undecodable(plan[at - 1], found)
-            self._note_undecodable(plan[at], found)
-            at += 1
-            self._step(batch, progress, begun, int(ends[at - 1]))
+        for numbers, batch in batches.matched(plan[at:], data):
+            self.undecodable.update(batches.undecodable(self.index, numbers, batch))
+            self._advance(len(numbers))
+            if batch is not None:
+                self._step(batch, progress, begun)
             begun = time.perf_counter()
             if self._finished():
                 break
-        if not self._finished() and not taken:
-            raise AocrError("no image of the dataset can be decoded; see skipped.tsv in "
-                            f"{self.model_dir}")
-        if at >= len(plan) or not self.stop and not self._finished():
-            self._end_of_epoch(plan[at:])
+        if int(trainer.position) == 0:
+            self._report_epoch()
 
-    def _end_of_epoch(self, missed: Sequence[np.ndarray]) -> None:
-        for numbers in missed:
-            self._note_undecodable(numbers, np.array([], np.int64))
-        self.trainer.epoch.assign_add(1)
-        self.trainer.position.assign(0)
-        if self.undecodable:
-            found = self.index.skipped + list(self.undecodable.values())
-            skips.report(found, len(self.index) - len(self.undecodable), self.model_dir)
+    def _advance(self, records: int) -> None:
+        """Moves on before the step, so that its checkpoint says where the next one begins."""
+        self.trainer.position.assign_add(records)
+        if int(self.trainer.position) >= len(self.index):
+            self.trainer.epoch.assign_add(1)
+            self.trainer.position.assign(0)
 
-    def _step(self, batch: batches.Batch, progress: Any, begun: float, position: int  # noqa: ANN401
-              ) -> None:
+    def _report_epoch(self) -> None:
+        used = len(self.index) - len(self.undecodable)
+        found = self.index.skipped + list(self.undecodable.values())
+        skips.require_some(used, found)
+        if len(found) > self.reported:
+            skips.report(found, used, self.model_dir)
+            self.reported = len(found)
+
+    def _step(self, batch: batches.Batch, progress: Any, begun: float) -> None:  # noqa: ANN401
         loss, norm = self.trainer.take_step(batch)
-        self.trainer.position.assign(position)
         step, seconds = int(self.trainer.step), time.perf_counter() - begun
         if not math.isfinite(loss):
             raise AocrError(f"the loss is {loss} at step {step}; the last good checkpoint is "
@@ -208,7 +218,6 @@ class _Run:
         self.steps += 1
         on_bar(f"Step {self.steps}: {seconds:.3f}s, loss: {loss:.6f}, "
                f"perplexity: {metrics.perplexity(loss):.6f}.")
-        progress.set_description(f"epoch {int(self.trainer.epoch) + 1}", refresh=False)
         progress.set_postfix_str(
             f"loss {loss:.4f}, {batch['widths'].shape[0] / seconds:.0f} images/s", refresh=False)
         progress.update()
@@ -225,11 +234,6 @@ class _Run:
         self.manager.save(checkpoint_number=step)
         self.events.flush()
         self.averages = _Averages()
-
-    def _note_undecodable(self, planned: np.ndarray, found: np.ndarray) -> None:
-        for n in np.setdiff1d(planned, found):
-            self.undecodable[int(n)] = self.index.skip(
-                int(n), "unreadable image", "its data cannot be decoded")
 
 
 def _open_folder(trainer: Trainer, model_dir: str, config: ModelConfig, resume: bool

@@ -1,0 +1,1 @@
+"""Tests of aocr; run them with `python -m pytest`."""

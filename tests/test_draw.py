@@ -17,7 +17,8 @@ SCRIPT = ROOT / "datasets" / "draw.py"
 
 def _load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("draw", SCRIPT)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -59,7 +60,8 @@ def _contents(folder: str) -> dict[str, bytes]:
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.count("\n") == 1 and printed.err.endswith("\n")
+    assert printed.err.count("\n") == 1
+    assert printed.err.endswith("\n")
     return printed.err
 
 

@@ -154,7 +154,8 @@ def test_sizes(size: tuple[int, int], shown: tuple[int, int]) -> None:
     height, width = still.shape[:2]
     shrunk = min(1.0, LARGEST_ANIMATED_SIDE / max(height, width))
     assert frame.shape[:2] == pytest.approx((height * shrunk, width * shrunk), abs=1)
-    assert width == shown[0] and max(height, width) <= LARGEST_SIDE
+    assert width == shown[0]
+    assert max(height, width) <= LARGEST_SIDE
     assert 0 < height - shown[1] <= 52
 
 

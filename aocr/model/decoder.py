@@ -21,7 +21,7 @@ class Memory(NamedTuple):
     Attributes:
         values: `[batch, time, memory units]`, the encoder's outputs.
         keys: `[batch, time, memory units]`, their projections for the scores.
-        bias: `[batch, time]`, 0 inside the image and minus infinity in the padding.
+        bias: `[batch, time]`, 0 inside the image and the lowest number in the padding.
         start: `[batch, state size]`, the decoder's first state.
     """
 

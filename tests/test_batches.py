@@ -1,0 +1,170 @@
+"""The order of an epoch, and the pipeline that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aocr import batches, image, records
+from aocr.charmap import EOS_ID, PAD_ID, CharMap
+from aocr.config import ModelConfig
+from aocr.records import Index, Record
+from tests.drawing import encoded, undecodable_png, word
+
+CONFIG = ModelConfig(alphabet="abc ")
+CHARACTERS = CharMap(CONFIG.alphabet)
+LABELS = ("abc", "", "a", "ccccc", "b a", "ab")
+
+
+def planned(widths: Sequence[int]) -> Index:
+    """An index of records that nobody reads."""
+    n = len(widths)
+    numbers = np.arange(1, n + 1)
+    return Index(["none"], np.zeros(n, np.int32), numbers, numbers, numbers,
+                 np.array(widths, np.int32), [])
+
+
+def stored(path: Path, images: Sequence[bytes]) -> Index:
+    """The index of a file with these images and the labels in turn."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for n, file in enumerate(images):
+            writer.write(records.encode(Record(file, LABELS[n % len(LABELS)], "")))
+    return records.index([str(path)], CONFIG, CHARACTERS)
+
+
+WIDTHS = st.lists(st.integers(1, 86), max_size=150)
+
+
+@given(WIDTHS, st.integers(1, 70), st.integers(0, 99), st.integers(0, 99))
+def test_every_record_comes_once_in_batches_of_which_one_may_be_smaller(
+        widths: list[int], size: int, seed: int, epoch: int) -> None:
+    index = planned(widths)
+    for plan in (batches.in_order(index, size), batches.shuffled(index, size, seed, epoch)):
+        assert sorted(n for batch in plan for n in batch) == list(range(len(widths)))
+        rest = len(widths) % size
+        expected = [size] * (len(widths) // size) + [rest] * (rest > 0)
+        assert sorted(map(len, plan), reverse=True) == expected
+
+
+@given(WIDTHS, st.integers(1, 20), st.integers(0, 2**63), st.integers(0, 99))
+def test_order_depends_on_seed_and_epoch_alone(
+        widths: list[int], size: int, seed: int, epoch: int) -> None:
+    first = batches.shuffled(planned(widths), size, seed, epoch)
+    np.random.seed(size)
+    again = batches.shuffled(planned(widths), size, seed, epoch)
+    assert [list(batch) for batch in first] == [list(batch) for batch in again]
+
+
+def test_other_epochs_and_other_seeds_have_other_orders_and_other_neighbours() -> None:
+    index = planned([10 + n % 70 for n in range(200)])
+    plans = [batches.shuffled(index, 8, seed, epoch) for seed in (0, 1) for epoch in range(4)]
+    assert len({tuple(n for batch in plan for n in batch) for plan in plans}) == len(plans)
+    assert len({frozenset(map(frozenset, plan)) for plan in plans}) == len(plans)
+
+
+def test_like_widths_stand_together() -> None:
+    widths = np.random.default_rng(0).integers(10, 87, 2000)
+    index = planned(widths.tolist())
+
+    def padding(plan: Sequence[np.ndarray]) -> float:
+        area = sum(len(batch) * int(widths[batch].max()) for batch in plan)
+        return 1 - widths.sum() / area
+
+    random = np.random.default_rng(1).permutation(2000)
+    plain = padding([random[n:n + 16] for n in range(0, 2000, 16)])
+    assert padding(batches.shuffled(index, 16, 0, 0)) < plain * 2 / 3
+    assert padding(batches.in_order(index, 16)) < plain / 5
+
+
+def test_wide_batches_do_not_all_come_first_or_last() -> None:
+    widths = np.arange(1, 321)
+    means = [widths[batch].mean() for batch in batches.shuffled(planned(widths.tolist()), 10, 0, 0)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.6
+
+
+def test_in_order_moves_records_within_a_window_only() -> None:
+    size = 3
+    widths = np.random.default_rng(2).integers(1, 87, 400)
+    plan = batches.in_order(planned(widths.tolist()), size)
+    window = batches.WINDOW * size
+    for start in range(0, 400, window):
+        numbers = np.concatenate(plan[start // size:(start + window) // size])
+        assert sorted(numbers) == list(range(start, min(400, start + window)))
+
+
+def test_the_largest_seed_is_taken() -> None:
+    assert len(batches.shuffled(planned([5] * 10), 5, 2**63 - 1, 0)) == 2
+
+
+def test_batches_hold_images_targets_and_numbers(tmp_path: Path) -> None:
+    files = [encoded(word("a", (10 + 9 * n, 24))) for n in range(7)]
+    index = stored(tmp_path / "data", files)
+    plan = [np.array([4, 0, 3]), np.array([6, 2]), np.array([1]), np.array([5])]
+    loaded = list(batches.load(index, plan, CHARACTERS, CONFIG).as_numpy_iterator())
+    assert [list(batch["records"]) for batch in loaded] == [list(numbers) for numbers in plan]
+    for batch in loaded:
+        labels = [CHARACTERS.encode(LABELS[n % len(LABELS)]) for n in batch["records"]]
+        longest = max(map(len, labels))
+        padded = [ids + [PAD_ID] * (longest - len(ids)) for ids in labels]
+        np.testing.assert_array_equal(batch["targets"], padded)
+        assert (batch["targets"] == EOS_ID).sum() == len(labels)
+        images, widths = image.load_batch(
+            tf.constant([files[n] for n in batch["records"]]), CONFIG)
+        np.testing.assert_array_equal(batch["images"], images)
+        np.testing.assert_array_equal(batch["widths"], widths)
+        np.testing.assert_array_equal(batch["widths"], index.width[batch["records"]])
+        assert batch["targets"].dtype == batch["widths"].dtype == np.int32
+        assert batch["records"].dtype == np.int64
+
+
+def test_one_shape_of_tensors_for_all_batches(tmp_path: Path) -> None:
+    index = stored(tmp_path / "data", [encoded(word("a", (30, 24)))])
+    spec = batches.load(index, [np.array([0])], CHARACTERS, CONFIG).element_spec
+    assert spec["images"].shape.as_list() == [None, 32, None, 1]
+    assert spec["targets"].shape.as_list() == [None, None]
+
+
+@pytest.mark.parametrize("bad", [{1}, {3, 4, 5, 7}, {0, 1, 2, 6, 7, 8}, set(range(12))],
+                         ids=["one of three", "batch and one", "two batches", "all"])
+def test_undecodable_images_leave_their_batch_and_others_stay_in_order(
+        tmp_path: Path, bad: set[int]) -> None:
+    good = encoded(word("a", (30, 24)))
+    index = stored(tmp_path / "data", [undecodable_png() if n in bad else good for n in range(12)])
+    assert len(index) == 12
+    plan = [np.arange(n, n + 3) for n in range(0, 12, 3)]
+    data = batches.load(index, plan, CHARACTERS, CONFIG)
+    loaded = list(data.as_numpy_iterator())
+    met = [batches.undecodable(index, numbers, batch)
+           for numbers, batch in batches.matched(plan, data)]
+    assert [set(skipped) for skipped in met] == [bad & set(batch.tolist()) for batch in plan]
+    assert all(skip.record == n + 1 for skipped in met for n, skip in skipped.items())
+    kept = [[n for n in batch if n not in bad] for batch in plan]
+    assert [list(batch["records"]) for batch in loaded] == [batch for batch in kept if batch]
+    for batch in loaded:
+        assert len(batch["images"]) == len(batch["targets"]) == len(batch["records"])
+        for row, n in zip(batch["targets"], batch["records"], strict=True):
+            ids = CHARACTERS.encode(LABELS[n % len(LABELS)])
+            assert list(row[:len(ids)]) == ids
+
+
+@settings(max_examples=2, deadline=None)
+@given(st.permutations(range(12)))
+def test_batches_come_in_the_order_of_the_plan(
+        tmp_path_factory: pytest.TempPathFactory, order: list[int]) -> None:
+    index = stored(tmp_path_factory.mktemp("order") / "data",
+                   [undecodable_png() if n % 3 == 0 else encoded(word("a", (9, 9)))
+                    for n in range(12)])
+    plan = [np.array([n]) for n in order]
+    loaded = batches.load(index, plan, CHARACTERS, CONFIG).as_numpy_iterator()
+    assert [int(batch["records"][0]) for batch in loaded] == [n for n in order if n % 3]
+
+
+def test_no_plan_gives_no_batches(tmp_path: Path) -> None:
+    index = stored(tmp_path / "data", [encoded(word("a", (30, 24)))])
+    assert not list(batches.load(index, [], CHARACTERS, CONFIG))

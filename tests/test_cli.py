@@ -1,0 +1,428 @@
+"""The commands as scripts see them: wording, files, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import aocr
+from aocr.cli import main
+from tests.conftest import WORDS, World, draw
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} root  (INFO    |WARNING |ERROR   ) "
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process; returns its exit code and what it logged."""
+
+    def run(*words: object, model: bool = True) -> tuple[int, str]:
+        argv = [str(word) for word in words]
+        log = tmp_path / "test.log"
+        log.unlink(missing_ok=True)
+        if model and argv[0] != "dataset" and "--model-dir" not in argv:
+            argv += ["--model-dir", str(world.model_dir)]
+        capsys.readouterr()
+        code = main([*argv, "--log-path", str(log)])
+        logged = log.read_text(encoding="utf-8")
+        # The log goes to standard error line by line as well; standard output is for results.
+        assert capsys.readouterr().err == logged
+        return code, logged
+
+    return run
+
+
+def messages(logged: str) -> list[str]:
+    """The lines without stamp and level, every one of which must have them."""
+    lines = logged.splitlines()
+    assert all(re.match(STAMP, line) for line in lines), logged
+    return [re.sub(STAMP, "", line) for line in lines]
+
+
+def in_process(*words: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs `python -m aocr` as a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
+        environment.pop(name, None)
+    return subprocess.run([sys.executable, "-m", "aocr", *words], cwd=cwd, input=text,
+                          capture_output=True, text=True, env=environment, check=False)
+
+
+def test_dataset_speaks_the_originals_words(world: World, command: Command, tmp_path: Path
+                                            ) -> None:
+    code, logged = command("dataset", world.annotations, tmp_path / "a.tfrecords",
+                           "--log-step", 3)
+    found = messages(logged)
+    assert code == 0
+    assert [line for line in found if line.startswith("Processed")] == [
+        "Processed 3 pairs.", "Processed 6 pairs."]
+    assert "Dataset is ready: 8 pairs." in found
+    assert "Longest label (5): HELLO" in found
+
+
+def test_the_proposed_train_line_uses_every_image(world: World, command: Command, tmp_path: Path
+                                                  ) -> None:
+    draw("WIDE" * 5, tmp_path / "wide.png")
+    (tmp_path / "tall.png").write_bytes(world.images[0].read_bytes())
+    lines = f"{world.images[0]} a-b\n{tmp_path}/wide.png WIDEWIDEWIDEWIDEWIDE\n"
+    (tmp_path / "odd.txt").write_text(lines, encoding="utf-8")
+    _, logged = command("dataset", tmp_path / "odd.txt", tmp_path / "odd data.tfrecords")
+    proposal = messages(logged)[-1].removeprefix("To train on it: aocr train ")
+    words = proposal.replace(f"'{tmp_path}/odd data.tfrecords'", "DATASET").split()
+    assert words[1::2] == ["--max-width", "--max-height", "--max-prediction", "--charset"]
+    code, logged = command("train", tmp_path / "odd data.tfrecords", *words[1:],
+                           "--model-dir", tmp_path / "model", "--max-steps", 1)
+    assert code == 0
+    assert "Using 2 of 2 images, skipping 0." in messages(logged)
+
+
+def test_train_logs_a_step_line_each_step_in_the_originals_words(world: World) -> None:
+    found = messages(world.log.read_text(encoding="utf-8"))
+    steps = [line for line in found if line.startswith("Step ")]
+    assert len(steps) == 2
+    number = r"\d+\.\d+"
+    for n, line in enumerate(steps, start=1):
+        assert re.fullmatch(
+            rf"Step {n}: {number}s, loss: {number}, perplexity: {number}\.", line)
+    assert "Saving the model at step 1." in found
+    assert any(re.fullmatch(
+        rf"Global step 2\. Time: {number}s, loss: {number}, perplexity: {number}\.", line)
+        for line in found)
+
+
+def test_the_model_folder_has_the_originals_file_names(world: World) -> None:
+    names = sorted(path.name for path in world.model_dir.iterdir())
+    assert names == sorted([
+        "checkpoint", "config.json", "skipped.tsv", "model.ckpt-1.index",
+        "model.ckpt-1.data-00000-of-00001", "model.ckpt-2.index",
+        "model.ckpt-2.data-00000-of-00001",
+        next(name for name in names if name.startswith("events.out.tfevents."))])
+    first = (world.model_dir / "checkpoint").read_text().splitlines()[0]
+    assert first == 'model_checkpoint_path: "model.ckpt-2"'
+
+
+def test_a_resumed_training_starts_its_step_lines_at_1_and_its_checkpoints_where_it_was(
+        world: World, command: Command, tmp_path: Path) -> None:
+    shutil.copytree(world.model_dir, tmp_path / "model")
+    code, logged = command("train", world.records, "--model-dir", tmp_path / "model",
+                           "--batch-size", 4, "--max-steps", 3)
+    found = messages(logged)
+    assert code == 0
+    assert f"Reading model parameters from {tmp_path}/model/model.ckpt-2" in found
+    assert "Going on at step 2, epoch 2." in found
+    assert [line[:7] for line in found if line.startswith("Step")] == ["Step 1:"]
+    assert "Saving the model at step 3." in found
+
+
+def test_no_resume_starts_with_new_weights(world: World, command: Command, tmp_path: Path
+                                           ) -> None:
+    shutil.copytree(world.model_dir, tmp_path / "model")
+    code, logged = command("train", world.records, "--model-dir", tmp_path / "model",
+                           "--no-resume", "--batch-size", 4, "--max-steps", 1)
+    assert code == 0
+    assert "Saving the model at step 1." in messages(logged)
+    assert "Reading model parameters" not in logged
+
+
+def test_test_speaks_the_originals_words(world: World, command: Command) -> None:
+    code, logged = command("test", world.records)
+    found = [line for line in messages(logged) if line.startswith("Step")]
+    assert code == 0
+    assert len(found) == 8
+    share = r" *\d+\.\d\d%"
+    for n, (line, word, path) in enumerate(zip(found, WORDS, world.images, strict=True), 1):
+        wrong = rf" *\d+% \([0-9A-Z]* vs {word}\) images/{path.name}"
+        assert re.fullmatch(
+            rf"Step {n} \(\d+\.\d{{3}}s\)\. Accuracy: {share}, loss: \d+\.\d{{6}}, "
+            rf"perplexity: [\d.e+]{{7,}}, probability: {share} (100% \({word}\)|{wrong})", line)
+
+
+def test_test_writes_json_and_a_summary(world: World, command: Command, tmp_path: Path) -> None:
+    code, logged = command("test", world.records, "--json", tmp_path / "result.json",
+                           "--batch-size", 3)
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    summary = result["summary"]
+    assert code == 0
+    assert (summary["images"], summary["skipped"]) == (8, 0)
+    for rate in ("word_accuracy", "word_accuracy_ignoring_case", "one_minus_ned", "accuracy"):
+        assert 0 <= summary[rate] <= 1
+    assert {"cer", "loss", "perplexity", "images_per_second"} <= summary.keys()
+    assert [row["label"] for row in result["images"]] == list(WORDS)
+    assert [row["record"] for row in result["images"]] == list(range(1, 9))
+    assert re.search(r"word accuracy +\d+\.\d\d%", logged)
+
+
+def test_used_and_skipped_make_all_in_train_and_test(world: World, command: Command,
+                                                     tmp_path: Path) -> None:
+    broken = bytearray((world.root / "images" / "0.png").read_bytes())
+    broken[60:90] = bytes(30)  # the header is whole, the data are not
+    (tmp_path / "broken.png").write_bytes(broken)
+    draw("TOOWIDE", tmp_path / "wide.png", (200, 32))
+    lines = [f"{world.images[1]} WORLD", f"{tmp_path}/broken.png BROKEN",
+             f"{tmp_path}/wide.png WIDE", f"{world.images[2]} MUCHTOOLONG",
+             f"{world.images[3]} ö", f"{world.images[4]} GOOD"]
+    (tmp_path / "mixed.txt").write_text("\n".join(lines), encoding="utf-8")
+    code, _ = command("dataset", tmp_path / "mixed.txt", tmp_path / "mixed.tfrecords")
+    assert code == 0
+    flags = ("--model-dir", tmp_path / "model")
+    code, trained = command("train", tmp_path / "mixed.tfrecords", *flags, "--num-epoch", 1)
+    assert code == 0
+    assert "Using 2 of 6 images, skipping 4." in messages(trained)
+    code, tested = command("test", tmp_path / "mixed.tfrecords", *flags,
+                           "--json", tmp_path / "mixed.json")
+    assert code == 0
+    assert "Using 2 of 6 images, skipping 4." in messages(tested)
+    summary = json.loads((tmp_path / "mixed.json").read_text())["summary"]
+    assert (summary["images"], summary["skipped"]) == (2, 4)
+    table = (tmp_path / "model" / "skipped.tsv").read_text(encoding="utf-8").splitlines()
+    assert sorted(row.split("\t")[1:3] for row in table[1:]) == [
+        ["2", "unreadable image"], ["3", "image too wide"], ["4", "label too long"],
+        ["5", "unknown character"]]
+
+
+def test_oversize_shrink_uses_wide_images_and_is_remembered(world: World, command: Command,
+                                                            tmp_path: Path) -> None:
+    flags = ("--model-dir", tmp_path / "model")
+    code, logged = command("train", world.records, "--max-width", 30, "--oversize", "shrink",
+                           "--max-steps", 1, *flags)
+    assert code == 0
+    assert "Using 8 of 8 images, skipping 0." in messages(logged)
+    code, logged = command("test", world.records, *flags)
+    assert "Using 8 of 8 images, skipping 0." in messages(logged)
+
+
+@pytest.mark.parametrize(("flags", "named"), [
+    (("--max-width", 10), "--max-width"),
+    (("--max-prediction", 1, "--max-width", 300), "--max-prediction"),
+])
+def test_no_usable_image_is_an_error_that_names_the_flag(
+        world: World, command: Command, tmp_path: Path, flags: tuple[object, ...], named: str
+        ) -> None:
+    (tmp_path / "two.txt").write_text(f"{world.images[0]} HELLO\n{world.images[1]} WORLD\n")
+    command("dataset", tmp_path / "two.txt", tmp_path / "two.tfrecords")
+    code, logged = command("train", tmp_path / "two.tfrecords", "--model-dir", tmp_path / "m",
+                           *flags)
+    assert code == 1
+    assert named in messages(logged)[-1]
+
+
+def test_charset_auto_takes_the_alphabet_of_the_dataset(world: World, command: Command,
+                                                        tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"{world.images[0]} größe ſ\n", encoding="utf-8")
+    command("dataset", tmp_path / "a.txt", tmp_path / "a.tfrecords", "--no-force-uppercase")
+    code, _ = command("train", tmp_path / "a.tfrecords", "--charset", "auto", "--max-steps", 1,
+                      "--model-dir", tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text(encoding="utf-8"))
+    assert code == 0
+    assert config["model"]["alphabet"] == " egrßöſ"
+
+
+def test_charset_file_names_the_alphabet(world: World, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "chars").write_text("HELOWRDXTN\nABC1234\n", encoding="utf-8")
+    flags = ("--charset", tmp_path / "chars", "--model-dir", tmp_path / "m")
+    code, logged = command("train", world.records, "--max-steps", 1, *flags)
+    assert code == 0
+    assert "Using 8 of 8 images, skipping 0." in messages(logged)
+    (tmp_path / "chars").write_text("other")
+    code, logged = command("train", world.records, "--max-steps", 2, *flags)
+    assert code == 1
+    assert "the alphabet" in messages(logged)[-1]
+
+
+@pytest.mark.parametrize("name", ["train", "test", "predict", "export"])
+def test_a_flag_that_contradicts_the_folder_is_refused_with_both_values(
+        world: World, command: Command, tmp_path: Path, name: str) -> None:
+    words = {"train": [world.records], "test": [world.records], "predict": [world.images[0]],
+             "export": [tmp_path / "out"]}[name]
+    code, logged = command(name, *words, "--max-width", 99)
+    last = messages(logged)[-1]
+    assert code == 1
+    assert "--max-width 99" in last
+    assert "--max-width 160" in last
+    code, logged = command(name, *words, "--use-gru")
+    assert code == 1
+    assert "no --use-gru" in messages(logged)[-1]
+
+
+def test_flags_that_agree_with_the_folder_are_taken(world: World, command: Command) -> None:
+    code, _ = command("predict", world.images[0], "--max-width", 160, "--max-height", 60,
+                      "--initial-learning-rate", 0.5, "--no-gradient-clipping", "--gpu-id", -1)
+    assert code == 0
+
+
+def test_predict_speaks_the_originals_words(world: World, command: Command) -> None:
+    code, logged = command("predict", world.images[0], world.images[1])
+    found = [line for line in messages(logged) if line.startswith("Result")]
+    assert code == 0
+    assert len(found) == 2
+    assert all(re.fullmatch(r"Result: OK\. [01]\.\d\d [0-9A-Z]*", line) for line in found)
+
+
+def test_predict_goes_on_after_a_bad_file_and_exits_with_1(world: World, command: Command,
+                                                           tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no image")
+    code, logged = command("predict", tmp_path / "missing.png", tmp_path / "bad.png",
+                           world.images[0])
+    found = messages(logged)
+    assert code == 1
+    assert f"Result: error while opening file {tmp_path}/missing.png." in found[1]
+    assert f"Result: error while opening file {tmp_path}/bad.png." in found[2]
+    assert found[3].startswith("Result: OK.")
+    assert "ERROR" in logged
+
+
+def test_predict_reads_names_from_standard_input_and_folders(
+        world: World, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = "".join(f"{path}\n" for path in world.images)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(names))
+    _, from_stdin = command("predict")
+    _, from_folder = command("predict", world.root / "images")
+    assert messages(from_stdin) == messages(from_folder)
+    assert len(messages(from_folder)) == 9
+
+
+def test_predict_writes_tables_and_json_lines(
+        world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["predict", str(world.images[0]), "--model-dir", str(world.model_dir),
+            "--log-path", str(tmp_path / "log")]
+    assert main([*argv, "--format", "tsv"]) == 0
+    path, probability, text = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert main([*argv, "--format", "jsonl"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert set(row) == {"path", "text", "probability", "characters"}
+    assert (row["path"], row["text"]) == (path, text)
+    assert row["probability"] == pytest.approx(float(probability), abs=1e-6)
+    assert "".join(character for character, _ in row["characters"]) == text
+    assert all(0 <= chance <= 1 for _, chance in row["characters"])
+
+
+def test_visualize_writes_stills_animation_and_words(world: World, command: Command,
+                                                     tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    code, _ = command("test", world.records, "--visualize", "--output-dir", out)
+    assert code == 0
+    folders = sorted(path.parent for path in out.glob("*/*/word.txt"))
+    assert sorted(folder.name for folder in folders) == [f"{n:06}" for n in range(1, 9)]
+    for folder in folders:
+        text, label = (folder / "word.txt").read_text(encoding="utf-8").splitlines()
+        assert folder.parent.name == ("correct" if text == label else "incorrect")
+        assert label == WORDS[int(folder.name) - 1]
+        assert len(list(folder.glob("image_*.jpg"))) == len(text)
+        assert (folder / "image.gif").read_bytes().startswith(b"GIF8")
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["train", "missing.tfrecords"], "no such dataset: missing.tfrecords"),
+    (["dataset", "missing.txt"], "no such annotation file: missing.txt"),
+    (["test", ".", "--model-dir", "."], "no checkpoint in ."),
+    (["predict", "a.png", "--model-dir", "nowhere"], "no model folder nowhere"),
+    (["export", "--model-dir", "nowhere"], "no model folder nowhere"),
+    (["train", "x", "--charset", "auto", "--full-ascii"], "exclude each other"),
+    (["train", "x", "--charset", "nofile"], "--charset nofile"),
+])
+def test_mistakes_are_told_in_one_line_with_exit_code_1(
+        command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str],
+        said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, logged = command(*words, model=False)
+    assert code == 1
+    assert said in messages(logged)[-1]
+    assert len(messages(logged)) == 1
+
+
+def test_a_missing_dataset_is_told(command: Command) -> None:
+    code, logged = command("test", "missing.tfrecords")
+    assert code == 1
+    assert "no such dataset: missing.tfrecords" in messages(logged)[-1]
+
+
+@pytest.mark.parametrize("words", [[], ["unknown"], ["train"], ["train", "x", "--max-width", "0"],
+                                   ["train", "x", "--batch-size", "many"]])
+def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "usage: aocr" in capsys.readouterr().err
+
+
+def test_a_file_where_a_folder_is_needed_is_an_error(world: World, command: Command,
+                                                     tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, logged = command("export", tmp_path / "file")
+    assert code == 1
+    assert "is a file" in messages(logged)[-1]
+    code, logged = command("train", world.records, "--model-dir", tmp_path / "file")
+    assert code == 1
+    assert str(tmp_path / "file") in messages(logged)[-1]
+
+
+def test_an_absent_gpu_is_told_when_it_was_asked_for(world: World, command: Command) -> None:
+    _, silent = command("predict", world.images[0])
+    _, told = command("predict", world.images[0], "--gpu-id", 7)
+    assert "GPU" not in silent
+    assert "There is no GPU 7" in told
+
+
+def test_a_log_file_that_was_named_must_be_writable(world: World, tmp_path: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["predict", str(world.images[0]), "--model-dir", str(world.model_dir),
+                 "--log-path", str(tmp_path / "no" / "such" / "folder.log")])
+    assert code == 1
+    assert "--log-path" in capsys.readouterr().err
+
+
+def test_help_and_usage_errors_do_not_import_tensorflow(tmp_path: Path) -> None:
+    code = ("import sys, aocr.cli\n"
+            "try: aocr.cli.main(['train', '--help'])\n"
+            "except SystemExit: pass\n"
+            "try: aocr.cli.main(['train'])\n"
+            "except SystemExit: pass\n"
+            "import aocr\n"
+            "heavy = {'tensorflow', 'keras', 'numpy', 'PIL'} & set(sys.modules)\n"
+            "sys.exit(f'imported {heavy}' if heavy else 0)")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                           cwd=Path(aocr.__file__).parents[1], check=False)
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_process_of_its_own_says_nothing_but_its_log(world: World, tmp_path: Path) -> None:
+    found = in_process("predict", "--model-dir", str(world.model_dir), cwd=tmp_path,
+                       text=f"{world.images[0]}\n")
+    assert found.returncode == 0
+    assert found.stdout == ""
+    assert len(messages(found.stderr)) == 2
+    assert (tmp_path / "aocr.log").read_text(encoding="utf-8") == found.stderr
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"aocr {aocr.__version__}\n"
+
+
+def test_a_signal_ends_training_with_a_checkpoint(world: World, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aocr", "train", str(world.records), "--model-dir", "m",
+         "--batch-size", "4"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Step 2:" in line:
+            process.terminate()
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 143
+    assert "SIGTERM: ending after this step." in rest
+    step = re.findall(r"Saving the model at step (\d+)\.", rest)[-1]
+    assert (tmp_path / "m" / f"model.ckpt-{step}.index").exists()

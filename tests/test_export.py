@@ -1,0 +1,127 @@
+"""What is served: signatures, shapes, the C API, frozen graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aocr import checkpoint, export
+from aocr.cli import main
+from aocr.errors import AocrError
+from aocr.recognizer import Recognizer, Result
+from tests import capi
+from tests.conftest import World, draw
+
+
+@pytest.fixture(scope="module")
+def encoded(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Images of mixed formats and sizes."""
+    folder = tmp_path_factory.mktemp("mixed")
+    names = ("a.png", "b.jpg", "c.gif", "d.bmp", "e.webp")
+    drawn = [draw(word, folder / name) for word, name in
+             zip(("ONE", "FOUR", "X", "SEVEN77", "EI"), names, strict=True)]
+    return [path.read_bytes() for path in [*drawn, *world.images[:2]]]
+
+
+@pytest.fixture(scope="module")
+def answers(world: World, encoded: list[bytes]) -> list[Result]:
+    found = Recognizer.load(world.model_dir).predict(encoded)
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.fixture(scope="module")
+def saved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    export.export(str(world.model_dir), str(folder), "savedmodel")
+    return folder
+
+
+def assert_answers(output: np.ndarray, probability: np.ndarray, answers: list[Result]) -> None:
+    """Equal texts, probabilities to 1e-5, in a vector."""
+    assert [text.decode() for text in output] == [answer.text for answer in answers]
+    np.testing.assert_allclose(probability, [a.probability for a in answers], atol=1e-5)
+
+
+def test_the_c_api_loads_the_saved_model_and_answers_as_the_checkpoint(
+        saved: Path, encoded: list[bytes], answers: list[Result]) -> None:
+    with capi.SavedModel(saved) as model:
+        several = model.run({"input": encoded})
+        assert_answers(several["output"], several["probability"], answers)
+        assert several["probability"].dtype == np.float64
+        one = model.run({"input": encoded[0]})
+        assert (one["output"].shape, one["probability"].shape) == ((), ())
+        assert one["output"].item().decode() == answers[0].text
+        vector = model.run({"input": encoded[:1]})
+        assert (vector["output"].shape, vector["probability"].shape) == ((1,), (1,))
+        none = model.run({"input": []})
+        assert (none["output"].shape, none["probability"].shape) == ((0,), (0,))
+        details = model.run({"input": encoded}, "serving_details")
+        assert_answers(details["output"], details["probability"], answers)
+        assert ["".join(c.decode() for c in row) for row in details["characters"]] == [
+            answer.text for answer in answers]
+        with pytest.raises(capi.CApiError):
+            model.run({"input": [b"not an image"]})
+        assert model.run({"input": encoded[0]})["output"].item().decode() == answers[0].text
+
+
+def test_the_signature_is_the_originals(saved: Path) -> None:
+    signature = tf.saved_model.load(str(saved)).signatures["serving_default"]
+    (spec,) = signature.structured_input_signature[1].values()
+    assert (spec.name, spec.dtype, spec.shape.rank) == ("input", tf.string, None)
+    outputs = signature.structured_outputs
+    assert {name: spec.dtype for name, spec in outputs.items()} == {
+        "output": tf.string, "probability": tf.float64}
+
+
+def test_the_frozen_graph_keeps_the_originals_tensors(
+        world: World, tmp_path: Path, encoded: list[bytes], answers: list[Result]) -> None:
+    export.export(str(world.model_dir), str(tmp_path / "frozen"), "frozengraph")
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString((tmp_path / "frozen" / "frozen_graph.pb").read_bytes())
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(definition, name="")
+        fetches = ["prediction:0", "probability:0"]
+        output, probability = session.run(fetches, {"input_image_as_bytes:0": encoded})
+        assert_answers(output, probability, answers)
+        text, chance = session.run(fetches, {"input_image_as_bytes:0": encoded[0]})
+        assert text.decode() == answers[0].text
+        assert np.shape(chance) == ()
+
+
+def test_a_version_is_written_once(world: World, tmp_path: Path) -> None:
+    target = str(tmp_path / "served")
+    assert export.export(str(world.model_dir), target, "savedmodel", 4) == f"{target}/4"
+    assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["4"]
+    with pytest.raises(AocrError, match="--model-version 5"):
+        export.export(str(world.model_dir), target, "savedmodel", 4)
+
+
+def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, saved: Path
+                                                                ) -> None:
+    (saved / "note.txt").write_text("kept")
+    code = main(["export", str(saved), "--model-dir", str(world.model_dir),
+                 "--log-path", str(world.log)])
+    assert code == 0
+    assert (saved / "note.txt").exists()
+    assert not Path(f"{saved}.part").exists()
+    assert (saved / "variables" / "variables.index").exists()
+
+
+def test_the_export_carries_its_config(world: World, saved: Path) -> None:
+    extra = saved / "assets.extra"
+    assert checkpoint.load_config(str(extra)) == checkpoint.load_config(str(world.model_dir))
+
+
+def test_an_export_that_answers_otherwise_is_not_kept(
+        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(_folder: str) -> object:
+        return lambda question: (np.full(question.shape, b"?", object), np.ones(question.shape))
+
+    monkeypatch.setattr(export, "_saved_model_answer", wrong)
+    with pytest.raises(AocrError, match="does not answer as the checkpoint"):
+        export.export(str(world.model_dir), str(tmp_path / "out"), "savedmodel")
+    assert list(tmp_path.iterdir()) == []

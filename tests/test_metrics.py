@@ -1,0 +1,75 @@
+"""Metrics against examples computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aocr import metrics
+
+
+def test_loss_is_the_mean_over_characters_and_eos() -> None:
+    chances = np.array([[[.5, .25, .25], [.1, .1, .8], [.3, .3, .4]],
+                        [[.2, .3, .5], [.9, .05, .05], [.6, .2, .2]]])
+    targets = tf.constant([[1, 2, 0], [2, 0, 0]])
+    loss = metrics.sequence_loss(tf.constant(np.log(chances)), targets)
+    np.testing.assert_allclose(loss, [-(math.log(.25) + math.log(.8)) / 2, -math.log(.5)])
+
+
+def test_loss_ignores_logits_at_pad() -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 4, 5))
+    targets = tf.constant([[3, 2, 0, 0], [2, 0, 0, 0]])
+    other = logits.copy()
+    other[np.asarray(targets) == 0] += [0., 9., -9., 1., 5.]
+    np.testing.assert_array_equal(metrics.sequence_loss(tf.constant(logits), targets),
+                                  metrics.sequence_loss(tf.constant(other), targets))
+
+
+@pytest.mark.parametrize(("loss", "expected"), [
+    (0.0, 1.0), (math.log(3), 3.0), (1.0, math.e), (1e4, math.inf), (math.inf, math.inf)])
+def test_perplexity_is_exp_of_the_loss_without_overflow(loss: float, expected: float) -> None:
+    assert metrics.perplexity(loss) == pytest.approx(expected)
+
+
+def test_perplexity_of_no_number_is_no_number() -> None:
+    assert math.isnan(metrics.perplexity(math.nan))
+
+
+@pytest.mark.parametrize(("text", "label", "distance"), [
+    ("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("abc", "abc", 0),
+    ("ab", "ba", 2), ("é", "e", 1), ("😀", "", 1)])
+def test_edit_distance(text: str, label: str, distance: int) -> None:
+    assert metrics.edit_distance(text, label) == distance
+
+
+@pytest.mark.parametrize(("text", "label", "credit", "full"), [
+    ("ABCD", "ABCD", 1, 1), ("ABCX", "ABCD", .75, 0), ("", "ABCD", 0, 0), ("ABCDE", "ABCD", .75, 0),
+    ("WXYZ12", "AB", 0, 0), ("", "", 1, 1), ("A", "", 0, 0), ("a", "A", 0, 0)])
+def test_accuracy_is_the_originals(text: str, label: str, credit: float, full: float) -> None:
+    assert metrics.accuracy(text, label) == pytest.approx(credit)
+    assert metrics.accuracy(text, label, use_distance=False) == full
+
+
+@pytest.mark.parametrize(("errors", "characters", "rate"), [
+    (0, 10, 0), (3, 12, .25), (20, 10, 2), (0, 0, 0), (4, 0, 1)])
+def test_character_error_rate(errors: int, characters: int, rate: float) -> None:
+    assert metrics.character_error_rate(errors, characters) == rate
+
+
+@pytest.mark.parametrize(("text", "label", "figure"), [
+    ("", "", 1), ("AB", "AB", 1), ("", "AB", 0), ("AB", "", 0), ("ABCD", "ABC", .75),
+    ("ABX", "ABCD", .5)])
+def test_one_minus_ned_divides_by_the_longer(text: str, label: str, figure: float) -> None:
+    assert metrics.one_minus_ned(text, label) == pytest.approx(figure)
+
+
+@given(st.text("ab", max_size=6), st.text("ab", max_size=6))
+def test_figures_stay_within_0_and_1_and_are_1_for_equal_texts_only(text: str, label: str) -> None:
+    for figure in (metrics.accuracy(text, label), metrics.one_minus_ned(text, label)):
+        assert 0 <= figure <= 1
+        assert (figure == 1) == (text == label)

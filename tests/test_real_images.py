@@ -1,0 +1,97 @@
+"""Real labelled images, where they lie beside the checkout; nothing of them is in the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from aocr import dataset, image, records
+from aocr.charmap import CharMap
+from aocr.cli import main
+from aocr.config import ModelConfig
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+SETS = ("captcha-digits", "captcha-text", "scene-words", "receipt-numbers", "receipt-lines",
+        "fraktur-lines")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real images in {DATA}")
+
+
+def lines(name: str, part: str) -> list[str]:
+    text = (DATA / name / f"annotations-{part}.txt").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+@pytest.fixture(scope="module", params=SETS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+         ) -> tuple[str, Path, dataset.Summary]:
+    """Records of a set's test part, with what was met."""
+    name = request.param
+    output = tmp_path_factory.mktemp("real") / f"{name}.tfrecords"
+    summary = dataset.generate(str(DATA / name / "annotations-test.txt"), str(output),
+                               dataset.Options(force_uppercase=name != "fraktur-lines"))
+    return name, output, summary
+
+
+def test_every_line_becomes_a_record_with_the_files_bytes(
+        made: tuple[str, Path, dataset.Summary]) -> None:
+    name, output, summary = made
+    expected = lines(name, "test")
+    assert (summary.pairs, summary.skipped.total()) == (len(expected), 0)
+    config = ModelConfig(max_width=summary.sizes.max_width(),
+                         max_height=summary.sizes.max_height(),
+                         max_prediction=len(summary.longest),
+                         alphabet=records.characters([str(output)]))
+    index = records.index([str(output)], config, CharMap(config.alphabet))
+    assert (len(index), index.skipped) == (len(expected), [])
+    for line, record in zip(expected, records.read(index, range(len(index))), strict=True):
+        path, label = line.split(" ", 1)
+        assert record.image == (DATA / name / path).read_bytes()
+        assert record.label == (label if name == "fraktur-lines" else label.upper())
+
+
+def test_headers_tell_the_sizes_that_pillow_tells(made: tuple[str, Path, dataset.Summary]
+                                                  ) -> None:
+    name = made[0]
+    paths = [DATA / name / line.split(" ", 1)[0] for line in lines(name, "test")]
+    heights, widths = image.header_sizes(tf.constant([path.read_bytes() for path in paths]))
+    for path, width, height in zip(paths, widths.numpy(), heights.numpy(), strict=True):
+        with Image.open(path) as opened:
+            assert opened.size == (width, height)
+
+
+def test_used_and_skipped_make_all_with_the_defaults(made: tuple[str, Path, dataset.Summary]
+                                                     ) -> None:
+    name, output, _ = made
+    index = records.index([str(output)], ModelConfig(), CharMap(ModelConfig().alphabet))
+    truth = [line.split(" ", 1) for line in lines(name, "test")]
+    wide = [Image.open(DATA / name / path).size[0] > 160 for path, _ in truth]
+    assert len(index) + len(index.skipped) == len(truth)
+    reasons = [skip.reason for skip in index.skipped]
+    assert reasons.count("image too wide") == sum(wide)
+    numbers = {skip.record for skip in index.skipped} | set(index.number.tolist())
+    assert numbers == set(range(1, len(truth) + 1))
+    assert np.all(np.diff(index.offset) > 0)
+
+
+def test_a_few_steps_on_real_lines_train_test_export_and_predict(tmp_path: Path) -> None:
+    name = "receipt-lines"
+    some = lines(name, "test")[:6]
+    (tmp_path / "some.txt").write_text(
+        "\n".join(f"{DATA / name}/{line}" for line in some), encoding="utf-8")
+    log = ["--log-path", str(tmp_path / "log")]
+    where = ["--model-dir", str(tmp_path / "model")]
+    records_file = str(tmp_path / "some.tfrecords")
+    assert main(["dataset", str(tmp_path / "some.txt"), records_file, *log]) == 0
+    assert main(["train", records_file, *where, "--max-width", "1440", "--max-height", "200",
+                 "--max-prediction", "32", "--charset", "auto", "--max-steps", "1", *log]) == 0
+    assert main(["test", records_file, *where, "--json", str(tmp_path / "r.json"), *log]) == 0
+    summary = json.loads((tmp_path / "r.json").read_text())["summary"]
+    assert (summary["images"], summary["skipped"]) == (6, 0)
+    assert main(["export", str(tmp_path / "exported"), *where, *log]) == 0
+    assert main(["predict", str(DATA / name / some[0].split(" ", 1)[0]), "--model-dir",
+                 str(tmp_path / "exported"), *log]) == 0

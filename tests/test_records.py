@@ -1,0 +1,234 @@
+"""The TFRecords format in both directions."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aocr import records, skips
+from aocr.charmap import CharMap
+from aocr.config import ModelConfig
+from aocr.errors import AocrError
+from aocr.records import Record
+from tests.drawing import encoded, png_promising, word
+
+CONFIG = ModelConfig(max_width=100, max_height=32, max_prediction=4, alphabet="abcé ")
+CHARACTERS = CharMap(CONFIG.alphabet)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+GOOD = encoded(word("ab", (40, 20)))
+
+
+def write(path: Path, serialized: Sequence[bytes]) -> str:
+    """A TFRecords file of these records."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for one in serialized:
+            writer.write(one)
+    return str(path)
+
+
+def example(**features: object) -> bytes:
+    """A serialized example; bytes or lists of numbers."""
+    made = {}
+    for name, value in features.items():
+        made[name] = tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[value])) if isinstance(
+                value, bytes) else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+    return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=50), TEXT, TEXT)
+def test_records_come_back_with_their_label_in_nfc(image: bytes, label: str, comment: str) -> None:
+    back = records.decode(records.encode(Record(image, label, comment)))
+    assert back == Record(image, unicodedata.normalize("NFC", label), comment)
+
+
+def test_features_are_bytes_under_the_originals_names() -> None:
+    for comment, names in (("", {"image", "label"}), ("a.png", {"image", "label", "comment"})):
+        features = tf.train.Example.FromString(
+            records.encode(Record(b"\x89P", "é", comment))).features.feature
+        assert set(features) == names
+        assert all(features[name].WhichOneof("kind") == "bytes_list" for name in names)
+        assert features["label"].bytes_list.value == ["é".encode()]
+
+
+@pytest.mark.parametrize(("stored", "text"), [
+    (b"ABC", "ABC"), ("é".encode(), "é"), (b"caf\xe9", "café"), (b"\xff", "ÿ"),
+    ("e\u0301".encode(), "é"), (b"", ""), ("日本".encode(), "日本")])
+def test_labels_are_utf8_or_else_latin1(stored: bytes, text: str) -> None:
+    assert records.decode_label(stored) == text
+    assert records.decode(example(image=b"x", label=stored)).label == text
+
+
+def test_missing_features_are_empty() -> None:
+    assert records.decode(example()) == Record(b"", "", "")
+    assert records.decode(example(other=b"x", label=b"a")) == Record(b"", "a", "")
+
+
+def test_records_are_found_again_in_any_order_over_several_files(tmp_path: Path) -> None:
+    labels = [["a", "", "abc"], ["b", "bb"], ["c", "é a"]]
+    paths = [write(tmp_path / f"{n}", [
+        records.encode(Record(encoded(word("x", (10 + 10 * k, 20))), label, f"{n}-{k}"))
+        for k, label in enumerate(some)]) for n, some in enumerate(labels)]
+    index = records.index(paths, CONFIG, CHARACTERS)
+    assert len(index) == 7
+    assert index.skipped == []
+    assert index.paths == paths
+    assert index.file.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert index.number.tolist() == [1, 2, 3, 1, 2, 1, 2]
+    assert index.width.tolist() == [16, 32, 48, 16, 32, 16, 32]
+    order = [6, 0, 3, 3, 5, 1, 2, 4, 0]
+    found = list(records.read(index, order))
+    places = [(n, k) for n, some in enumerate(labels) for k in range(len(some))]
+    assert [record.comment for record in found] == ["{}-{}".format(*places[n]) for n in order]
+    assert [record.label for record in found] == [labels[n][k] for n, k in
+                                                  (places[n] for n in order)]
+
+
+SKIPPED = {
+    "too wide": (encoded(word("a", (101, 20))), "a", "image too wide", "101"),
+    "too long": (GOOD, "ababa", "label too long", "5 characters"),
+    "unknown": (GOOD, "aXb", "unknown character", "'X'"),
+    "not an image": (b"text", "a", "unreadable image", "not PNG"),
+    "no bytes": (b"", "a", "unreadable image", "not PNG"),
+    "tiff": (encoded(word("a", (40, 20)), "TIFF"), "a", "unreadable image", "not PNG"),
+    "huge": (png_promising(2**31 - 1, 3), "a", "image too wide", str(2**31 - 1)),
+}
+
+
+@pytest.mark.parametrize(("image", "label", "reason", "detail"), SKIPPED.values(), ids=SKIPPED)
+def test_unusable_records_are_skipped_with_place_reason_and_detail(
+        tmp_path: Path, image: bytes, label: str, reason: str, detail: str) -> None:
+    good = records.encode(Record(GOOD, "ab", ""))
+    path = write(tmp_path / "data", [good, records.encode(Record(image, label, "")), good])
+    index = records.index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [1, 3]
+    (skip,) = index.skipped
+    assert (skip.path, skip.record, skip.reason) == (path, 2, reason)
+    assert detail in skip.detail
+    assert [record.label for record in records.read(index, [1, 0])] == ["ab", "ab"]
+    assert index.skip(1, "x", "y") == records.Skipped(path, 3, "x", "y")
+
+
+def test_used_and_skipped_are_all(tmp_path: Path) -> None:
+    kinds = [(GOOD, "ab"), *((image, label) for image, label, *_ in SKIPPED.values())]
+    chosen = np.random.default_rng(0).integers(0, len(kinds), 600)
+    path = write(tmp_path / "data", [
+        records.encode(Record(kinds[n][0], kinds[n][1], "")) for n in chosen])
+    index = records.index([path], CONFIG, CHARACTERS)
+    numbers = [*index.number.tolist(), *(skip.record for skip in index.skipped)]
+    assert sorted(numbers) == list(range(1, 601))
+    assert len(index) == (chosen == 0).sum()
+    assert sum(skips.count(index.skipped).values()) == (chosen > 0).sum()
+
+
+def test_limits_themselves_are_used(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [
+        records.encode(Record(encoded(word("a", (100, 9))), "abca", ""))])
+    assert len(records.index([path], CONFIG, CHARACTERS)) == 1
+
+
+def test_shrink_uses_wide_images_at_the_widest_input(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [
+        records.encode(Record(encoded(word("a", (900, 20))), "a", ""))])
+    shrink = ModelConfig(**{**CONFIG.to_json(), "oversize": "shrink"})  # type: ignore[arg-type]
+    index = records.index([path], shrink, CHARACTERS)
+    assert index.width.tolist() == [shrink.input_width] == [100]
+
+
+def test_labels_of_the_original_are_indexed_as_latin1(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [example(image=GOOD, label=b"\xe9")])
+    index = records.index([path], CONFIG, CHARACTERS)
+    assert next(records.read(index, [0])).label == "é"
+
+
+def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [example(label=b"a"), example(image=GOOD), example()])
+    index = records.index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [2]
+    assert [skip.record for skip in index.skipped] == [1, 3]
+
+
+def test_features_of_another_type_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [example(image=GOOD, label=[5])])
+    with pytest.raises(AocrError, match="data"):
+        records.index([path], CONFIG, CHARACTERS)
+
+
+def file_of_three(path: Path) -> bytes:
+    write(path, [records.encode(Record(GOOD, label, "")) for label in ("a", "b", "c")])
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("at", [0, 0.5, -1])
+def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path, at: float) -> None:
+    path = tmp_path / "flipped.tfrecords"
+    content = bytearray(file_of_three(path))
+    content[int(at * len(content)) if at == 0.5 else int(at)] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(AocrError, match=r"flipped\.tfrecords"):
+        records.index([str(path)], CONFIG, CHARACTERS)
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+@pytest.mark.parametrize("more", [5, 12, -1])
+def test_a_file_cut_within_a_record_is_an_error_that_names_it(
+        tmp_path: Path, whole: int, more: int) -> None:
+    path = tmp_path / "cut.tfrecords"
+    content = file_of_three(path)
+    length = len(content) // 3
+    path.write_bytes(content[:whole * length + more % length])
+    with pytest.raises(AocrError, match=r"cut\.tfrecords"):
+        records.index([str(path)], CONFIG, CHARACTERS)
+
+
+def test_characters_of_a_damaged_file_are_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.tfrecords"
+    path.write_bytes(file_of_three(path)[:100])
+    with pytest.raises(AocrError, match=r"cut\.tfrecords"):
+        records.characters([str(path)])
+
+
+@pytest.mark.parametrize("content", [GOOD, b"a.png AB\n" * 9, b""], ids=["png", "text", "empty"])
+def test_other_files_are_an_error_that_names_them(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.tfrecords"
+    path.write_bytes(content)
+    with pytest.raises(AocrError, match=r"other\.tfrecords"):
+        records.index([str(path)], CONFIG, CHARACTERS)
+
+
+def test_find_keeps_the_order_given_and_takes_each_file_once(tmp_path: Path) -> None:
+    for name in ("b1", "b2", "a1", "[x]"):
+        (tmp_path / name).touch()
+    folder = f"{tmp_path}/"
+    assert records.find([folder + "b*", folder + "a1", folder + "?1"]) == [
+        folder + name for name in ("b1", "b2", "a1")]
+    assert records.find([folder + "[x]"]) == [folder + "[x]"]
+
+
+@pytest.mark.parametrize("pattern", ["none.tfrecords", "none-*", ""])
+def test_find_names_what_is_missing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AocrError, match="no such dataset") as caught:
+        records.find([pattern])
+    assert pattern in str(caught.value)
+
+
+def test_find_refuses_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(AocrError, match="folder"):
+        records.find([str(tmp_path)])
+
+
+def test_characters_are_those_of_all_labels_in_code_point_order(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "1", [example(image=b"", label="bé".encode()),
+                                    example(image=b"", label=b"b\xe8")]),
+             write(tmp_path / "2", [example(image=b"", label=b"a b"), example(image=GOOD)])]
+    assert records.characters(paths) == " abèé"

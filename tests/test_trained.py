@@ -1,0 +1,136 @@
+"""What only a trained model shows; drawn words, a few minutes on two cores."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aocr import batches, image, records, visualize
+from aocr.charmap import CharMap
+from aocr.cli import main
+from aocr.model.layers import BatchNorm
+from aocr.recognizer import Reader, Recognizer
+from tests.conftest import World
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+STEPS = 160
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of drawn digits, and unseen drawn digits."""
+
+    model_dir: Path
+    testing: Path
+    images: list[Path]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    root = tmp_path_factory.mktemp("trained")
+    spec = importlib.util.spec_from_file_location("draw", ROOT / "datasets" / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    sys.modules["draw"] = draw
+    spec.loader.exec_module(draw)
+    assert draw.main([str(root), "--count", "900", "--test-count", "60", "--charset",
+                      "0123456789", "--min-length", "3", "--max-length", "4"]) == 0
+    log = ["--log-path", str(root / "log")]
+    for name in ("training", "testing"):
+        assert main(["dataset", str(root / f"annotations-{name}.txt"),
+                     str(root / f"{name}.tfrecords"), *log]) == 0
+    assert main(["train", str(root / "training.tfrecords"), "--model-dir", str(root / "model"),
+                 "--max-width", "300", "--charset", "auto", "--batch-size", "32",
+                 "--max-steps", str(STEPS), "--steps-per-checkpoint", "80", *log]) == 0
+    lines = (root / "annotations-testing.txt").read_text(encoding="utf-8").splitlines()
+    images = [Path(line.split(" ", 1)[0]) for line in lines]
+    return Trained(root / "model", root / "testing.tfrecords", images)
+
+
+def test_unseen_words_are_read(trained: Trained, tmp_path: Path) -> None:
+    assert main(["test", str(trained.testing), "--model-dir", str(trained.model_dir), "--json",
+                 str(tmp_path / "result.json"), "--log-path", str(tmp_path / "log")]) == 0
+    summary = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["summary"]
+    assert summary["images"] == 60
+    assert summary["word_accuracy"] >= 0.8
+
+
+def test_attention_moves_from_left_to_right_over_the_word(trained: Trained) -> None:
+    results = Recognizer.load(trained.model_dir).predict(trained.images, attention=True)
+    assert isinstance(results, list)
+    rising = spread = 0
+    for result in results:
+        assert result.attention is not None
+        centers = visualize.centers(result.attention, result.width)
+        rising += bool(np.all(np.diff(centers) > 0))
+        spread += bool(centers[-1] - centers[0] > 0.3)
+    # Attention is learned, not built in: nearly all words must show it, not each single one.
+    assert rising >= 0.9 * len(results)
+    assert spread >= 0.9 * len(results)
+
+
+def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
+    restored = Recognizer.load(trained.model_dir)
+    reader = restored.reader
+    assert reader is not None
+    characters = CharMap(reader.config.alphabet)
+    index = records.index([str(trained.testing)], reader.config, characters)
+    plan = [np.arange(len(index))]
+    batch = next(iter(batches.load(index, plan, characters, reader.config)))
+    labels = [record.label for record in records.read(index, batch["records"].numpy())]
+    saved = [result.text for result, _ in restored.examine(batch)]
+    by_batch = _read_by_batch(reader, batch["images"], batch["widths"])
+
+    def word_accuracy(texts: list[str]) -> float:
+        return float(np.mean([text == label for text, label in zip(texts, labels, strict=True)]))
+
+    assert abs(word_accuracy(saved) - word_accuracy(by_batch)) <= 0.05
+
+
+def test_a_word_alone_is_a_word_in_a_mixed_batch(trained: Trained) -> None:
+    reader = Recognizer.load(trained.model_dir).reader
+    assert reader is not None
+    encoded = tf.constant([path.read_bytes() for path in trained.images[:12]])
+    images, widths = image.load_batch(encoded, reader.config)
+    assert len(set(widths.numpy().tolist())) > 3
+    together = reader.model.greedy(reader.model.encode(images, widths), until_eos=False)
+    for n in range(12):
+        alone = reader.model.greedy(
+            reader.model.encode(images[n:n + 1, :, :int(widths[n])], widths[n:n + 1]),
+            until_eos=False)
+        np.testing.assert_allclose(alone.logits[0], together.logits[n], atol=1e-4)
+
+
+def test_the_quickstart_runs_in_a_short_form(tmp_path: Path, world: World) -> None:
+    del world  # its fixture has set TensorFlow up for this machine
+    environment = {**os.environ,
+                   "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    found = subprocess.run(
+        ["sh", str(ROOT / "datasets" / "quickstart.sh"), "quick", "120", "4"], cwd=tmp_path,
+        env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert len(found.stdout.splitlines()) == 40  # a line for each image of datasets/images
+    assert (tmp_path / "quick" / "exported" / "1" / "saved_model.pb").exists()
+    summary = json.loads((tmp_path / "quick" / "results.json").read_text())["summary"]
+    assert summary["images"] + summary["skipped"] == 200
+
+
+def _read_by_batch(reader: Reader, images: tf.Tensor, widths: tf.Tensor) -> list[str]:
+    """Reads with the batch's own statistics; the saved ones of this copy change."""
+    model = reader.model
+    features, lengths = model.cnn(images, widths, BatchNorm.by_batch)
+    values, last = model.encoder(features, lengths)
+    memory = model.decoder.remember(values, lengths, last)
+    reading = reader._reading(model.greedy(memory), widths)
+    return [text.decode() for text in reading.output.numpy()]

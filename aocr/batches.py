@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -45,21 +46,40 @@ def shuffled(index: Index, batch_size: int, seed: int, epoch: int) -> list[np.nd
     return [batches[n] for n in random.permutation(len(batches))]
 
 
-def load(index: Index, plan: Sequence[np.ndarray], characters: CharMap, config: ModelConfig
+def endless(index: Index, batch_size: int, seed: int, epoch: int, position: int
+            ) -> Iterator[np.ndarray]:
+    """The batches of one epoch after the other.
+
+    Args:
+        index: The records.
+        batch_size: Records in a batch.
+        seed: The run's seed.
+        epoch: The epoch to begin with.
+        position: Records of that epoch to leave out; they have been used.
+    """
+    for number in itertools.count(epoch):
+        for batch in shuffled(index, batch_size, seed, number):
+            if position <= 0:
+                yield batch
+            position -= len(batch)
+        position = 0
+
+
+def load(index: Index, plan: Iterable[np.ndarray], characters: CharMap, config: ModelConfig
          ) -> tf.data.Dataset:
     """The batches of a plan, ready for the network.
 
     Args:
         index: The records.
-        plan: Numbers of the records of each batch.
+        plan: Numbers of the records of each batch; it is gone through once.
         characters: The alphabet.
         config: How images are read.
 
     Returns:
-        For each batch `images` `[batch, 32, width, channels]`, `widths` `[batch]` int32,
-        `targets` `[batch, longest label + 1]` int32 (characters, EOS, PAD) and `records`
+        For each batch of the plan `images` `[batch, 32, width, channels]`, `widths` `[batch]`
+        int32, `targets` `[batch, longest label + 1]` int32 (characters, EOS, PAD) and `records`
         `[batch]` int64, their numbers in the index. An image that cannot be decoded is not in
-        its batch, and a batch of nothing else is not there at all.
+        its batch, which may therefore be empty.
     """
     encoded = tf.data.Dataset.from_generator(
         lambda: _encoded(index, plan, characters),
@@ -71,36 +91,27 @@ def load(index: Index, plan: Sequence[np.ndarray], characters: CharMap, config: 
         pixels = image.load(one.pop("encoded"), config)
         return {"images": pixels, "widths": tf.shape(pixels)[1], **one}
 
-    def padded(batch: Batch) -> tf.data.Dataset:
+    def padded(batch: Batch) -> Batch:
         rows = tf.data.Dataset.from_tensor_slices(batch).map(decoded).ignore_errors()
         shapes = {"images": [IMAGE_HEIGHT, None, config.channels], "widths": [],
                   "targets": [None], "records": []}
-        return rows.padded_batch(tf.size(batch["records"], tf.int64), shapes)
+        whole = rows.padded_batch(tf.size(batch["records"], tf.int64), shapes)
+        nothing = tf.data.Dataset.from_tensors(_empty(config))
+        return whole.concatenate(nothing).take(1).get_single_element()
 
-    batches = encoded.interleave(padded, cycle_length=_READ_AHEAD, block_length=1,
-                                 num_parallel_calls=_READ_AHEAD, deterministic=True)
-    return batches.prefetch(_READ_AHEAD)
-
-
-def matched(plan: Sequence[np.ndarray], data: tf.data.Dataset
-            ) -> Iterator[tuple[np.ndarray, Batch | None]]:
-    """Each batch of a plan with what came of it: `None` where no image could be decoded."""
-    waiting = iter(plan)
-    for batch in data:
-        first = int(batch["records"][0])
-        for numbers in waiting:
-            if first in numbers:
-                yield numbers, batch
-                break
-            yield numbers, None
-    yield from ((numbers, None) for numbers in waiting)
+    return encoded.map(padded, _READ_AHEAD, deterministic=True).prefetch(_READ_AHEAD)
 
 
-def undecodable(index: Index, numbers: np.ndarray, batch: Batch | None) -> dict[int, Skipped]:
+def undecodable(index: Index, numbers: np.ndarray, batch: Batch) -> dict[int, Skipped]:
     """The planned records that are not in the batch, by their number in the index."""
-    found = [] if batch is None else batch["records"].numpy()
     return {int(n): index.skip(int(n), "unreadable image", "its data cannot be decoded")
-            for n in np.setdiff1d(numbers, found)}
+            for n in np.setdiff1d(numbers, batch["records"].numpy())}
+
+
+def _empty(config: ModelConfig) -> Batch:
+    return {"images": tf.zeros([0, IMAGE_HEIGHT, 1, config.channels]),
+            "widths": tf.zeros([0], tf.int32), "targets": tf.zeros([0, 1], tf.int32),
+            "records": tf.zeros([0], tf.int64)}
 
 
 def _grouped(order: np.ndarray, width: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -113,7 +124,7 @@ def _grouped(order: np.ndarray, width: np.ndarray, batch_size: int) -> list[np.n
     return batches
 
 
-def _encoded(index: Index, plan: Sequence[np.ndarray], characters: CharMap
+def _encoded(index: Index, plan: Iterable[np.ndarray], characters: CharMap
              ) -> Iterator[dict[str, np.ndarray]]:
     for numbers in plan:
         found = list(records.read(index, numbers))

@@ -125,7 +125,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     plan = batches.in_order(index, options.batch_size)
     data = batches.load(index, plan, characters, reader.config)
     with bar(total=len(index), unit="image") as progress:
-        for numbers, batch in batches.matched(plan, data):
+        for numbers, batch in zip(plan, data, strict=False):
             run.take(numbers, batch)
             progress.update(len(numbers))
     skips.report(run.skipped, run.totals.images, None)
@@ -154,12 +154,12 @@ class _Run:
     def __post_init__(self) -> None:
         self.skipped = list(self.index.skipped)
 
-    def take(self, numbers: np.ndarray, batch: batches.Batch | None) -> None:
+    def take(self, numbers: np.ndarray, batch: batches.Batch) -> None:
         """Reads one batch and tells what is ready to be told."""
         for n, skip in batches.undecodable(self.index, numbers, batch).items():
             self.skipped.append(skip)
             self.waiting[n] = None
-        if batch is not None:
+        if len(batch["records"]):
             self._read(batch)
         self._tell()
         self.begun = time.perf_counter()

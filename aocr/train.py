@@ -163,8 +163,8 @@ class _Run:
         total = -(-len(self.index) // self.settings.batch_size) * self.settings.num_epoch
         total = min(total, self.settings.max_steps or total)
         with bar(total=total, initial=int(self.trainer.step), unit="step") as progress:
-            while not self._finished():
-                self._epoch(progress)
+            if not self._finished():
+                self._go_on(progress)
         if self.averages.losses:
             self._save()
 
@@ -173,25 +173,26 @@ class _Run:
         return (bool(self.stop) or int(self.trainer.epoch) >= self.settings.num_epoch
                 or (limit is not None and int(self.trainer.step) >= limit))
 
-    def _epoch(self, progress: Any) -> None:  # noqa: ANN401
-        """What is left of the running epoch."""
-        trainer, begun = self.trainer, time.perf_counter()
-        progress.set_description(f"epoch {int(trainer.epoch) + 1}", refresh=False)
-        plan = batches.shuffled(self.index, self.settings.batch_size, self.settings.seed,
-                                int(trainer.epoch))
-        ends = np.cumsum([len(numbers) for numbers in plan])
-        at = int(np.searchsorted(ends, int(trainer.position), "right"))
-        data = batches.load(self.index, plan[at:], CharMap(self.config.alphabet), self.config)
-        for numbers, batch in batches.matched(plan[at:], data):
+    def _go_on(self, progress: Any) -> None:  # noqa: ANN401
+        """Takes batches until the run is finished."""
+        # One pipeline for all epochs: taking one down and setting up the next costs seconds.
+        data = batches.load(self.index, self._plan(), CharMap(self.config.alphabet), self.config)
+        begun = time.perf_counter()
+        for numbers, batch in zip(self._plan(), data, strict=False):
+            progress.set_description(f"epoch {int(self.trainer.epoch) + 1}", refresh=False)
             self.undecodable.update(batches.undecodable(self.index, numbers, batch))
             self._advance(len(numbers))
-            if batch is not None:
+            if len(batch["records"]):
                 self._step(batch, progress, begun)
             begun = time.perf_counter()
+            if int(self.trainer.position) == 0:
+                self._report_epoch()
             if self._finished():
                 break
-        if int(trainer.position) == 0:
-            self._report_epoch()
+
+    def _plan(self) -> Iterator[np.ndarray]:
+        return batches.endless(self.index, self.settings.batch_size, self.settings.seed,
+                               int(self.trainer.epoch), int(self.trainer.position))
 
     def _advance(self, records: int) -> None:
         """Moves on before the step, so that its checkpoint says where the next one begins."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two libraries' threads fight for two cores
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont

@@ -70,6 +70,7 @@ def test_dataset_speaks_the_originals_words(world: World, command: Command, tmp_
     assert "Longest label (5): HELLO" in found
 
 
+@pytest.mark.slow
 def test_the_proposed_train_line_uses_every_image(world: World, command: Command, tmp_path: Path
                                                   ) -> None:
     draw("WIDE" * 5, tmp_path / "wide.png")
@@ -111,6 +112,7 @@ def test_the_model_folder_has_the_originals_file_names(world: World) -> None:
     assert first == 'model_checkpoint_path: "model.ckpt-2"'
 
 
+@pytest.mark.slow
 def test_a_resumed_training_starts_its_step_lines_at_1_and_its_checkpoints_where_it_was(
         world: World, command: Command, tmp_path: Path) -> None:
     shutil.copytree(world.model_dir, tmp_path / "model")
@@ -124,6 +126,7 @@ def test_a_resumed_training_starts_its_step_lines_at_1_and_its_checkpoints_where
     assert "Saving the model at step 3." in found
 
 
+@pytest.mark.slow
 def test_no_resume_starts_with_new_weights(world: World, command: Command, tmp_path: Path
                                            ) -> None:
     shutil.copytree(world.model_dir, tmp_path / "model")
@@ -162,6 +165,7 @@ def test_test_writes_json_and_a_summary(world: World, command: Command, tmp_path
     assert re.search(r"word accuracy +\d+\.\d\d%", logged)
 
 
+@pytest.mark.slow
 def test_used_and_skipped_make_all_in_train_and_test(world: World, command: Command,
                                                      tmp_path: Path) -> None:
     broken = bytearray((world.root / "images" / "0.png").read_bytes())
@@ -190,6 +194,7 @@ def test_used_and_skipped_make_all_in_train_and_test(world: World, command: Comm
         ["5", "unknown character"]]
 
 
+@pytest.mark.slow
 def test_oversize_shrink_uses_wide_images_and_is_remembered(world: World, command: Command,
                                                             tmp_path: Path) -> None:
     flags = ("--model-dir", tmp_path / "model")
@@ -216,6 +221,7 @@ def test_no_usable_image_is_an_error_that_names_the_flag(
     assert named in messages(logged)[-1]
 
 
+@pytest.mark.slow
 def test_charset_auto_takes_the_alphabet_of_the_dataset(world: World, command: Command,
                                                         tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(f"{world.images[0]} größe ſ\n", encoding="utf-8")
@@ -227,6 +233,7 @@ def test_charset_auto_takes_the_alphabet_of_the_dataset(world: World, command: C
     assert config["model"]["alphabet"] == " egrßöſ"
 
 
+@pytest.mark.slow
 def test_charset_file_names_the_alphabet(world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "chars").write_text("HELOWRDXTN\nABC1234\n", encoding="utf-8")
     flags = ("--charset", tmp_path / "chars", "--model-dir", tmp_path / "m")
@@ -395,6 +402,7 @@ def test_help_and_usage_errors_do_not_import_tensorflow(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_says_nothing_but_its_log(world: World, tmp_path: Path) -> None:
     found = in_process("predict", "--model-dir", str(world.model_dir), cwd=tmp_path,
                        text=f"{world.images[0]}\n")
@@ -411,6 +419,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"aocr {aocr.__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_signal_ends_training_with_a_checkpoint(world: World, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     process = subprocess.Popen(

@@ -77,6 +77,7 @@ def test_the_signature_is_the_originals(saved: Path) -> None:
         "output": tf.string, "probability": tf.float64}
 
 
+@pytest.mark.slow
 def test_the_frozen_graph_keeps_the_originals_tensors(
         world: World, tmp_path: Path, encoded: list[bytes], answers: list[Result]) -> None:
     export.export(str(world.model_dir), str(tmp_path / "frozen"), "frozengraph")
@@ -92,6 +93,7 @@ def test_the_frozen_graph_keeps_the_originals_tensors(
         assert np.shape(chance) == ()
 
 
+@pytest.mark.slow
 def test_a_version_is_written_once(world: World, tmp_path: Path) -> None:
     target = str(tmp_path / "served")
     assert export.export(str(world.model_dir), target, "savedmodel", 4) == f"{target}/4"

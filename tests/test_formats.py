@@ -6,7 +6,6 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -274,11 +273,14 @@ def test_pillow_images_are_turned_upright_and_left_alone() -> None:
     assert turned.size == SIZE
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Image.new("L", (0, 4)), lambda: Image.new("La", (5, 4))], ids=["no pixels", "La"])
-def test_pillow_images_that_cannot_be_stored_are_skipped(make: Callable[[], Image.Image]) -> None:
+def test_a_pillow_image_without_pixels_is_skipped() -> None:
     with pytest.raises(SkipError):
-        formats.from_pillow(make())
+        formats.from_pillow(Image.new("L", (0, 4)))
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa"])
+def test_premultiplied_alpha_is_dropped(mode: str) -> None:
+    assert opened(formats.from_pillow(Image.new(mode, (5, 4)))).size == (5, 4)
 
 
 @pytest.mark.parametrize(("shape", "mode"), [

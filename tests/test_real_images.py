@@ -78,6 +78,7 @@ def test_used_and_skipped_make_all_with_the_defaults(made: tuple[str, Path, data
     assert np.all(np.diff(index.offset) > 0)
 
 
+@pytest.mark.slow
 def test_a_few_steps_on_real_lines_train_test_export_and_predict(tmp_path: Path) -> None:
     name = "receipt-lines"
     some = lines(name, "test")[:6]

@@ -29,7 +29,8 @@ setup(
         "tqdm>=4.66,<5",  # progress bars with the time left
     ],
     extras_require={
-        "test": ["pytest>=8,<10", "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six"],
+        "test": ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.8,<1", "mypy>=1.13,<3",
+                 "types-six"],
     },
     entry_points={"console_scripts": ["aocr = aocr.cli:main"]},
     classifiers=[

@@ -23,7 +23,7 @@ from tests.conftest import World
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-STEPS = 160
+STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     draw = importlib.util.module_from_spec(spec)
     sys.modules["draw"] = draw
     spec.loader.exec_module(draw)
-    assert draw.main([str(root), "--count", "900", "--test-count", "60", "--charset",
+    assert draw.main([str(root), "--count", "1800", "--test-count", "60", "--charset",
                       "0123456789", "--min-length", "3", "--max-length", "4"]) == 0
     log = ["--log-path", str(root / "log")]
     for name in ("training", "testing"):
         assert main(["dataset", str(root / f"annotations-{name}.txt"),
                      str(root / f"{name}.tfrecords"), *log]) == 0
     assert main(["train", str(root / "training.tfrecords"), "--model-dir", str(root / "model"),
-                 "--max-width", "300", "--charset", "auto", "--batch-size", "32",
-                 "--max-steps", str(STEPS), "--steps-per-checkpoint", "80", *log]) == 0
+                 "--max-width", "300", "--max-height", "130", "--charset", "auto",
+                 "--batch-size", "32", "--max-steps", str(STEPS), *log]) == 0
     lines = (root / "annotations-testing.txt").read_text(encoding="utf-8").splitlines()
     images = [Path(line.split(" ", 1)[0]) for line in lines]
     return Trained(root / "model", root / "testing.tfrecords", images)
@@ -120,7 +120,9 @@ def test_the_quickstart_runs_in_a_short_form(tmp_path: Path, world: World) -> No
         ["sh", str(ROOT / "datasets" / "quickstart.sh"), "quick", "120", "4"], cwd=tmp_path,
         env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert len(found.stdout.splitlines()) == 40  # a line for each image of datasets/images
+    drawn, *read = found.stdout.splitlines()
+    assert "200 to test on" in drawn
+    assert len(read) == 5
     assert (tmp_path / "quick" / "exported" / "1" / "saved_model.pb").exists()
     summary = json.loads((tmp_path / "quick" / "results.json").read_text())["summary"]
     assert summary["images"] + summary["skipped"] == 200

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aocr.errors import AocrError
+
 if TYPE_CHECKING:
     from aocr.recognizer import Recognizer, Result
 
 __version__ = "1.0.0"
-__all__ = ["Recognizer", "Result", "__version__"]
+__all__ = ["AocrError", "Recognizer", "Result", "__version__"]
 
 
 def __getattr__(name: str) -> object:

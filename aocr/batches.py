@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,14 @@ Batch = dict[str, tf.Tensor]
 WINDOW = 32
 WIDTH_JITTER = 0.5
 _READ_AHEAD = 2
+
+
+class Planned(NamedTuple):
+    """A batch to come: its epoch, the records of the epoch up to its end, and its records."""
+
+    epoch: int
+    position: int
+    records: np.ndarray
 
 
 def in_order(index: Index, batch_size: int) -> list[np.ndarray]:
@@ -47,7 +56,7 @@ def shuffled(index: Index, batch_size: int, seed: int, epoch: int) -> list[np.nd
 
 
 def endless(index: Index, batch_size: int, seed: int, epoch: int, position: int
-            ) -> Iterator[np.ndarray]:
+            ) -> Iterator[Planned]:
     """The batches of one epoch after the other.
 
     Args:
@@ -58,10 +67,11 @@ def endless(index: Index, batch_size: int, seed: int, epoch: int, position: int
         position: Records of that epoch to leave out; they have been used.
     """
     for number in itertools.count(epoch):
+        done = 0
         for batch in shuffled(index, batch_size, seed, number):
-            if position <= 0:
-                yield batch
-            position -= len(batch)
+            done += len(batch)
+            if done > position:
+                yield Planned(number, done, batch[max(0, len(batch) - (done - position)):])
         position = 0
 
 
@@ -99,7 +109,8 @@ def load(index: Index, plan: Iterable[np.ndarray], characters: CharMap, config: 
         nothing = tf.data.Dataset.from_tensors(_empty(config))
         return whole.concatenate(nothing).take(1).get_single_element()
 
-    return encoded.map(padded, _READ_AHEAD, deterministic=True).prefetch(_READ_AHEAD)
+    batches = encoded.map(padded, _READ_AHEAD, deterministic=True).prefetch(_READ_AHEAD)
+    return records.without_autotuning(batches)
 
 
 def undecodable(index: Index, numbers: np.ndarray, batch: Batch) -> dict[int, Skipped]:

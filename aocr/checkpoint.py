@@ -32,6 +32,11 @@ def exists(model_dir: str) -> bool:
     return tf.train.latest_checkpoint(model_dir) is not None
 
 
+def started(model_dir: str) -> bool:
+    """Whether a training has left its state file in the folder, whatever became of the rest."""
+    return bool(tf.io.gfile.exists(tf.io.gfile.join(model_dir, "checkpoint")))
+
+
 def newest(model_dir: str) -> str:
     """Path of the newest checkpoint.
 
@@ -40,6 +45,9 @@ def newest(model_dir: str) -> str:
     """
     path = tf.train.latest_checkpoint(model_dir)
     if path is None:
+        if started(model_dir):
+            raise AocrError(f"the checkpoint that {model_dir}/checkpoint names is not there; bring "
+                            "its files back, or train anew with --no-resume")
         there = tf.io.gfile.isdir(model_dir)
         raise AocrError(f"no {'checkpoint in' if there else 'model folder'} {model_dir}; "
                         "--model-dir names the folder that `aocr train` has written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import queue
@@ -76,7 +77,9 @@ def train(args: argparse.Namespace) -> int:
 
     _choose_device(args.gpu_id)
     given = _given(args)
-    resume = args.resume and checkpoint.exists(args.model_dir)
+    if args.charset is not None and args.full_ascii:
+        raise AocrError("--charset and --full-ascii exclude each other; give one")
+    resume = args.resume and checkpoint.started(args.model_dir)
     if resume:
         config = checkpoint.load_config(args.model_dir)
         if args.charset not in (None, "auto"):
@@ -84,15 +87,14 @@ def train(args: argparse.Namespace) -> int:
         checkpoint.check_flags(args.model_dir, config, given)
     else:
         if args.charset is not None:
-            if args.full_ascii:
-                raise AocrError("--charset and --full-ascii exclude each other; give one")
             given["alphabet"] = (records.characters(records.find(args.dataset))
                                  if args.charset == "auto" else _charset(args.charset))
         config = ModelConfig(**given)
     settings = TrainConfig(
-        args.batch_size, args.num_epoch, args.max_steps, args.steps_per_checkpoint,
-        args.initial_learning_rate, args.max_gradient_norm if args.clip_gradients else None,
-        args.seed)
+        batch_size=args.batch_size, num_epoch=args.num_epoch, max_steps=args.max_steps,
+        steps_per_checkpoint=args.steps_per_checkpoint,
+        initial_learning_rate=args.initial_learning_rate,
+        max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed)
     signal = train.train(args.dataset, args.model_dir, config, settings, resume)
     return 128 + signal if signal else OK
 
@@ -158,8 +160,7 @@ def _restore(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; 
 
     _choose_device(args.gpu_id)
     restored = recognizer.Recognizer.load(args.model_dir)
-    if restored.reader is not None:
-        checkpoint.check_flags(args.model_dir, restored.reader.config, _given(args))
+    checkpoint.check_flags(args.model_dir, restored.config, _given(args))
     log.info(f"Reading model parameters from {restored.source}")
     return restored
 
@@ -229,19 +230,39 @@ def _file_names(given: Iterable[str]) -> Iterator[str | None]:
         if name == "-":
             yield from _standard_input()
         elif tf.io.gfile.isdir(name):
-            inside = (tf.io.gfile.join(name, each) for each in sorted(tf.io.gfile.listdir(name)))
-            yield from (each for each in inside if not tf.io.gfile.isdir(each))
+            yield from _files_of(name)
         else:
             yield name
+
+
+def _files_of(folder: str) -> list[str]:
+    import tensorflow as tf
+
+    try:
+        inside = [tf.io.gfile.join(folder, each) for each in sorted(tf.io.gfile.listdir(folder))]
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read the folder {folder}: {error.message}") from error
+    files = [each for each in inside if not tf.io.gfile.isdir(each)]
+    if not files:
+        raise AocrError(f"no file in the folder {folder}")
+    if len(files) < len(inside):
+        log.warning(f"Left out {len(inside) - len(files)} folders within {folder}; name them "
+                    "to read them")
+    return files
 
 
 def _standard_input() -> Iterator[str | None]:
     lines: queue.Queue[str | None] = queue.Queue()
 
     def listen() -> None:
-        for line in sys.stdin:
-            lines.put(line)
-        lines.put(None)
+        try:
+            for line in sys.stdin or ():
+                lines.put(line)
+        finally:
+            lines.put(None)
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
@@ -272,7 +293,8 @@ def _write_log(_name: str, result: Result) -> None:
 
 
 def _write_tsv(name: str, result: Result) -> None:
-    print(name, f"{result.probability:.6f}", result.text, sep="\t")
+    print(*(field.translate(_TSV_ESCAPES)
+            for field in (name, f"{result.probability:.6f}", result.text)), sep="\t")
 
 
 def _write_jsonl(name: str, result: Result) -> None:
@@ -280,5 +302,6 @@ def _write_jsonl(name: str, result: Result) -> None:
                       "characters": result.characters}, ensure_ascii=False))
 
 
+_TSV_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
 _WRITERS: dict[str, Callable[[str, Result], None]] = {
     "log": _write_log, "tsv": _write_tsv, "jsonl": _write_jsonl}

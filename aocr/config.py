@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aocr.errors import AocrError
 
 IMAGE_HEIGHT = 32
+COLUMN_PIXELS = 4  # of the input, for each feature column
 DIGITS_AND_CAPITALS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 KERNELS = ("bicubic-antialias",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -23,8 +22,12 @@ class _BesideBars(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         on_bar = getattr(record, "on_bar", False)
-        if not (on_bar and sys.stderr.isatty()):
+        if on_bar and sys.stderr.isatty():
+            return
+        try:
             tqdm.write(self.format(record), file=sys.stderr)
+        except (OSError, ValueError):  # nobody reads standard error any more; the work goes on
+            return
 
 
 def start_log(path: str, chosen: bool) -> None:
@@ -68,7 +71,7 @@ def on_bar(message: str) -> None:
     log.info(message, extra={"on_bar": True})
 
 
-def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:  # noqa: ANN401
+def bar(**options: Any) -> Any:  # noqa: ANN401
     """A tqdm progress bar on standard error; nothing where that is no terminal."""
-    return tqdm(iterable, file=sys.stderr, disable=not sys.stderr.isatty(),
+    return tqdm(file=sys.stderr, disable=not sys.stderr.isatty(),
                 dynamic_ncols=True, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import tensorflow as tf
 from aocr import batches, metrics, records, skips, visualize
 from aocr.charmap import CharMap
 from aocr.console import bar, log
-from aocr.errors import AocrError
+from aocr.errors import AocrError, SkipError
 from aocr.recognizer import Recognizer, Result
 from aocr.records import Index, Record, Skipped
 
@@ -121,6 +122,8 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     characters = CharMap(reader.config.alphabet)
     index = records.index(records.find(patterns), reader.config, characters)
     skips.require_some(len(index), index.skipped)
+    if options.pictures_dir is not None:
+        _clear_pictures(options.pictures_dir)
     run = _Run(recognizer, index, options)
     plan = batches.in_order(index, options.batch_size)
     data = batches.load(index, plan, characters, reader.config)
@@ -132,7 +135,8 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     skips.require_some(run.totals.images, run.skipped)
     summary = run.summary()
     if options.json_path is not None:
-        _write_json(options.json_path, {"summary": summary, "images": run.rows})
+        _write_json(options.json_path, {"summary": summary, "images": run.rows, "skipped": [
+            skip._asdict() for skip in run.skipped]})
     return summary
 
 
@@ -197,7 +201,11 @@ class _Run:
         if self.options.json_path is not None:
             self.rows.append(row.to_json())
         if self.options.pictures_dir is not None:
-            _write_pictures(self.options.pictures_dir, self.totals.images, row)
+            try:
+                _write_pictures(self.options.pictures_dir, self.totals.images, row)
+            except tf.errors.OpError as error:
+                raise AocrError(f"cannot write pictures to {self.options.pictures_dir}: "
+                                f"{error.message}; --output-dir names another folder") from error
 
 
 def line(number: int, row: Row, accuracy: float) -> str:
@@ -206,8 +214,14 @@ def line(number: int, row: Row, accuracy: float) -> str:
     outcome = f"100% ({label})" if row.correct else f"{row.accuracy:4.0%} ({text} vs {label})"
     comment = f" {row.record.comment}" if row.record.comment and not row.correct else ""
     return (f"Step {number} ({row.seconds:.3f}s). Accuracy: {accuracy:6.2%}, "
-            f"loss: {row.loss:f}, perplexity: {metrics.perplexity(row.loss):0<7.6}, "
+            f"loss: {row.loss:f}, perplexity: {_padded(metrics.perplexity(row.loss))}, "
             f"probability: {row.result.probability:6.2%} {outcome}{comment}")
+
+
+def _padded(number: float) -> str:
+    """Six digits, filled up with zeros: 1.5 → 1.50000; powers of ten and infinity as they are."""
+    text = f"{number:.6}"
+    return text if "e" in text or "inf" in text or "nan" in text else f"{text:0<7}"
 
 
 def table(summary: dict[str, Any]) -> list[str]:
@@ -223,20 +237,25 @@ def table(summary: dict[str, Any]) -> list[str]:
     return [f"{name:<24}{value:>12}" for name, value in rows]
 
 
+def _clear_pictures(folder: str) -> None:
+    """Removes the pictures of an earlier test, and nothing else."""
+    for note in tf.io.gfile.glob(tf.io.gfile.join(folder, "*correct", "*", "word.txt")):
+        tf.io.gfile.rmtree(os.path.dirname(note))
+
+
 def _write_pictures(folder: str, number: int, row: Row) -> None:
     """The pictures of one image, in a folder named by its number in the test."""
     verdict = "correct" if row.correct else "incorrect"
-    for each in ("correct", "incorrect"):
-        old = tf.io.gfile.join(folder, each, f"{number:06}")
-        if tf.io.gfile.exists(tf.io.gfile.join(old, "word.txt")):
-            tf.io.gfile.rmtree(old)
     own = tf.io.gfile.join(folder, verdict, f"{number:06}")
     tf.io.gfile.makedirs(own)
-    pictures = visualize.pictures(row.record.image, np.asarray(row.result.attention),
-                                  row.result.width, row.result.text)
-    files: dict[str, bytes] = {f"image_{n}.jpg": still for n, still in enumerate(pictures.stills)}
-    files["image.gif"] = pictures.animation
-    files["word.txt"] = f"{row.result.text}\n{row.record.label}\n".encode()
+    files = {"word.txt": f"{row.result.text}\n{row.record.label}\n".encode()}
+    try:
+        pictures = visualize.pictures(row.record.image, np.asarray(row.result.attention),
+                                      row.result.width, row.result.text)
+        files |= {f"image_{n}.jpg": still for n, still in enumerate(pictures.stills)}
+        files["image.gif"] = pictures.animation
+    except (SkipError, OSError) as error:  # TensorFlow reads some files that Pillow refuses
+        log.warning(f"No picture of record {row.number} of {row.dataset}: {error}")
     for name, content in files.items():
         with tf.io.gfile.GFile(tf.io.gfile.join(own, name), "wb") as file:
             file.write(content)

@@ -13,10 +13,9 @@ from tensorflow.python.framework.convert_to_constants import (
 
 from aocr import checkpoint, formats
 from aocr.errors import AocrError
-from aocr.recognizer import Reader
+from aocr.recognizer import EXTRA, Reader
 
 FROZEN_GRAPH = "frozen_graph.pb"
-FORMATS = ("savedmodel", "frozengraph")
 _TOLERANCE = 1e-5
 _CHECK_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))
 _PART = ".part"
@@ -120,7 +119,7 @@ def _write_frozen_graph(served: Served, folder: str) -> None:
 
 
 def _write_config(folder: str, reader: Reader) -> None:
-    extra = tf.io.gfile.join(folder, "assets.extra")
+    extra = tf.io.gfile.join(folder, EXTRA)
     tf.io.gfile.makedirs(extra)
     checkpoint.save_config(extra, reader.config)
 

@@ -7,7 +7,9 @@ and cuts 16-bit samples; such images are re-encoded, all others pass unchanged.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -59,7 +61,8 @@ def readable(encoded: bytes) -> tuple[bytes, tuple[int, int]]:
         raise SkipError("unreadable image", "not an image file that can be read") from error
     # Pillow's decoders raise any of these for damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
-            ArithmeticError, MemoryError, NotImplementedError, RuntimeError) as error:
+            ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
+            zlib.error) as error:
         raise SkipError("unreadable image", f"damaged: {error}") from error
 
 
@@ -84,7 +87,7 @@ def _plain(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
                                 .astype(np.uint8))
     elif image.mode not in ("L", "RGB"):
-        grey = image.mode in ("1", "LA", "La", "F")
+        grey = image.mode in ("1", "LA", "F")
         image = image.convert("L" if grey else "RGB")
     return image
 

@@ -11,7 +11,7 @@ from aocr.config import IMAGE_HEIGHT, ModelConfig
 _HEAD_BYTES = 32
 _JPEG_SEGMENTS = 4096
 _14_BITS = 1 << 14
-_SIZES_SCALE = 128.0
+_MIDDLE_GREY = 128.0
 
 
 def load(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
@@ -35,7 +35,7 @@ def load(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     width = own_width(shape[0], shape[1], config.input_width)
     scaled = tf.image.resize(pixels, [IMAGE_HEIGHT, width], "bicubic", antialias=True)
     scaled.set_shape([IMAGE_HEIGHT, None, config.channels])
-    return (scaled - _SIZES_SCALE) / _SIZES_SCALE
+    return (scaled - _MIDDLE_GREY) / _MIDDLE_GREY
 
 
 def load_batch(encoded: tf.Tensor, config: ModelConfig) -> tuple[tf.Tensor, tf.Tensor]:

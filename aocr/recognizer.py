@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +13,14 @@ from PIL import Image
 
 from aocr import checkpoint, formats, image, metrics
 from aocr.charmap import EOS_ID, CharMap
-from aocr.config import IMAGE_HEIGHT, ModelConfig
+from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.model import AttentionOCR, Decoded
 
 BATCH_SIZE = 32
 _SAVED_MODEL = "saved_model.pb"
 _DETAILS = "serving_details"
+EXTRA = "assets.extra"  # where TensorFlow Serving lets a SavedModel carry files of its own
 _BLANK = formats.from_pillow(Image.new("L", (1, 1)))
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
@@ -41,7 +42,7 @@ class Result:
     text: str
     probability: float
     characters: tuple[tuple[str, float], ...]
-    attention: np.ndarray | None
+    attention: np.ndarray | None = field(compare=False)
     width: int
 
 
@@ -122,12 +123,14 @@ class Recognizer:
 
     Attributes:
         source: The checkpoint or SavedModel it came from.
-        reader: Its graph and config; `None` for a SavedModel.
+        config: The model's settings.
+        reader: Its graph; `None` for a SavedModel.
     """
 
-    def __init__(self, source: str, read: Callable[[tf.Tensor], Reading],
+    def __init__(self, source: str, config: ModelConfig, read: Callable[[tf.Tensor], Reading],
                  reader: Reader | None = None) -> None:
         self.source = source
+        self.config = config
         self.reader = reader
         self._read = read
         if reader is not None:
@@ -150,12 +153,13 @@ class Recognizer:
         folder = os.fspath(model_dir)
         exported = _exported(folder)
         if exported is not None:
-            return cls(exported, _read_exported(exported))
+            config = checkpoint.load_config(tf.io.gfile.join(exported, EXTRA))
+            return cls(exported, config, _read_exported(exported))
         loaded = checkpoint.load(folder)
         reader = Reader(loaded.config, loaded.model)
         read = tf.function(reader.read, autograph=False,
                            input_signature=[tf.TensorSpec([None], tf.string)])
-        return cls(loaded.path, read, reader)
+        return cls(loaded.path, loaded.config, read, reader)
 
     def predict(self, images: Source | Iterable[Source], attention: bool = False
                 ) -> Result | list[Result]:
@@ -163,7 +167,7 @@ class Recognizer:
 
         Args:
             images: Path, encoded bytes, Pillow image or uint8 array `[height, width]` or
-                `[height, width, channels]`, or several of them.
+                `[height, width, channels]`, or several of them (also as one array of 4 axes).
             attention: Whether results carry the attention.
 
         Returns:
@@ -172,6 +176,8 @@ class Recognizer:
         Raises:
             AocrError: An image cannot be read; the text says which.
         """
+        if isinstance(images, np.ndarray) and images.ndim == 4:
+            return self._strictly(list(images), attention)
         if isinstance(images, str | os.PathLike | bytes | Image.Image | np.ndarray):
             return self._strictly([images], attention)[0]
         return self._strictly(list(images), attention)
@@ -223,7 +229,7 @@ def _results(reading: Reading, attention: bool) -> Iterator[Result]:
     values = [part.numpy() for part in reading]
     for output, probability, characters, chances, looks, width in zip(*values, strict=True):
         printing = [n for n, character in enumerate(characters) if character]
-        columns = -(-int(width) // 4)
+        columns = -(-int(width) // COLUMN_PIXELS)
         yield Result(
             text=output.decode(), probability=float(probability),
             characters=tuple((characters[n].decode(), float(chances[n])) for n in printing),
@@ -241,7 +247,9 @@ def _encoded(source: Source) -> bytes:
         with tf.io.gfile.GFile(os.fspath(source), "rb") as file:
             return bytes(file.read())
     except tf.errors.OpError as error:
-        raise SkipError("cannot open the file", os.fspath(source)) from error
+        raise SkipError("cannot open the file", error.message) from error
+    except ValueError as error:  # a name that is no UTF-8
+        raise SkipError("cannot open the file", str(error)) from error
 
 
 def _name(source: Source) -> str:
@@ -249,7 +257,12 @@ def _name(source: Source) -> str:
 
 
 def _exported(folder: str) -> str | None:
-    """The SavedModel in a folder, or in the newest of its numbered versions."""
+    """The SavedModel in a folder, or in the newest of its numbered versions.
+
+    Checkpoints come first: an export beside them may be older.
+    """
+    if checkpoint.exists(folder):
+        return None
     if tf.io.gfile.exists(tf.io.gfile.join(folder, _SAVED_MODEL)):
         return folder
     if not tf.io.gfile.isdir(folder):

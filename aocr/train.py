@@ -17,7 +17,7 @@ import tensorflow as tf
 from aocr import batches, checkpoint, metrics, records, skips
 from aocr.adadelta import Adadelta
 from aocr.charmap import CharMap
-from aocr.config import CONV_FEATURES, IMAGE_HEIGHT, ModelConfig, TrainConfig
+from aocr.config import COLUMN_PIXELS, CONV_FEATURES, IMAGE_HEIGHT, ModelConfig, TrainConfig
 from aocr.console import bar, log, on_bar
 from aocr.errors import AocrError
 from aocr.events import EventFile
@@ -25,7 +25,6 @@ from aocr.model import AttentionOCR
 from aocr.records import Index, Skipped
 
 KEEP_PROBABILITY = 0.5
-_COLUMN_PIXELS = 4
 
 
 class Trainer:
@@ -72,18 +71,18 @@ class Trainer:
             logits = self.model.teacher_forced(memory, targets)
             loss = tf.reduce_mean(metrics.sequence_loss(logits, targets))
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._variables)]
-        norm = tf.linalg.global_norm(gradients)
+        norm = total = tf.linalg.global_norm(gradients)
         limit = self._settings.max_gradient_norm
         if limit is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, limit, norm)
-            norm = tf.minimum(norm, limit)
+            gradients, _ = tf.clip_by_global_norm(gradients, limit, total)
+            norm = tf.where(tf.math.is_finite(total), tf.minimum(total, limit), total)
         self._optimizer.apply(gradients)
         self.step.assign_add(1)
         return loss, norm
 
     def _keep(self, shape: tf.Tensor) -> tf.Tensor:
         """Dropout's factors for the features; they depend on seed and step alone."""
-        columns = -(-shape[2] // _COLUMN_PIXELS)
+        columns = -(-shape[2] // COLUMN_PIXELS)
         seed = tf.stack([tf.constant(self._settings.seed, tf.int64), self.step])
         chance = tf.random.stateless_uniform([shape[0], columns, CONV_FEATURES], seed)
         return tf.cast(chance < KEEP_PROBABILITY, tf.float32) / KEEP_PROBABILITY
@@ -163,10 +162,13 @@ class _Run:
         total = -(-len(self.index) // self.settings.batch_size) * self.settings.num_epoch
         total = min(total, self.settings.max_steps or total)
         with bar(total=total, initial=int(self.trainer.step), unit="step") as progress:
-            if not self._finished():
+            if self._finished():
+                log.info("There is nothing left to do: give a larger --num-epoch or --max-steps.")
+            else:
                 self._go_on(progress)
         if self.averages.losses:
             self._save()
+        self._report_undecodable()
 
     def _finished(self) -> bool:
         limit = self.settings.max_steps
@@ -175,45 +177,51 @@ class _Run:
 
     def _go_on(self, progress: Any) -> None:  # noqa: ANN401
         """Takes batches until the run is finished."""
-        # One pipeline for all epochs: taking one down and setting up the next costs seconds.
-        data = batches.load(self.index, self._plan(), CharMap(self.config.alphabet), self.config)
+        # One pipeline for all epochs: the next one is being read while this one ends.
+        data = batches.load(self.index, (planned.records for planned in self._plan()),
+                            CharMap(self.config.alphabet), self.config)
         begun = time.perf_counter()
-        for numbers, batch in zip(self._plan(), data, strict=False):
-            progress.set_description(f"epoch {int(self.trainer.epoch) + 1}", refresh=False)
-            self.undecodable.update(batches.undecodable(self.index, numbers, batch))
-            self._advance(len(numbers))
+        for planned, batch in zip(self._plan(), data, strict=False):
+            progress.set_description(f"epoch {planned.epoch + 1}", refresh=False)
+            self.undecodable.update(batches.undecodable(self.index, planned.records, batch))
+            self._advance(planned)
             if len(batch["records"]):
                 self._step(batch, progress, begun)
             begun = time.perf_counter()
             if int(self.trainer.position) == 0:
-                self._report_epoch()
+                self._report_undecodable()
+                skips.require_some(len(self.index) - len(self.undecodable), self._skipped())
+            if self.stop:
+                log.info(f"{signal.Signals(self.stop[0]).name}: ending after this step.")
             if self._finished():
                 break
 
-    def _plan(self) -> Iterator[np.ndarray]:
+    def _plan(self) -> Iterator[batches.Planned]:
         return batches.endless(self.index, self.settings.batch_size, self.settings.seed,
                                int(self.trainer.epoch), int(self.trainer.position))
 
-    def _advance(self, records: int) -> None:
+    def _advance(self, planned: batches.Planned) -> None:
         """Moves on before the step, so that its checkpoint says where the next one begins."""
-        self.trainer.position.assign_add(records)
-        if int(self.trainer.position) >= len(self.index):
-            self.trainer.epoch.assign_add(1)
-            self.trainer.position.assign(0)
+        ended = planned.position == len(self.index)
+        self.trainer.epoch.assign(planned.epoch + ended)
+        self.trainer.position.assign(0 if ended else planned.position)
 
-    def _report_epoch(self) -> None:
-        used = len(self.index) - len(self.undecodable)
-        found = self.index.skipped + list(self.undecodable.values())
-        skips.require_some(used, found)
+    def _skipped(self) -> list[Skipped]:
+        return self.index.skipped + list(self.undecodable.values())
+
+    def _report_undecodable(self) -> None:
+        """Tells again what is skipped, when decoding has found more of it."""
+        found = self._skipped()
         if len(found) > self.reported:
-            skips.report(found, used, self.model_dir)
+            skips.report(found, len(self.index) - len(self.undecodable), self.model_dir)
             self.reported = len(found)
 
     def _step(self, batch: batches.Batch, progress: Any, begun: float) -> None:  # noqa: ANN401
         loss, norm = self.trainer.take_step(batch)
         step, seconds = int(self.trainer.step), time.perf_counter() - begun
-        if not math.isfinite(loss):
-            raise AocrError(f"the loss is {loss} at step {step}; the last good checkpoint is "
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise AocrError(f"the loss is {loss} and the norm of the gradients {norm} at step "
+                            f"{step}; the last good checkpoint is "
                             f"{self.manager.latest_checkpoint}; a lower "
                             "--initial-learning-rate may help")
         self.steps += 1
@@ -240,8 +248,8 @@ class _Run:
 def _open_folder(trainer: Trainer, model_dir: str, config: ModelConfig, resume: bool
                  ) -> tf.train.CheckpointManager:
     """Restores what is there, or starts the folder."""
-    path = tf.train.latest_checkpoint(model_dir) if resume else None
-    if path is not None:
+    if resume and checkpoint.started(model_dir):
+        path = checkpoint.newest(model_dir)
         log.info(f"Reading model parameters from {path}")
         checkpoint.restore(trainer.checkpoint, path)
         log.info(f"Going on at step {int(trainer.step)}, epoch {int(trainer.epoch) + 1}.")
@@ -265,7 +273,6 @@ def _stoppable() -> Iterator[list[int]]:
         stop.append(number)
         for each in earlier:
             signal.signal(each, signal.SIG_DFL)
-        log.info(f"{signal.Signals(number).name}: ending after this step.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         earlier[number] = signal.signal(number, note)

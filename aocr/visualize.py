@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from aocr.config import COLUMN_PIXELS
 from aocr.formats import readable
 
-COLUMN_PIXELS = 4  # of the network's input for one feature column
 FRAME_MILLISECONDS = 500
 JPEG_QUALITY = 92
 SMALLEST_HEIGHT = 64

@@ -4,7 +4,7 @@
 set -eu
 folder=${1:-quickstart}
 words=${2:-3000}
-steps=${3:-300}
+steps=${3:-260}
 here=$(dirname "$0")
 
 python "$here/draw.py" "$folder" --count "$words" --test-count 200 \
@@ -17,6 +17,7 @@ aocr train "$folder/training.tfrecords" --model-dir "$folder/checkpoints" \
     --batch-size 32 --max-steps "$steps"
 aocr test "$folder/testing.tfrecords" --model-dir "$folder/checkpoints" \
     --visualize --output-dir "$folder/pictures" --json "$folder/results.json"
+rm -rf "$folder/exported"  # from an earlier run: a version is written only once
 aocr export "$folder/exported" --model-dir "$folder/checkpoints" --model-version 1
 head -n 5 "$folder/annotations-testing.txt" | cut -d ' ' -f 1 |
     aocr predict --model-dir "$folder/exported" --format tsv

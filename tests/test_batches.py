@@ -114,7 +114,16 @@ def test_the_endless_plan_goes_on_from_any_position(
     left = whole[0][used:] + whole[1]
     plan = itertools.islice(batches.endless(index, size, 3, epoch, position), len(left))
     for found, expected in zip(plan, left, strict=True):
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(found.records, expected)
+
+
+def test_a_position_within_a_batch_leaves_out_only_what_was_used() -> None:
+    index = planned([5] * 10)
+    plan = list(itertools.islice(batches.endless(index, 3, 0, 0, 4), 3))
+    whole = np.concatenate(batches.shuffled(index, 3, 0, 0))
+    left = np.concatenate([one.records for one in plan if one.epoch == 0])
+    assert sorted(left) == sorted(whole[4:])
+    assert [one.position for one in plan if one.epoch == 0][-1] == 10
 
 
 def test_batches_hold_images_targets_and_numbers(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 set -eu
 folder=${1:-quickstart}
 words=${2:-3000}
-steps=${3:-260}
+steps=${3:-300}
 here=$(dirname "$0")
 
 python "$here/draw.py" "$folder" --count "$words" --test-count 200 \

@@ -153,13 +153,14 @@ class Recognizer:
         folder = os.fspath(model_dir)
         exported = _exported(folder)
         if exported is not None:
+            read = _read_exported(exported)
             config = checkpoint.load_config(tf.io.gfile.join(exported, EXTRA))
-            return cls(exported, config, _read_exported(exported))
+            return cls(exported, config, read)
         loaded = checkpoint.load(folder)
         reader = Reader(loaded.config, loaded.model)
-        read = tf.function(reader.read, autograph=False,
-                           input_signature=[tf.TensorSpec([None], tf.string)])
-        return cls(loaded.path, loaded.config, read, reader)
+        compiled = tf.function(reader.read, autograph=False,
+                               input_signature=[tf.TensorSpec([None], tf.string)])
+        return cls(loaded.path, loaded.config, compiled, reader)
 
     def predict(self, images: Source | Iterable[Source], attention: bool = False
                 ) -> Result | list[Result]:

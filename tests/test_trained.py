@@ -24,7 +24,7 @@ from tests.conftest import World
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-STEPS = 120
+STEPS = 180
 
 
 @dataclass(frozen=True)

@@ -170,14 +170,14 @@ def batch_statistics(weights: Weights, name: str, xs: Sequence[Array]) -> Moment
 def unbiased_averages(values: Sequence[Array]) -> list[Array]:
     """The moving average after each of the values.
 
-    The exponentially fading mean, its weights m^0, m^1, m^2… (newest first) made to sum to 1.
-    A running average with momentum (m - m^t) / (1 - m^t) at update t comes to the same.
-    Source: Kingma and Ba 2015, section 3 (bias correction).
+    Value i comes in with the share max(1 - m, 10 / (i + 9)), and every later value leaves it the
+    rest of its own share. The first share is 1, so all shares sum to 1 from the start.
     """
+    shares = np.maximum(1.0 - MOMENTUM, 10.0 / (np.arange(1, len(values) + 1) + 9.0))
     averages = []
     for t in range(1, len(values) + 1):
-        fading = MOMENTUM ** np.arange(t - 1, -1, -1.0)
-        averages.append(np.tensordot(fading / fading.sum(), np.stack(values[:t]), 1))
+        left = np.cumprod(np.append(1.0, 1.0 - shares[1:t][::-1]))[::-1]
+        averages.append(np.tensordot(shares[:t] * left, np.stack(values[:t]), 1))
     return averages
 
 

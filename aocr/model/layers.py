@@ -67,8 +67,9 @@ class Linear(tf.Module):
 class BatchNorm(tf.Module):
     """Batch norm over `[batch, height, width, units]` that leaves padding out of its statistics.
 
-    The averages are unbiased from the first step on: at update t the momentum is
-    (m - m^t) / (1 - m^t), so the start values never weigh anything.
+    At update t the momentum is min(0.99, (t - 1) / (t + 9)): the start values never weigh
+    anything, and early on the averages look back over the last tenth of the steps, as 0.99 from
+    the first step on would look back to weights that are long outdated.
     """
 
     def __init__(self, init: Initializer, name: str, units: int) -> None:
@@ -104,10 +105,8 @@ class BatchNorm(tf.Module):
         return x * scale + (self.beta - mean * scale)
 
     def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        power = tf.pow(
-            tf.constant(BATCH_NORM_MOMENTUM, tf.float64),
-            tf.cast(self.updates.assign_add(1), tf.float64))
-        weight = (1.0 - BATCH_NORM_MOMENTUM) / (1.0 - power)
+        updates = tf.cast(self.updates.assign_add(1), tf.float64)
+        weight = tf.maximum(1.0 - BATCH_NORM_MOMENTUM, 10.0 / (updates + 9.0))
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign_add((value - average) * tf.cast(weight, average.dtype))
 

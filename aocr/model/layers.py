@@ -106,7 +106,8 @@ class BatchNorm(tf.Module):
 
     def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         updates = tf.cast(self.updates.assign_add(1), tf.float64)
-        weight = tf.maximum(1.0 - BATCH_NORM_MOMENTUM, 10.0 / (updates + 9.0))
+        least = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
+        weight = tf.maximum(least, 10.0 / (updates + 9.0))
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign_add((value - average) * tf.cast(weight, average.dtype))
 

@@ -10,6 +10,15 @@ for line in (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8").splitlin
     if line.startswith("__version__"):
         ABOUT["version"] = line.split('"')[1]
 
+SERVE = [
+    "tensorflow-serving-api>=2.20,<3",  # the messages of both doors and of warm-up requests
+    "grpcio>=1.60,<2",  # the gRPC door
+    "starlette>=0.40,<2",  # the paths of the REST door
+    "uvicorn>=0.30,<1",  # its HTTP server
+    "httptools>=0.6,<1",  # and that one's parser
+    "prometheus-client>=0.20,<1",  # metrics
+]
+
 setup(
     name="aocr",
     version=ABOUT["version"],
@@ -23,14 +32,15 @@ setup(
     install_requires=[
         "tensorflow>=2.20,<3",  # network, records, SavedModel
         "numpy>=1.26,<3",
-        "pillow>=10.1,<14",  # formats TensorFlow cannot read; 10.1 brings the scalable font
+        "pillow>=12,<14",  # formats TensorFlow cannot read; 12 turns JPEGs by their XMP too
         "distance>=0.1.3,<1",  # Levenshtein distance, as the original had it
         "six>=1.16,<2",  # text and bytes at the border of the records
         "tqdm>=4.66,<5",  # progress bars with the time left
     ],
     extras_require={
-        "test": ["pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.8,<1", "mypy>=1.13,<3",
-                 "types-six"],
+        "serve": SERVE,
+        "test": [*SERVE, "pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.8,<1",
+                 "mypy>=1.13,<3", "types-six"],
     },
     entry_points={"console_scripts": ["aocr = aocr.cli:main"]},
     classifiers=[

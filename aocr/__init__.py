@@ -19,6 +19,9 @@ __all__ = ["AocrError", "Recognizer", "Result", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name in ("Recognizer", "Result"):
+        from aocr import quiet
+
+        quiet.import_tensorflow()
         from aocr import recognizer
 
         return getattr(recognizer, name)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from aocr import image, records
+from aocr import image, records, scan
 from aocr.charmap import CharMap
 from aocr.config import IMAGE_HEIGHT, ModelConfig
+from aocr.errors import AocrError, reason
 from aocr.records import Index, Skipped
 
 Batch = dict[str, tf.Tensor]
 
-# Batches of like widths are formed within this many batches, so that the order stays random.
+# Batches of like widths are formed within this many batches, so that memory stays bounded.
 WINDOW = 32
-WIDTH_JITTER = 0.5
 _READ_AHEAD = 2
 
 
@@ -32,7 +33,12 @@ class Planned(NamedTuple):
 
 def in_order(index: Index, batch_size: int) -> list[np.ndarray]:
     """Every record once, like widths together within a window of the file's order."""
-    return _grouped(np.arange(len(index)), index.width, batch_size)
+    batches: list[np.ndarray] = []
+    for start in range(0, len(index), WINDOW * batch_size):
+        window = np.arange(start, min(start + WINDOW * batch_size, len(index)))
+        window = window[np.argsort(index.width[window], kind="stable")]
+        batches += [window[n:n + batch_size] for n in range(0, len(window), batch_size)]
+    return batches
 
 
 def shuffled(index: Index, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -40,19 +46,19 @@ def shuffled(index: Index, batch_size: int, seed: int, epoch: int) -> list[np.nd
 
     Args:
         index: The records.
-        batch_size: Records in a batch; one batch may be smaller.
+        batch_size: Most records in a batch.
         seed: The run's seed.
         epoch: Number of the epoch.
 
     Returns:
-        Numbers of the records of each batch. Widths are jittered before like ones are put
-        together, so that the same neighbours do not meet in every epoch.
+        Numbers of the records of each batch, which is in the order of the widths. All batches have
+        the same size, give or take one: a small rest would turn the weights as far as a whole
+        batch does (measured on receipt-numbers: 82 % read before a batch of 5, 60 % after it).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     order = random.permutation(len(index))
-    jitter = random.uniform(1 - WIDTH_JITTER, 1 + WIDTH_JITTER, len(index))
-    batches = _grouped(order, index.width * jitter, batch_size)
-    return [batches[n] for n in random.permutation(len(batches))]
+    cut = np.array_split(order, max(1, -(-len(order) // batch_size)))
+    return [batch[np.argsort(index.width[batch], kind="stable")] for batch in cut if len(batch)]
 
 
 def endless(index: Index, batch_size: int, seed: int, epoch: int, position: int
@@ -97,8 +103,10 @@ def load(index: Index, plan: Iterable[np.ndarray], characters: CharMap, config: 
                           "targets": tf.TensorSpec([None, None], tf.int32),
                           "records": tf.TensorSpec([None], tf.int64)})
 
+    load_image = _loader(config)
+
     def decoded(one: Batch) -> Batch:
-        pixels = image.load(one.pop("encoded"), config)
+        pixels = load_image(one.pop("encoded"))
         return {"images": pixels, "widths": tf.shape(pixels)[1], **one}
 
     def padded(batch: Batch) -> Batch:
@@ -110,7 +118,21 @@ def load(index: Index, plan: Iterable[np.ndarray], characters: CharMap, config: 
         return whole.concatenate(nothing).take(1).get_single_element()
 
     batches = encoded.map(padded, _READ_AHEAD, deterministic=True).prefetch(_READ_AHEAD)
-    return records.without_autotuning(batches)
+    return scan.without_autotuning(batches)
+
+
+def each(data: tf.data.Dataset) -> Iterator[Batch]:
+    """The batches of `load`.
+
+    Raises:
+        AocrError: A file of records has gone or changed since it was looked over.
+    """
+    try:
+        yield from data
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read on in the dataset: {reason(error)}; a file was changed or "
+                        "taken away meanwhile: bring it back, and give the command again"
+                        ) from error
 
 
 def undecodable(index: Index, numbers: np.ndarray, batch: Batch) -> dict[int, Skipped]:
@@ -119,20 +141,18 @@ def undecodable(index: Index, numbers: np.ndarray, batch: Batch) -> dict[int, Sk
             for n in np.setdiff1d(numbers, batch["records"].numpy())}
 
 
+@functools.cache
+def _loader(config: ModelConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The graph that reads an image; built once, for that takes longer than a small file."""
+    return tf.function(
+        lambda encoded: image.load(encoded, config), autograph=False,
+        input_signature=[tf.TensorSpec([], tf.string)])
+
+
 def _empty(config: ModelConfig) -> Batch:
     return {"images": tf.zeros([0, IMAGE_HEIGHT, 1, config.channels]),
             "widths": tf.zeros([0], tf.int32), "targets": tf.zeros([0, 1], tf.int32),
             "records": tf.zeros([0], tf.int64)}
-
-
-def _grouped(order: np.ndarray, width: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cuts an order into batches of like widths; only the last window has a smaller batch."""
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), WINDOW * batch_size):
-        window = order[start:start + WINDOW * batch_size]
-        window = window[np.argsort(width[window], kind="stable")]
-        batches += [window[n:n + batch_size] for n in range(0, len(window), batch_size)]
-    return batches
 
 
 def _encoded(index: Index, plan: Iterable[np.ndarray], characters: CharMap

@@ -1,22 +1,42 @@
-"""The model folder: weights, and the config beside them that describes them."""
+"""The model folder: which checkpoints lie in it, and how weights come back."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from aocr.config import ModelConfig, flag
-from aocr.errors import AocrError
+from aocr import configfile
+from aocr.config import ModelConfig
+from aocr.console import log
+from aocr.errors import AocrError, DamagedError, reason
 from aocr.model import AttentionOCR
+from aocr.original import Original
 
-CONFIG_FILE = "config.json"
-CONFIG_FORMAT = 1
 CHECKPOINT_NAME = "model.ckpt"
-KEEP = 5
+STATE_FILE = "checkpoint"
+_EXPORTS = {"saved_model.pb": "an exported model", "frozen_graph.pb": "a frozen graph"}
+_T = TypeVar("_T")
+
+
+class Choice(NamedTuple):
+    """Which checkpoint of a folder, and how it is read.
+
+    Attributes:
+        which: "latest", "best" or the number of a step; `None` for the best if there is one.
+        strict: Refuse a damaged checkpoint instead of taking the one before it.
+        debias: Take the start values out of the batch-norm averages of a model of the original.
+    """
+
+    which: str | None = None
+    strict: bool = False
+    debias: bool = False
+
+
+DEFAULT_CHOICE = Choice()
 
 
 class Loaded(NamedTuple):
@@ -28,138 +48,200 @@ class Loaded(NamedTuple):
 
 
 def exists(model_dir: str) -> bool:
-    """Whether the folder holds a checkpoint."""
-    return tf.train.latest_checkpoint(model_dir) is not None
+    """Whether the folder names a checkpoint."""
+    return bool(_paths(model_dir) or _paths(best_dir(model_dir)))
 
 
 def started(model_dir: str) -> bool:
     """Whether a training has left its state file in the folder, whatever became of the rest."""
-    return bool(tf.io.gfile.exists(tf.io.gfile.join(model_dir, "checkpoint")))
+    return bool(tf.io.gfile.exists(tf.io.gfile.join(model_dir, STATE_FILE)))
 
 
-def newest(model_dir: str) -> str:
-    """Path of the newest checkpoint.
-
-    Raises:
-        AocrError: No such folder, or no checkpoint in it.
-    """
-    path = tf.train.latest_checkpoint(model_dir)
-    if path is None:
-        if started(model_dir):
-            raise AocrError(f"the checkpoint that {model_dir}/checkpoint names is not there; bring "
-                            "its files back, or train anew with --no-resume")
-        there = tf.io.gfile.isdir(model_dir)
-        raise AocrError(f"no {'checkpoint in' if there else 'model folder'} {model_dir}; "
-                        "--model-dir names the folder that `aocr train` has written")
-    return str(path)
+def best_dir(model_dir: str) -> str:
+    """The folder of the checkpoint that read validation images best."""
+    return str(tf.io.gfile.join(model_dir, "best"))
 
 
-def load(model_dir: str) -> Loaded:
-    """The newest model of a folder.
-
-    Raises:
-        AocrError: There is none, or it does not fit its config.
-    """
-    path = newest(model_dir)
-    config = load_config(model_dir)
-    model = AttentionOCR(config)
-    restore(tf.train.Checkpoint(model=model), path)
-    return Loaded(config, model, path)
-
-
-def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Reads the values of everything in `checkpoint`, none of which may be missing.
-
-    Raises:
-        AocrError: The file is damaged or holds other variables.
-    """
-    try:
-        status = checkpoint.read(path)
-        status.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError) as error:
-        raise AocrError(f"the checkpoint {path} does not fit {CONFIG_FILE} beside it: "
-                        f"{_first_line(error)}") from error
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the checkpoint {path}: {_first_line(error)}") from error
-
-
-def manager(checkpoint: tf.train.Checkpoint, model_dir: str) -> tf.train.CheckpointManager:
-    """Writes `model.ckpt-N`, the original's file names, and keeps the newest few."""
-    return tf.train.CheckpointManager(
-        checkpoint, model_dir, max_to_keep=KEEP, checkpoint_name=CHECKPOINT_NAME)
-
-
-def save_config(model_dir: str, config: ModelConfig) -> None:
-    """Writes `config.json` whole or not at all."""
-    text = json.dumps({"format": CONFIG_FORMAT, "model": config.to_json()},
-                      ensure_ascii=False, indent=2)
-    path = tf.io.gfile.join(model_dir, CONFIG_FILE)
-    with tf.io.gfile.GFile(path + ".part", "w") as file:
-        file.write(text + "\n")
-    tf.io.gfile.rename(path + ".part", path, overwrite=True)
-
-
-def load_config(model_dir: str) -> ModelConfig:
-    """The settings of a model folder.
-
-    Raises:
-        AocrError: There are none, or they are damaged or from a newer version.
-    """
-    path = tf.io.gfile.join(model_dir, CONFIG_FILE)
-    try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            stored = json.loads(file.read())
-    except tf.errors.NotFoundError as error:
-        raise AocrError(f"{path} is missing: without it the weights beside it cannot be "
-                        "understood") from error
-    except (tf.errors.OpError, ValueError) as error:
-        raise AocrError(f"{path} cannot be read: {_first_line(error)}") from error
-    return _parse_config(path, stored)
-
-
-def check_flags(model_dir: str, config: ModelConfig, given: Mapping[str, object]) -> None:
-    """Refuses flags that say something else than the folder.
+def candidates(model_dir: str, which: str | None = None) -> list[str]:
+    """Paths of checkpoints, the wanted one first and then those that may stand in for it.
 
     Args:
         model_dir: The folder.
-        config: Its settings.
-        given: The settings the user named, and no others.
+        which: "latest", "best" or the number of a step; `None` for the best if there is one.
 
     Raises:
-        AocrError: Names both values of the first that differs.
+        AocrError: There is none.
     """
-    for name, value in given.items():
-        stored = getattr(config, name)
-        if value != stored:
-            raise AocrError(f"{_named(name, value)} contradicts {model_dir}, whose model has "
-                            f"{_named(name, stored)}; leave the flag out, or name another "
-                            "--model-dir")
+    latest, best = _paths(model_dir), _paths(best_dir(model_dir))
+    numbered = [path for path in latest + best if path.endswith(f"-{which}")][:1]
+    found = {None: best + latest, "latest": latest, "best": best}.get(which, numbered)
+    if found:
+        return found
+    if which is not None and latest + best:
+        steps = sorted({int(path.rsplit("-")[-1]) for path in latest + best})
+        raise AocrError(f"no checkpoint {which!r} in {model_dir}; it has "
+                        f"{', '.join(map(str, steps))}" + ", best" * bool(best))
+    if started(model_dir):
+        anew = ", or train anew with --no-resume" if configfile.exists(model_dir) else ""
+        raise AocrError(f"the checkpoint that {model_dir}/{STATE_FILE} names is not there; bring "
+                        f"its files back{anew}")
+    refuse_exported(model_dir)
+    there = tf.io.gfile.isdir(model_dir)
+    if tf.io.gfile.exists(model_dir) and not there:
+        raise AocrError(f"{model_dir} is a file; name the folder that `aocr train` has written")
+    raise AocrError(f"no {'checkpoint in' if there else 'model folder'} {model_dir}; --model-dir "
+                    "names the folder that `aocr train` has written")
 
 
-def _parse_config(path: str, stored: object) -> ModelConfig:
-    if not isinstance(stored, dict) or not isinstance(stored.get("model"), dict):
-        raise AocrError(f"{path} is not the config of a model")
-    if stored.get("format") != CONFIG_FORMAT:
-        raise AocrError(f"{path} has format {stored.get('format')!r}, this version reads "
-                        f"{CONFIG_FORMAT}; a newer aocr wrote it")
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    odd = sorted(stored["model"].keys() ^ known)
-    if odd:
-        raise AocrError(f"{path}: these settings are missing or unknown: {', '.join(odd)}")
+def refuse_exported(model_dir: str) -> None:
+    """Refuses a folder that holds an exported model where checkpoints are needed.
+
+    Raises:
+        AocrError: It does.
+    """
+    for name, kind in _EXPORTS.items():
+        if tf.io.gfile.exists(tf.io.gfile.join(model_dir, name)):
+            raise AocrError(f"{model_dir} holds {kind}; --model-dir names a folder of checkpoints "
+                            "here, as `aocr train` writes it")
+
+
+def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
+         choice: Choice = DEFAULT_CHOICE) -> Loaded:
+    """A model of a folder, ours or the original's.
+
+    Args:
+        model_dir: The folder.
+        given: The settings the user named; a model of the original remembers few of its own.
+        choice: Which checkpoint, and how it is read.
+
+    Raises:
+        AocrError: There is none, it does not fit its config, or what is given contradicts it.
+    """
+    paths = candidates(model_dir, choice.which)
+    if not configfile.exists(model_dir):
+        return _first_whole(paths, choice.strict,
+                            lambda path: _load_original(path, given, choice.debias))
+    config = configfile.load(model_dir)
+    configfile.check_flags(model_dir, config, given)
+    if choice.debias:
+        log.info(f"--debias: {model_dir} is no model of the original; there is nothing to remove")
+    model = AttentionOCR(config)
+    path = restore(tf.train.Checkpoint(model=model), paths, choice.strict)
+    return Loaded(config, model, path)
+
+
+def is_original(model_dir: str) -> bool:
+    """Whether the checkpoints of a folder were written by the original aocr.
+
+    Raises:
+        AocrError: They cannot be read.
+    """
+    paths = [] if configfile.exists(model_dir) else _paths(model_dir)
+    return bool(paths) and _first_whole(paths, False, lambda path: Original(path).recognized())
+
+
+def require_ours(model_dir: str) -> None:
+    """Refuses to write to a folder with checkpoints that we have not written.
+
+    Raises:
+        AocrError: The original, or another program, wrote them.
+    """
+    if is_original(model_dir):
+        raise AocrError(f"{model_dir} holds a model of the original aocr, which is never written "
+                        f"to; train from it with --model-dir NEW --init-from {model_dir}")
+    if (started(model_dir) or exists(model_dir)) and not configfile.exists(model_dir):
+        raise AocrError(f"{model_dir} holds checkpoints but no {configfile.NAME}, so that this "
+                        "program has not written it; name another --model-dir")
+
+
+def restore(checkpoint: tf.train.Checkpoint, paths: Sequence[str], strict: bool) -> str:
+    """Reads the values of everything in `checkpoint`, none of which may be missing.
+
+    Args:
+        checkpoint: The variables.
+        paths: Where they may be; the first that is whole is taken.
+        strict: Take the first or none.
+
+    Returns:
+        The path that was taken.
+
+    Raises:
+        AocrError: Every file is damaged, or one holds other variables.
+    """
+    def read(path: str) -> str:
+        try:
+            checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError) as error:
+            raise AocrError(f"the checkpoint {path} does not fit {configfile.NAME} beside it: "
+                            f"{reason(error)}") from error
+        except (tf.errors.OpError, IndexError, RuntimeError) as error:
+            raise DamagedError(path, error) from error
+        return path
+
+    return _first_whole(paths, strict, read)
+
+
+def _load_original(path: str, given: Mapping[str, object], debias: bool) -> Loaded:
+    old = Original(path)
+    if not old.recognized():
+        raise AocrError(f"{path} is no model of the original aocr, none of whose variables it "
+                        f"holds; one of ours would have {configfile.NAME} beside it, which is "
+                        "missing")
+    config = old.config(given)
+    model = AttentionOCR(config)
+    log.info(old.describe(config))
+    old.fill(model, debias)
+    return Loaded(config, model, path)
+
+
+def _first_whole(paths: Sequence[str], strict: bool, read: Callable[[str], _T]) -> _T:
+    """What `read` makes of the first path whose files are not damaged."""
+    for path, next_one in zip(paths, paths[1:], strict=False):
+        try:
+            return read(path)
+        except DamagedError as error:
+            if strict:
+                raise
+            log.warning(f"{error}. Taking {next_one} instead; --strict refuses to")
+    return read(paths[-1])
+
+
+def _paths(folder: str) -> list[str]:
+    """Paths of the checkpoints that a folder names, the newest first.
+
+    The state file of a model of the original may name paths of another machine, or be lost.
+    """
+    named = _named_by_state(folder)
+    if named and (configfile.exists(folder) or any(_there(folder, path) for path in named)):
+        return [_moved(folder, path) for path in named]
+    if configfile.exists(folder):
+        return []  # a training that was started anew and has saved nothing yet
+    pattern = re.compile(re.escape(CHECKPOINT_NAME) + r"-(\d+)\.index")
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    steps = sorted((int(found[1]) for found in map(pattern.fullmatch, names) if found),
+                   reverse=True)
+    return [tf.io.gfile.join(folder, f"{CHECKPOINT_NAME}-{step}") for step in steps]
+
+
+def _moved(folder: str, path: str) -> str:
+    """The path, or where it lies now if the folder has come from elsewhere."""
+    inside = str(tf.io.gfile.join(folder, path.replace("\\", "/").split("/")[-1]))
+    there, elsewhere = (tf.io.gfile.exists(f"{each}.index") for each in (inside, path))
+    return path if elsewhere and not there else inside
+
+
+def _there(folder: str, path: str) -> bool:
+    return bool(tf.io.gfile.exists(f"{_moved(folder, path)}.index"))
+
+
+def _named_by_state(folder: str) -> list[str]:
+    """The paths in the state file, the newest first; none when it is not there, or damaged."""
     try:
-        return ModelConfig(**stored["model"])
-    except (AocrError, TypeError) as error:
-        raise AocrError(f"{path}: {error}") from error
-
-
-def _named(name: str, value: object) -> str:
-    if name == "alphabet":
-        text = str(value)
-        return f"the alphabet of {len(text)} characters {text[:40]!r}" + "…" * (len(text) > 40)
-    if isinstance(value, bool):
-        return flag(name) if value else f"no {flag(name)}"
-    return f"{flag(name)} {value}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+        state = tf.train.get_checkpoint_state(folder)
+    except (ValueError, tf.errors.OpError):
+        return []
+    if state is None or not state.model_checkpoint_path:
+        return []
+    newest = state.model_checkpoint_path
+    return [newest, *(path for path in reversed(state.all_model_checkpoint_paths)
+                      if path != newest)]

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import io
+import importlib.util
 import json
 import os
-import queue
 import shlex
+import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aocr import arguments, console, quiet
 from aocr.config import PRINTABLE_ASCII, ModelConfig, TrainConfig
 from aocr.console import log
 from aocr.errors import AocrError, SkipError
+from aocr.serve.options import Limits, Options
 
 if TYPE_CHECKING:
+    from aocr.checkpoint import Choice
     from aocr.dataset import Summary
     from aocr.recognizer import Result
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+_SERVE_PACKAGES = ("tensorflow_serving", "grpc", "uvicorn", "httptools", "starlette",
+                   "prometheus_client")
 _DEFAULT_LOG = "aocr.log"
 _MODEL_FLAGS = ("max_width", "max_height", "max_prediction", "color", "use_gru",
                 "attn_num_layers", "attn_num_hidden", "target_embedding_size", "oversize")
@@ -61,7 +64,7 @@ def dataset(args: argparse.Namespace) -> int:
     from aocr import dataset
 
     options = dataset.Options(args.force_uppercase, args.save_filename, args.jobs,
-                                  args.log_step)
+                              args.log_step, args.max_pixels)
     summary = dataset.generate(args.annotations, args.output, options)
     log.info(f"Dataset is ready: {summary.pairs} pairs.")
     log.info(f"Longest label ({len(summary.longest)}): {summary.longest}")
@@ -73,30 +76,32 @@ def dataset(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """`aocr train`."""
-    from aocr import checkpoint, records, train
+    from aocr import checkpoint, configfile, train, transfer
 
     _choose_device(args.gpu_id)
+    checkpoint.require_ours(args.model_dir)
+    if not checkpoint.started(args.model_dir):
+        checkpoint.refuse_exported(args.model_dir)
+    settings = _train_settings(args)
     given = _given(args)
-    if args.charset is not None and args.full_ascii:
-        raise AocrError("--charset and --full-ascii exclude each other; give one")
+    weights = None
     resume = args.resume and checkpoint.started(args.model_dir)
+    if args.charset is not None and not (resume and args.charset == "auto"):
+        given["alphabet"] = _charset(args)
     if resume:
-        config = checkpoint.load_config(args.model_dir)
-        if args.charset not in (None, "auto"):
-            given["alphabet"] = _charset(args.charset)
-        checkpoint.check_flags(args.model_dir, config, given)
+        config = configfile.load(args.model_dir)
+        configfile.check_flags(args.model_dir, config, given)
+        if args.init_from is not None:
+            log.info(f"--init-from: {args.model_dir} has started already, and goes on")
+    elif args.init_from is not None:
+        weights, config = transfer.load(args.init_from, given, _choice(args))
     else:
-        if args.charset is not None:
-            given["alphabet"] = (records.characters(records.find(args.dataset))
-                                 if args.charset == "auto" else _charset(args.charset))
         config = ModelConfig(**given)
-    settings = TrainConfig(
-        batch_size=args.batch_size, num_epoch=args.num_epoch, max_steps=args.max_steps,
-        steps_per_checkpoint=args.steps_per_checkpoint,
-        initial_learning_rate=args.initial_learning_rate,
-        max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed)
-    signal = train.train(args.dataset, args.model_dir, config, settings, resume)
-    return 128 + signal if signal else OK
+    if args.debias and weights is None:
+        log.info("--debias: there is nothing to remove without --init-from")
+    start = train.Start(resume, args.strict, weights)
+    ended_by = train.train(args.dataset, args.model_dir, config, settings, start)
+    return 128 + ended_by if ended_by else OK
 
 
 def test(args: argparse.Namespace) -> int:
@@ -114,13 +119,13 @@ def test(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """`aocr predict`."""
-    from aocr import recognizer
+    from aocr import names, recognizer
 
     restored = _restore(args)
     write = _WRITERS[args.format]
     failed = False
-    for names in _batched(_file_names(args.files or ["-"]), recognizer.BATCH_SIZE):
-        for name, answer in zip(names, restored.predict_each(names), strict=True):
+    for some in names.batched(names.file_names(args.files or ["-"]), recognizer.BATCH_SIZE):
+        for name, answer in zip(some, restored.predict_each(some), strict=True):
             if isinstance(answer, SkipError):
                 failed = True
                 log.error(f"Result: error while opening file {name}. {answer}")
@@ -134,16 +139,37 @@ def export(args: argparse.Namespace) -> int:
     """`aocr export`."""
     from aocr import checkpoint, export
 
-    _choose_device(args.gpu_id)
-    checkpoint.newest(args.model_dir)
-    checkpoint.check_flags(args.model_dir, checkpoint.load_config(args.model_dir), _given(args))
-    folder = export.export(args.model_dir, args.dir, args.format, args.model_version)
+    if _inside(args.dir, args.model_dir) and checkpoint.is_original(args.model_dir):
+        raise AocrError(f"{args.model_dir} holds a model of the original aocr, which is never "
+                        f"written to; name a folder outside it instead of {args.dir}")
+    reader = _restore(args).reader
+    if reader is None:
+        raise AocrError(f"{args.model_dir} holds an exported model; --model-dir names a folder of "
+                        "checkpoints")
+    folder = export.export(reader, args.dir, args.format, args.model_version)
     log.info(f"Exported to {folder}; it answers as the checkpoint does.")
     return OK
 
 
+def serve(args: argparse.Namespace) -> int:
+    """`aocr serve`."""
+    missing = [name for name in _SERVE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AocrError(f"serving needs {', '.join(missing)}: pip install 'aocr[serve]'")
+    from aocr.serve import server
+
+    log.setLevel(args.log_level.upper())
+    limits = Limits(args.max_body_bytes, args.max_images, args.max_pixels, args.max_queue,
+                    args.max_connections, args.request_seconds)
+    ended_by = server.serve(args.dir, Options(
+        args.model_name, args.host, args.port, args.rest_api_port, args.max_batch_size,
+        args.batch_timeout_ms / 1000, args.poll_seconds, limits))
+    return OK if ended_by == signal.SIGTERM else INTERRUPTED
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "dataset": dataset, "train": train, "test": test, "predict": predict, "export": export}
+    "dataset": dataset, "train": train, "test": test, "predict": predict, "export": export,
+    "serve": serve}
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -156,28 +182,57 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _restore(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; imported late
-    from aocr import checkpoint, recognizer
+    import tensorflow as tf
+
+    from aocr import recognizer
 
     _choose_device(args.gpu_id)
-    restored = recognizer.Recognizer.load(args.model_dir)
-    checkpoint.check_flags(args.model_dir, restored.config, _given(args))
+    # GPUs would round to 10 bits: what an image reads as must not depend on its batch or device.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    restored = recognizer.Recognizer.load(args.model_dir, _choice(args), args.max_pixels,
+                                          **_given(args))
     log.info(f"Reading model parameters from {restored.source}")
     return restored
 
 
-def _charset(path: str) -> str:
-    """The characters of a file, each once, in code point order; line ends do not count."""
+def _choice(args: argparse.Namespace) -> Choice:
+    from aocr import checkpoint
+
+    return checkpoint.Choice(args.checkpoint, args.strict, args.debias)
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.join(os.path.realpath(path), "").startswith(
+        os.path.join(os.path.realpath(folder), ""))
+
+
+def _train_settings(args: argparse.Namespace) -> TrainConfig:
+    return TrainConfig(
+        batch_size=args.batch_size, num_epoch=args.num_epoch, max_steps=args.max_steps,
+        steps_per_checkpoint=args.steps_per_checkpoint,
+        initial_learning_rate=args.initial_learning_rate,
+        max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed,
+        keep=args.keep, val=tuple(args.val), val_split=args.val_split, early_stop=args.early_stop,
+        max_pixels=args.max_pixels)
+
+
+def _charset(args: argparse.Namespace) -> str:
+    """The characters that `--charset` names, each once, in code point order."""
     import tensorflow as tf
 
-    from aocr import charmap
+    from aocr import charmap, records
 
+    if args.full_ascii:
+        raise AocrError("--charset and --full-ascii exclude each other; give one")
+    if args.charset == "auto":
+        return records.characters(records.find(args.dataset), args.max_pixels)
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with tf.io.gfile.GFile(args.charset, "rb") as file:
             text = charmap.normalize(file.read().decode("utf-8-sig"))
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise AocrError(f"--charset {path}: expected a UTF-8 text file, or `auto`: "
+        raise AocrError(f"--charset {args.charset}: expected a UTF-8 text file, or `auto`: "
                         f"{error}") from error
-    return charmap.alphabet_of(text.splitlines())
+    return charmap.alphabet_of(text.splitlines())  # line ends are no characters
 
 
 def _choose_device(gpu_id: int | None) -> None:
@@ -198,6 +253,8 @@ def _dataset_summary(summary: Summary) -> Iterator[str]:
     skipped = ", ".join(f"{number} x {reason}" for reason, number in summary.skipped.most_common())
     yield f"Pairs written: {summary.pairs}; lines skipped: {summary.skipped.total()}" + (
         f" ({skipped})" if skipped else "")
+    if summary.repeated:
+        yield f"Lines that name an image again: {summary.repeated}; they are used"
     counts = " ".join(f"{'space' if character == ' ' else character}:{number}"
                       for character, number in sorted(summary.characters.items()))
     yield f"Characters ({len(summary.characters)}): {counts}"
@@ -216,76 +273,6 @@ def _train_line(summary: Summary, output: str) -> str:
     return (f"aocr train {shlex.quote(output)} --max-width {summary.sizes.max_width()} "
             f"--max-height {summary.sizes.max_height()} --max-prediction {longest} "
             + ("--charset auto" if summary.characters else "")).rstrip()
-
-
-def _file_names(given: Iterable[str]) -> Iterator[str | None]:
-    """Files, the files of folders, and names from standard input; `None` after each pause.
-
-    A pause is where standard input has nothing more for now: whoever types names, or sends
-    them one by one, gets each answer at once.
-    """
-    import tensorflow as tf
-
-    for name in given:
-        if name == "-":
-            yield from _standard_input()
-        elif tf.io.gfile.isdir(name):
-            yield from _files_of(name)
-        else:
-            yield name
-
-
-def _files_of(folder: str) -> list[str]:
-    import tensorflow as tf
-
-    try:
-        inside = [tf.io.gfile.join(folder, each) for each in sorted(tf.io.gfile.listdir(folder))]
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the folder {folder}: {error.message}") from error
-    files = [each for each in inside if not tf.io.gfile.isdir(each)]
-    if not files:
-        raise AocrError(f"no file in the folder {folder}")
-    if len(files) < len(inside):
-        log.warning(f"Left out {len(inside) - len(files)} folders within {folder}; name them "
-                    "to read them")
-    return files
-
-
-def _standard_input() -> Iterator[str | None]:
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def listen() -> None:
-        try:
-            for line in sys.stdin or ():
-                lines.put(line)
-        finally:
-            lines.put(None)
-
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
-
-    threading.Thread(target=listen, daemon=True).start()
-    while True:
-        if lines.empty():
-            yield None
-        line = lines.get()
-        if line is None:
-            return
-        if line.strip():
-            yield line.rstrip("\r\n")
-
-
-def _batched(names: Iterable[str | None], size: int) -> Iterator[list[str]]:
-    """Groups names; a pause ends a group early."""
-    group: list[str] = []
-    for name in names:
-        if name is not None:
-            group.append(name)
-        if group and (name is None or len(group) == size):
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _write_log(_name: str, result: Result) -> None:

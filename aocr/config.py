@@ -11,9 +11,13 @@ IMAGE_HEIGHT = 32
 COLUMN_PIXELS = 4  # of the input, for each feature column
 DIGITS_AND_CAPITALS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
-KERNELS = ("bicubic-antialias",)
+KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
+LAYOUTS = ("own-width", "padded")
 OVERSIZE = ("skip", "shrink")
 CONV_FEATURES = 512
+MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
+_BYTES_A_PIXEL = 4
+_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,11 @@ class ModelConfig:
         attn_num_hidden: Units of a decoder layer.
         target_embedding_size: Size of a character's embedding.
         oversize: What happens to an image wider than `max_width`: "skip" or "shrink".
-        kernel: The resizing kernel.
+        kernel: The resizing kernel: bicubic with antialiasing, or as TensorFlow 1 and 2 resize
+            without it (models of the original).
+        layout: "own-width": every image scaled to height 32 and as wide as its shape makes it.
+            "padded" (models of the original): never enlarged, and filled up to 32 x
+            `input_width` with what the network takes for black image.
 
     Raises:
         AocrError: A value is out of its range.
@@ -48,17 +56,19 @@ class ModelConfig:
     target_embedding_size: int = 10
     oversize: str = "skip"
     kernel: str = KERNELS[0]
+    layout: str = LAYOUTS[0]
 
     def __post_init__(self) -> None:
         for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
                      "attn_num_hidden", "target_embedding_size"):
             _require_at_least(self, name, 1)
         if not isinstance(self.alphabet, str):
-            raise AocrError(f"the alphabet must be text, got {self.alphabet!r}")
+            raise AocrError(f"the alphabet must be text, got {shown(self.alphabet)}")
         if not self.alphabet or len(set(self.alphabet)) != len(self.alphabet):
             raise AocrError("the alphabet must hold at least one character, and each only once")
         _require_one_of(self, "oversize", OVERSIZE)
         _require_one_of(self, "kernel", KERNELS)
+        _require_one_of(self, "layout", LAYOUTS)
 
     @property
     def input_width(self) -> int:
@@ -107,6 +117,11 @@ class TrainConfig:
         initial_learning_rate: Learning rate of AdaDelta.
         max_gradient_norm: Global norm the gradients are clipped to; `None` turns clipping off.
         seed: Start of every random number: weights, order of the data, dropout.
+        keep: Checkpoints to keep, the newest; the best one is kept beside them.
+        val: Names or globs of TFRecords files to validate on.
+        val_split: Share of the images to validate on instead of training on them.
+        early_stop: Validations without gain that end the training; `None` for never.
+        max_pixels: Most pixels that an image may promise; larger ones are skipped.
 
     Raises:
         AocrError: A value is out of its range.
@@ -119,19 +134,41 @@ class TrainConfig:
     initial_learning_rate: float = 1.0
     max_gradient_norm: float | None = 5.0
     seed: int = 0
+    keep: int = 5
+    val: tuple[str, ...] = ()
+    val_split: float = 0.0
+    early_stop: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "num_epoch", "steps_per_checkpoint"):
+        for name in ("batch_size", "num_epoch", "steps_per_checkpoint", "keep", "max_pixels"):
             _require_at_least(self, name, 1)
         _require_at_least(self, "seed", 0)
         if self.seed >= 1 << 63:
             raise AocrError(f"--seed must be below 2^63, got {self.seed}")
         if self.max_steps is not None:
             _require_at_least(self, "max_steps", 1)
+        self._check_validation()
         for name in ("initial_learning_rate", "max_gradient_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise AocrError(f"{flag(name)} must be above 0, got {value}")
+
+    def _check_validation(self) -> None:
+        if not 0 <= self.val_split < 1:
+            raise AocrError(f"--val-split must be at least 0 and below 1, got {self.val_split}")
+        if self.val and self.val_split:
+            raise AocrError("--val and --val-split exclude each other; give one")
+        if self.early_stop is not None:
+            _require_at_least(self, "early_stop", 1)
+            if not self.val and not self.val_split:
+                raise AocrError("--early-stop needs images to validate on: give --val DATASET or "
+                                "--val-split 0.1")
+
+
+def max_bytes(max_pixels: int) -> int:
+    """Most bytes of an image file: those of its pixels without any compression."""
+    return _BYTES_A_PIXEL * max_pixels + (1 << 20)
 
 
 def flag(name: str) -> str:
@@ -139,13 +176,20 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def shown(value: object) -> str:
+    """A value for an error of one line, not longer than people read."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def _require_at_least(config: object, name: str, least: int) -> None:
     value = getattr(config, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise AocrError(f"{flag(name)} must be a whole number of at least {least}, got {value!r}")
+        raise AocrError(f"{flag(name)} must be a whole number of at least {least}, got "
+                        f"{shown(value)}")
 
 
 def _require_one_of(config: object, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in choices:
-        raise AocrError(f"{flag(name)} must be one of {', '.join(choices)}, got {value!r}")
+        raise AocrError(f"{flag(name)} must be one of {', '.join(choices)}, got {shown(value)}")

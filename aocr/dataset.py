@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from aocr import charmap, formats, records
+from aocr.config import MAX_PIXELS
 from aocr.console import bar, log
-from aocr.errors import AocrError, SkipError
+from aocr.errors import AocrError, SkipError, reason
 from aocr.records import Record
 from aocr.sizes import Sizes
 
 _FIELDS = re.compile(r"[ \t\v\f]+")
-_CHUNK = 256
+_AHEAD = 4  # lines on the way for each thread
+_PIECE = 1 << 20
+_LONGEST_LINE = 1 << 20
+_SHOWN = 80
 _BOM = b"\xef\xbb\xbf"
 _PART = ".part"
 
@@ -34,20 +37,26 @@ class Options:
         save_filename: Keep the image's path as the record's comment.
         jobs: Files read at the same time.
         log_step: A line in the log every so many pairs.
+        max_pixels: Most pixels that an image may promise.
     """
 
     force_uppercase: bool = True
     save_filename: bool = False
     jobs: int = 1
     log_step: int = 500
+    max_pixels: int = MAX_PIXELS
 
 
 class Pair(NamedTuple):
     """A line that can be used."""
 
     record: Record
+    path: str
     size: tuple[int, int]
     changed: bool
+
+
+_Answer = tuple[int, Pair | SkipError]  # with the length of the line
 
 
 @dataclass
@@ -56,17 +65,23 @@ class Summary:
 
     Attributes:
         pairs: Records written.
+        lines: Lines seen.
         skipped: Lines left out, by reason.
         longest: The longest label.
         characters: How often each character occurs.
+        paths: Hashes of the paths seen.
+        repeated: Records whose path an earlier line has named.
         upper_cased: Labels that upper-casing changed.
         sizes: Widths and heights of the images.
     """
 
     pairs: int = 0
+    lines: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     longest: str = ""
     characters: Counter[str] = field(default_factory=Counter)
+    paths: set[int] = field(default_factory=set)
+    repeated: int = 0
     upper_cased: int = 0
     label_lengths: set[int] = field(default_factory=set)
     sizes: Sizes = field(default_factory=Sizes)
@@ -99,7 +114,7 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
         AocrError: The annotations cannot be read, the output cannot be written, or no line of
             the annotations can be used.
     """
-    lines = _read_lines(annotations)
+    size = _readable_size(annotations)
     if tf.io.gfile.isdir(output):
         raise AocrError(f"{output} is a folder; name the file to write the records to")
     summary = Summary()
@@ -111,12 +126,12 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
         folder = os.path.dirname(output)
         if folder:
             tf.io.gfile.makedirs(folder)
-        _write(part, _pairs(lines, annotations, options, summary), summary, options)
+        _write(part, _pairs(annotations, size, options, summary), summary, options)
         if not summary.pairs:
-            raise AocrError(_nothing(annotations, len(lines), summary))
+            raise AocrError(_nothing(annotations, summary))
         tf.io.gfile.rename(part, output, overwrite=True)
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot write {output}: {error.message}") from error
+        raise AocrError(f"cannot write {output}: {reason(error)}") from error
     finally:
         if tf.io.gfile.exists(part):
             tf.io.gfile.remove(part)
@@ -127,8 +142,11 @@ def parse(line: bytes) -> tuple[str, str]:
     """Path and label of a line, the label in NFC without blanks around it.
 
     Raises:
-        SkipError: The line has no label field, or is not UTF-8.
+        SkipError: The line has no label field, is not UTF-8, or is too long.
     """
+    if len(line) > _LONGEST_LINE:
+        raise SkipError("line too long", f"more than {_LONGEST_LINE} bytes, it begins "
+                        f"{line[:_SHOWN]!r}")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -138,72 +156,105 @@ def parse(line: bytes) -> tuple[str, str]:
         raise SkipError("blank line")
     path, *label = _FIELDS.split(text, maxsplit=1)
     if not label:
-        raise SkipError("no label field", f"expected `path label`, got {text[:80]!r}")
+        raise SkipError("no label field", f"expected `path label`, got {_short(text)!r}")
     return path, charmap.normalize(label[0].strip())
 
 
-def _read_lines(annotations: str) -> list[bytes]:
+def _readable_size(annotations: str) -> int:
+    """Bytes of the annotation file, of which one has been read."""
     try:
         with tf.io.gfile.GFile(annotations, "rb") as file:
-            content: bytes = file.read()
+            file.read(1)
+        return int(tf.io.gfile.stat(annotations).length)
     except tf.errors.NotFoundError as error:
         raise AocrError(f"no such annotation file: {annotations}") from error
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the annotations {annotations}: {error.message}") from error
-    lines = content.removeprefix(_BOM).replace(b"\r\n", b"\n").split(b"\n")
-    return lines if lines[-1] else lines[:-1]
+        raise AocrError(f"cannot read the annotations {annotations}: {reason(error)}") from error
 
 
-def _pairs(lines: list[bytes], annotations: str, options: Options, summary: Summary
-           ) -> Iterator[Pair]:
+def _lines(annotations: str) -> Iterator[bytes]:
+    """The lines without their ends; of one that is too long, the beginning."""
+    try:
+        with tf.io.gfile.GFile(annotations, "rb") as file:
+            rest, piece = b"", file.read(_PIECE).removeprefix(_BOM)
+            while piece:
+                *whole, rest = (rest + piece).split(b"\n")
+                yield from (line.removesuffix(b"\r") for line in whole)
+                rest, piece = rest[:_LONGEST_LINE + 1], file.read(_PIECE)
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read on in {annotations}: {reason(error)}") from error
+    if rest:
+        yield rest
+
+
+def _pairs(annotations: str, size: int, options: Options, summary: Summary) -> Iterator[Pair]:
     """The usable lines in order, read by several threads; the others are counted and named."""
     folder = os.path.dirname(annotations)
 
-    def one(line: bytes) -> Pair | SkipError:
+    def one(line: bytes) -> _Answer:
         try:
-            return _pair(line, folder, options)
+            return len(line) + 1, _pair(line, folder, options)
         except SkipError as error:
-            return error
+            return len(line) + 1, error
 
-    progress = bar(total=len(lines), unit="line")
+    progress = bar(total=size, unit="B", unit_scale=True)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
-        for n, answer in enumerate(_in_order(pool, one, lines), start=1):
-            progress.update()
+        for length, answer in _in_order(pool, one, _lines(annotations), options.jobs * _AHEAD):
+            progress.update(length)
+            summary.lines += 1
             if isinstance(answer, SkipError):
                 summary.skipped[answer.reason] += 1
-                log.warning(f"Skipped line {n} of {annotations}: {answer}")
+                log.warning(f"Skipped line {summary.lines} of {annotations}: {answer}")
             else:
+                _note_repetition(answer.path, annotations, summary)
                 yield answer
 
 
-def _in_order(pool: ThreadPoolExecutor, function: object, lines: Iterable[bytes]
-              ) -> Iterator[Pair | SkipError]:
-    """`pool.map` a chunk at a time, so that only so many images are in memory."""
-    remaining = iter(lines)
-    while chunk := list(islice(remaining, _CHUNK)):
-        yield from pool.map(function, chunk)  # type: ignore[arg-type]
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[bytes], _Answer],
+              lines: Iterable[bytes], ahead: int) -> Iterator[_Answer]:
+    """`pool.map`, so far ahead and no further: only so many images are in memory."""
+    waiting: deque[Future[_Answer]] = deque()
+    for line in lines:
+        waiting.append(pool.submit(function, line))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _note_repetition(path: str, annotations: str, summary: Summary) -> None:
+    place = hash(path)
+    if place in summary.paths:
+        if not summary.repeated:
+            log.warning(f"Line {summary.lines} of {annotations} names {_short(path)} again; both "
+                        "lines are used, remove one if that is not meant (further ones are only "
+                        "counted)")
+        summary.repeated += 1
+    summary.paths.add(place)
 
 
 def _pair(line: bytes, folder: str, options: Options) -> Pair:
     path, truth = parse(line)
-    encoded, size = formats.readable(_read_image(path, folder))
+    encoded, size = formats.readable(_read_image(path, folder, options.max_pixels),
+                                     options.max_pixels)
     label = charmap.normalize(truth.upper()) if options.force_uppercase else truth
     record = Record(encoded, label, path if options.save_filename else "")
-    return Pair(record, size, label != truth)
+    return Pair(record, path, size, label != truth)
 
 
-def _read_image(path: str, folder: str) -> bytes:
+def _read_image(path: str, folder: str, max_pixels: int) -> bytes:
     if "\0" in path:
-        raise SkipError("cannot open the file", f"{path!r} holds a NUL character")
+        raise SkipError("cannot open the file", f"{_short(path)!r} holds a NUL character")
     for candidate in dict.fromkeys((path, os.path.join(folder, path))):
         try:
+            formats.check_length(tf.io.gfile.stat(candidate).length, max_pixels)
             with tf.io.gfile.GFile(candidate, "rb") as file:
                 return bytes(file.read())
         except tf.errors.NotFoundError:
             continue
         except (tf.errors.OpError, ValueError) as error:
-            raise SkipError("cannot open the file", f"{path}: {_reason(error)}") from error
-    raise SkipError("missing file", path)
+            raise SkipError("cannot open the file", f"{_short(path)}: {_reason(error)}") from error
+    raise SkipError("missing file", _short(path))
 
 
 def _write(path: str, pairs: Iterable[Pair], summary: Summary, options: Options) -> None:
@@ -215,13 +266,17 @@ def _write(path: str, pairs: Iterable[Pair], summary: Summary, options: Options)
                 log.info(f"Processed {summary.pairs} pairs.")
 
 
-def _nothing(annotations: str, lines: int, summary: Summary) -> str:
-    if not lines:
+def _nothing(annotations: str, summary: Summary) -> str:
+    if not summary.lines:
         return f"{annotations} is empty; expected one `path label` a line"
     reason, number = summary.skipped.most_common(1)[0]
-    return (f"no line of {annotations} can be used: {number} of {lines} are skipped for "
+    return (f"no line of {annotations} can be used: {number} of {summary.lines} are skipped for "
             f"{reason!r}; nothing was written")
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "message", error)).split(";")[-1].strip()
+    return _short(str(getattr(error, "message", error)).split(";")[-1].strip())

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import re
+
 
 class AocrError(Exception):
     """Something the user can mend; the text says what was expected, what came, and what to do."""
+
+
+class DamagedError(AocrError):
+    """The files of a checkpoint are damaged or not there; an earlier one may do.
+
+    Args:
+        path: The checkpoint, without ending.
+        error: What TensorFlow said of it.
+    """
+
+    def __init__(self, path: str, error: BaseException) -> None:
+        super().__init__(f"cannot read the checkpoint {path}: {reason(error)}; its files .index "
+                         "and .data-… must both be there, and whole")
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what TensorFlow said, without its notes on nodes and ops."""
+    lines = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]", "", str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
 
 
 class SkipError(AocrError):

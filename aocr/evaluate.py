@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from aocr import batches, metrics, records, skips, visualize
+from aocr import batches, files, metrics, records, skips, visualize
 from aocr.charmap import CharMap
 from aocr.console import bar, log
-from aocr.errors import AocrError, SkipError
+from aocr.errors import AocrError, SkipError, reason
 from aocr.recognizer import Recognizer, Result
 from aocr.records import Index, Record, Skipped
 
@@ -45,6 +45,7 @@ class Row:
     dataset: str
     number: int
     record: Record
+    width: int
     result: Result
     loss: float
     accuracy: float
@@ -76,17 +77,16 @@ class Totals:
     accuracy: float = 0.0
     loss: float = 0.0
 
-    def add(self, row: Row) -> None:
-        """Counts one more image."""
-        text, label = row.result.text, row.record.label
+    def add(self, text: str, label: str, loss: float, accuracy: float = 0.0) -> None:
+        """Counts one more image: what was read, the truth, the original's accuracy."""
         self.images += 1
-        self.words += row.correct
+        self.words += text == label
         self.words_ignoring_case += text.casefold() == label.casefold()
         self.errors += metrics.edit_distance(text, label)
         self.characters += len(label)
         self.one_minus_ned += metrics.one_minus_ned(text, label)
-        self.accuracy += row.accuracy
-        self.loss += row.loss
+        self.accuracy += accuracy
+        self.loss += loss
 
     def summary(self) -> dict[str, Any]:
         """The rates, 0…1, except loss and perplexity."""
@@ -120,7 +120,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
         raise AocrError("an exported model cannot be tested; --model-dir names a folder of "
                         "checkpoints")
     characters = CharMap(reader.config.alphabet)
-    index = records.index(records.find(patterns), reader.config, characters)
+    index = records.index(records.find(patterns), reader.config, characters, reader.max_pixels)
     skips.require_some(len(index), index.skipped)
     if options.pictures_dir is not None:
         _clear_pictures(options.pictures_dir)
@@ -128,7 +128,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     plan = batches.in_order(index, options.batch_size)
     data = batches.load(index, plan, characters, reader.config)
     with bar(total=len(index), unit="image") as progress:
-        for numbers, batch in zip(plan, data, strict=False):
+        for numbers, batch in zip(plan, batches.each(data), strict=False):
             run.take(numbers, batch)
             progress.update(len(numbers))
     skips.report(run.skipped, run.totals.images, None)
@@ -186,7 +186,7 @@ class _Run:
     def _row(self, n: int, record: Record, result: Result, loss: float, seconds: float) -> Row:
         accuracy = metrics.accuracy(result.text, record.label, self.options.use_distance)
         return Row(self.index.paths[self.index.file[n]], int(self.index.number[n]), record,
-                   result, loss, accuracy, seconds)
+                   int(self.index.width[n]), result, loss, accuracy, seconds)
 
     def _tell(self) -> None:
         while self.next in self.waiting:
@@ -196,7 +196,7 @@ class _Run:
                 self._tell_row(row)
 
     def _tell_row(self, row: Row) -> None:
-        self.totals.add(row)
+        self.totals.add(row.result.text, row.record.label, row.loss, row.accuracy)
         log.info(line(self.totals.images, row, self.totals.accuracy / self.totals.images))
         if self.options.json_path is not None:
             self.rows.append(row.to_json())
@@ -205,7 +205,7 @@ class _Run:
                 _write_pictures(self.options.pictures_dir, self.totals.images, row)
             except tf.errors.OpError as error:
                 raise AocrError(f"cannot write pictures to {self.options.pictures_dir}: "
-                                f"{error.message}; --output-dir names another folder") from error
+                                f"{reason(error)}; --output-dir names another folder") from error
 
 
 def line(number: int, row: Row, accuracy: float) -> str:
@@ -251,7 +251,7 @@ def _write_pictures(folder: str, number: int, row: Row) -> None:
     files = {"word.txt": f"{row.result.text}\n{row.record.label}\n".encode()}
     try:
         pictures = visualize.pictures(row.record.image, np.asarray(row.result.attention),
-                                      row.result.width, row.result.text)
+                                      row.width, row.result.text)
         files |= {f"image_{n}.jpg": still for n, still in enumerate(pictures.stills)}
         files["image.gif"] = pictures.animation
     except (SkipError, OSError) as error:  # TensorFlow reads some files that Pillow refuses
@@ -272,8 +272,6 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
 
     text = json.dumps(finite(content), ensure_ascii=False, indent=1)
     try:
-        with tf.io.gfile.GFile(path + ".part", "w") as file:
-            file.write(text + "\n")
-        tf.io.gfile.rename(path + ".part", path, overwrite=True)
+        files.write(path, text + "\n")
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot write {path}: {error.message}") from error
+        raise AocrError(f"cannot write {path}: {reason(error)}") from error

@@ -11,9 +11,11 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from aocr import checkpoint, formats
+from aocr import configfile, formats, warmup
+from aocr.config import IMAGE_HEIGHT
 from aocr.errors import AocrError
-from aocr.recognizer import EXTRA, Reader
+from aocr.reader import Reader
+from aocr.recognizer import EXTRA
 
 FROZEN_GRAPH = "frozen_graph.pb"
 _TOLERANCE = 1e-5
@@ -30,6 +32,10 @@ class Served(tf.Module):
         super().__init__()
         self.weights = list(reader.model.variables)
         self._reader = (reader,)  # in a tuple: a SavedModel must not track the network's objects
+        self.images = tf.function(self._images, autograph=False, input_signature=[
+            tf.TensorSpec([None, IMAGE_HEIGHT, None, reader.config.channels], tf.float32,
+                          name="images"),
+            tf.TensorSpec([None], tf.int32, name="widths")])
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
     def read(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
@@ -46,12 +52,18 @@ class Served(tf.Module):
         return {name: tf.reshape(value, tf.concat([tf.shape(input), tf.shape(value)[1:]], 0))
                 for name, value in reading._asdict().items()}
 
+    def _images(self, images: tf.Tensor, widths: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What the network finds in scaled images, before it is text."""
+        scan = self._reader[0].scan(images, widths)
+        return {"ids": scan.ids, "probability": scan.probability,
+                "character_probabilities": scan.chances, "attention": scan.attention}
 
-def export(model_dir: str, target: str, kind: str, version: int | None = None) -> str:
+
+def export(reader: Reader, target: str, kind: str, version: int | None = None) -> str:
     """Writes a model for serving.
 
     Args:
-        model_dir: The folder of checkpoints.
+        reader: The model.
         target: The folder to write to.
         kind: "savedmodel" or "frozengraph".
         version: Write to the numbered folder `target/version/`, as TensorFlow Serving wants it.
@@ -65,8 +77,6 @@ def export(model_dir: str, target: str, kind: str, version: int | None = None) -
     """
     folder = target if version is None else tf.io.gfile.join(target, str(version))
     _refuse_obstacles(target, folder, version)
-    loaded = checkpoint.load(model_dir)
-    reader = Reader(loaded.config, loaded.model)
     served = Served(reader)
     write, answer = ((_write_saved_model, _saved_model_answer) if kind == "savedmodel"
                      else (_write_frozen_graph, _frozen_graph_answer))
@@ -98,7 +108,23 @@ def _refuse_obstacles(target: str, folder: str, version: int | None) -> None:
 
 def _write_saved_model(served: Served, folder: str) -> None:
     tf.saved_model.save(served, folder, signatures={
-        "serving_default": served.read, "serving_details": served.details})
+        "serving_default": served.read, "serving_details": served.details,
+        "serving_images": served.images})
+    if warmup.available():
+        warmup.write(folder, _warm_up(served))
+
+
+def _warm_up(served: Served) -> list[warmup.Request]:
+    """A question to each signature.
+
+    Vectors only: TensorFlow Serving refuses scalars when it batches, and with them the model.
+    """
+    drawn = np.array(_drawn(), object)
+    (_, height, _, channels) = served.images.input_signature[0].shape
+    scaled = {"images": np.zeros((1, height, height, channels), np.float32),
+              "widths": np.array([height], np.int32)}
+    return [("serving_default", {"input": drawn[:1]}), ("serving_default", {"input": drawn}),
+            ("serving_details", {"input": drawn}), ("serving_images", scaled)]
 
 
 def _write_frozen_graph(served: Served, folder: str) -> None:
@@ -121,7 +147,7 @@ def _write_frozen_graph(served: Served, folder: str) -> None:
 def _write_config(folder: str, reader: Reader) -> None:
     extra = tf.io.gfile.join(folder, EXTRA)
     tf.io.gfile.makedirs(extra)
-    checkpoint.save_config(extra, reader.config)
+    configfile.save(extra, reader.config)
 
 
 def _saved_model_answer(folder: str) -> Callable[[tf.Tensor], Answer]:

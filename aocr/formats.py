@@ -14,9 +14,9 @@ import zlib
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from aocr.config import MAX_PIXELS, max_bytes
 from aocr.errors import SkipError
 
-MAX_PIXELS = 64 * 1024 * 1024
 ORIENTATION_TAG = 0x0112
 _PLAIN_MODES = {
     "PNG": {"1", "L", "LA", "P", "PA", "RGB", "RGBA"},
@@ -27,8 +27,10 @@ _PLAIN_MODES = {
 }
 # Pillow hands these to other programs.
 _FOREIGN = {"EPS", "WMF"}
+# These hold other files, which may be larger than the size that is told.
+_CONTAINERS = {"BLP", "CUR", "FPX", "FTEX", "ICNS", "ICO", "IPTC", "MIC"}
 Image.init()
-_FORMATS = tuple(name for name in Image.OPEN if name not in _FOREIGN)
+_FORMATS = tuple(name for name in Image.OPEN if name not in _FOREIGN | _CONTAINERS)
 # Pillow warns of odd metadata, which do not matter here; a filter for each call would not be
 # safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -38,23 +40,25 @@ _BMP_HEAD = slice(28, 34)
 _BMP_PLAIN = b"\x18\x00\x00\x00\x00\x00"  # 24 bits a pixel, no compression
 
 
-def readable(encoded: bytes) -> tuple[bytes, tuple[int, int]]:
+def readable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int]]:
     """Bytes that TensorFlow reads as people see them.
 
     Args:
         encoded: An image file of any format that Pillow knows.
+        max_pixels: Most pixels that its header may promise.
 
     Returns:
         The bytes, unchanged where possible, and their `(width, height)` in pixels.
 
     Raises:
-        SkipError: The file is empty, not an image, damaged, or has more than `MAX_PIXELS`.
+        SkipError: The file is empty, not an image, damaged, or larger than allowed.
     """
     if not encoded:
         raise SkipError("unreadable image", "the file is empty")
+    check_length(len(encoded), max_pixels)
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            return _readable(image, encoded)
+            return _readable(image, encoded, max_pixels)
     except Image.DecompressionBombError as error:
         raise SkipError("image too large", str(error)) from error
     except UnidentifiedImageError as error:
@@ -64,6 +68,17 @@ def readable(encoded: bytes) -> tuple[bytes, tuple[int, int]]:
             ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
             zlib.error) as error:
         raise SkipError("unreadable image", f"damaged: {error}") from error
+
+
+def check_length(length: int, max_pixels: int) -> None:
+    """Refuses files that are too long to be read at all.
+
+    Raises:
+        SkipError: An image of that many pixels needs less.
+    """
+    if length > max_bytes(max_pixels):
+        raise SkipError("image too large", f"{length} bytes; an image of {max_pixels} pixels "
+                        f"has at most {max_bytes(max_pixels)}")
 
 
 def from_pillow(image: Image.Image) -> bytes:
@@ -83,13 +98,22 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-        # TensorFlow and browsers show the high byte of 16-bit samples.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
-                                .astype(np.uint8))
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     elif image.mode not in ("L", "RGB"):
         grey = image.mode in ("1", "LA", "F")
         image = image.convert("L" if grey else "RGB")
     return image
+
+
+def _eight_bits(samples: np.ndarray) -> np.ndarray:
+    """Samples of whole numbers as people see them, uint8.
+
+    16-bit samples show their high byte, in TensorFlow and in browsers. 32-bit ones tell nothing
+    of their range: they are taken for 8 bits where all of them fit, else for 16.
+    """
+    if samples.dtype.itemsize > 2 and samples.max() <= np.iinfo(np.uint8).max:
+        return samples.clip(0).astype(np.uint8)
+    return (samples.clip(0, np.iinfo(np.uint16).max) >> 8).astype(np.uint8)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -115,11 +139,12 @@ def from_array(pixels: np.ndarray) -> bytes:
     return from_pillow(image)
 
 
-def _readable(image: Image.Image, encoded: bytes) -> tuple[bytes, tuple[int, int]]:
+def _readable(image: Image.Image, encoded: bytes, max_pixels: int
+              ) -> tuple[bytes, tuple[int, int]]:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise SkipError("image too large", f"{width} x {height} pixels; at most {MAX_PIXELS} "
-                        "pixels are read")
+    if width * height > max_pixels:
+        raise SkipError("image too large", f"{width} x {height} pixels; at most {max_pixels} "
+                        "are read")
     if _is_plain(image, encoded):
         return encoded, image.size
     if image.mode in ("RGBA", "LA", "PA"):
@@ -149,8 +174,11 @@ def _may_be_turned(image: Image.Image, encoded: bytes) -> bool:
 
 
 def _fills_canvas(image: Image.Image) -> bool:
-    """Whether the file is a still, or its first frame covers all of it."""
-    if image.format == "WEBP":
-        return not getattr(image, "is_animated", False)
+    """Whether the file is a still that covers its canvas.
+
+    TensorFlow takes memory for all frames of an animation.
+    """
+    if getattr(image, "is_animated", False):
+        return False
     tile = getattr(image, "tile", None)
     return not tile or tuple(tile[0][1]) == (0, 0, *image.size)

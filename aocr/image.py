@@ -8,17 +8,13 @@ import tensorflow as tf
 
 from aocr.config import IMAGE_HEIGHT, ModelConfig
 
-_HEAD_BYTES = 32
-_JPEG_SEGMENTS = 4096
-_14_BITS = 1 << 14
 _MIDDLE_GREY = 128.0
 
 
 def load(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     """One image as the network sees it.
 
-    An image is scaled to height 32 with its shape kept when that makes it at most
-    `config.input_width` wide; a wider one is squeezed to that width.
+    See `scaled_size` for its size; the padded layout fills up what is left with zeros, as black.
 
     Args:
         encoded: Scalar string: PNG, JPEG, GIF (first frame), BMP or WebP.
@@ -32,8 +28,10 @@ def load(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     """
     pixels = decode(encoded, config.channels)
     shape = tf.shape(pixels)
-    width = own_width(shape[0], shape[1], config.input_width)
-    scaled = tf.image.resize(pixels, [IMAGE_HEIGHT, width], "bicubic", antialias=True)
+    size = tf.stack(scaled_size(shape[0], shape[1], config))
+    scaled = _RESIZERS[config.kernel](pixels, size)
+    if config.layout == "padded":
+        scaled = tf.image.pad_to_bounding_box(scaled, 0, 0, IMAGE_HEIGHT, config.input_width)
     scaled.set_shape([IMAGE_HEIGHT, None, config.channels])
     return (scaled - _MIDDLE_GREY) / _MIDDLE_GREY
 
@@ -59,7 +57,9 @@ def load_batch(encoded: tf.Tensor, config: ModelConfig) -> tuple[tf.Tensor, tf.T
         return n + 1, columns.write(n, image), widths.write(n, tf.shape(image)[0])
 
     start = (tf.constant(0), columns, widths)
-    _, columns, widths = tf.while_loop(lambda n, *_: n < size, one, start)
+    # Two images are decoded at a time: with more, large ones would take too much memory at once.
+    _, columns, widths = tf.while_loop(
+        lambda n, *_: n < size, one, start, parallel_iterations=2)
     own = tf.ensure_shape(widths.stack(), [None])
     rows = tf.RaggedTensor.from_row_lengths(columns.concat(), own).to_tensor()
     images = tf.transpose(rows, [0, 2, 1, 3])
@@ -77,35 +77,43 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.cond(direct, lambda: _decode(encoded, channels), lambda: _convert(encoded, channels))
 
 
-def own_width(height: tf.Tensor, width: tf.Tensor, widest: int) -> tf.Tensor:
-    """Width in the network's input: `ceil(width / height * 32)`, at most `widest`; int32."""
-    height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
-    scaled = -(-width * IMAGE_HEIGHT // tf.maximum(height, 1))
-    return tf.cast(tf.clip_by_value(scaled, 1, widest), tf.int32)
+def scaled_size(height: tf.Tensor, width: tf.Tensor, config: ModelConfig
+                ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width in the network's input, int32.
 
-
-def header_sizes(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sizes in pixels as the headers tell them, without decoding.
-
-    Args:
-        encoded: `[batch]` string.
-
-    Returns:
-        Heights and widths, `[batch]` int64; 0 where the header is not understood.
-
-    Source: the format specifications (PNG, GIF89a, BMP, RFC 9649 for WebP, ITU T.81 for JPEG).
+    The shape is kept when height 32 makes the image at most `config.input_width` wide. With own
+    widths it is scaled to that height, up or down, and a wider one squeezed to 32 x
+    `input_width`. In the padded layout (the original's) a lower image is left as it is, and a
+    wider one keeps its shape at width `input_width`.
     """
-    head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD_BYTES), tf.int64)
-    whole = tf.strings.length(encoded) > _HEAD_BYTES
-    heights = tf.zeros_like(head[:, 0])
-    widths = heights
-    for magic, at, size in _HEADERS:
-        found = whole & tf.reduce_all(head[:, at:at + len(magic)] == list(magic), -1)
-        height, width = size(head)
-        heights, widths = tf.where(found, height, heights), tf.where(found, width, widths)
-    jpeg_heights, jpeg_widths = _jpeg_sizes(encoded)
-    jpeg = tf.reduce_all(head[:, :2] == [0xFF, 0xD8], -1)
-    return tf.where(jpeg, jpeg_heights, heights), tf.where(jpeg, jpeg_widths, widths)
+    height = tf.maximum(tf.cast(height, tf.int64), 1)
+    own = tf.maximum(-(-tf.cast(width, tf.int64) * IMAGE_HEIGHT // height), 1)
+    widest = tf.constant(config.input_width, tf.int64)
+    if config.layout == "padded":
+        fits, low = own <= widest, height <= IMAGE_HEIGHT
+        tall = tf.where(fits, tf.minimum(height, IMAGE_HEIGHT), -(-widest * IMAGE_HEIGHT // own))
+        wide = tf.where(fits, tf.where(low, tf.cast(width, tf.int64), own), widest)
+    else:
+        tall, wide = tf.fill(tf.shape(own), tf.constant(IMAGE_HEIGHT, tf.int64)), tf.minimum(
+            own, widest)
+    return tf.cast(tall, tf.int32), tf.cast(wide, tf.int32)
+
+
+def _resize_with_antialias(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return tf.image.resize(pixels, size, "bicubic", antialias=True)
+
+
+def _resize_as_tf1(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.ResizeBicubic(images=pixels[None], size=size, half_pixel_centers=False)[0]
+
+
+def _resize_as_tf2(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.ResizeBicubic(images=pixels[None], size=size, half_pixel_centers=True)[0]
+
+
+_RESIZERS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "bicubic-antialias": _resize_with_antialias, "bicubic-tf1": _resize_as_tf1,
+    "bicubic-tf2": _resize_as_tf2}
 
 
 def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
@@ -121,61 +129,3 @@ def _convert(encoded: tf.Tensor, channels: int) -> tf.Tensor:
                   lambda: pixels[:, :, :3])
     rgb = tf.ensure_shape(rgb, [None, None, 3])
     return rgb if channels == 3 else tf.image.rgb_to_grayscale(rgb)
-
-
-def _little(head: tf.Tensor, at: int, size: int) -> tf.Tensor:
-    return tf.add_n([head[:, at + n] * (1 << 8 * n) for n in range(size)])
-
-
-def _big(head: tf.Tensor, at: int, size: int) -> tf.Tensor:
-    return tf.add_n([head[:, at + n] * (1 << 8 * (size - 1 - n)) for n in range(size)])
-
-
-def _bmp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    height = _little(head, 22, 4)
-    return tf.where(height >= 1 << 31, (1 << 32) - height, height), _little(head, 18, 4)
-
-
-def _lossless_webp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    bits = _little(head, 21, 4)
-    return bits // _14_BITS % _14_BITS + 1, bits % _14_BITS + 1
-
-
-_Size = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-# Magic bytes, their place, and where height and width stand.
-_HEADERS: tuple[tuple[bytes, int, _Size], ...] = (
-    (b"\x89PNG\r\n\x1a\n", 0, lambda head: (_big(head, 20, 4), _big(head, 16, 4))),
-    (b"GIF8", 0, lambda head: (_little(head, 8, 2), _little(head, 6, 2))),
-    (b"BM", 0, _bmp_size),
-    (b"WEBPVP8 ", 8,
-     lambda head: (_little(head, 28, 2) % _14_BITS, _little(head, 26, 2) % _14_BITS)),
-    (b"WEBPVP8L", 8, _lossless_webp_size),
-    (b"WEBPVP8X", 8, lambda head: (_little(head, 27, 3) + 1, _little(head, 24, 3) + 1)),
-)
-
-
-def _jpeg_sizes(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Walks the segments of all files at once up to their frame header (SOF)."""
-    total = tf.strings.length(encoded)
-    zero = tf.zeros_like(total, tf.int64)
-
-    def more(n: tf.Tensor, at: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
-        return (n < _JPEG_SEGMENTS) & tf.reduce_any(at < total)
-
-    def walk(n: tf.Tensor, at: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor
-             ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        piece = tf.strings.substr(encoded, tf.minimum(at, total), tf.fill(tf.shape(at), 10))
-        segment = tf.cast(tf.io.decode_raw(piece, tf.uint8, fixed_length=10), tf.int64)
-        marker = segment[:, 1]
-        fill = marker == 0xFF
-        frame = (segment[:, 0] == 0xFF) & (marker >= 0xC0) & (marker <= 0xCF) & tf.reduce_all(
-            marker[:, None] != [0xC4, 0xC8, 0xCC], -1)
-        ended = (segment[:, 0] != 0xFF) | frame
-        heights = tf.where(frame & (heights == 0), _big(segment, 5, 2), heights)
-        widths = tf.where(frame & (widths == 0), _big(segment, 7, 2), widths)
-        length = tf.where(fill, tf.ones_like(marker), 2 + _big(segment, 2, 2))
-        return n + 1, tf.where(ended, total, at + tf.cast(length, tf.int32)), heights, widths
-
-    start = (tf.constant(0), tf.fill(tf.shape(total), 2), zero, zero)
-    _, _, heights, widths = tf.while_loop(more, walk, start)
-    return heights, widths

@@ -1,4 +1,4 @@
-"""Imports TensorFlow without its chatter; the command line does this, the library does not."""
+"""Imports TensorFlow without its chatter, for the commands and for the Python interface."""
 
 from __future__ import annotations
 

@@ -11,17 +11,17 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from aocr import checkpoint, formats, image, metrics
-from aocr.charmap import EOS_ID, CharMap
-from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, ModelConfig
-from aocr.errors import AocrError, SkipError
-from aocr.model import AttentionOCR, Decoded
+from aocr import checkpoint, configfile, formats, headers
+from aocr.checkpoint import DEFAULT_CHOICE, Choice
+from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, ModelConfig
+from aocr.errors import AocrError, SkipError, reason
+from aocr.reader import Reader, Reading
 
 BATCH_SIZE = 32
+_HELD_BYTES = 1 << 26  # of encoded images that wait to be read
 _SAVED_MODEL = "saved_model.pb"
 _DETAILS = "serving_details"
 EXTRA = "assets.extra"  # where TensorFlow Serving lets a SavedModel carry files of its own
-_BLANK = formats.from_pillow(Image.new("L", (1, 1)))
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
@@ -35,8 +35,9 @@ class Result:
         probability: Product of the probabilities of the characters and of the end, 0…1.
         characters: Each character with its probability.
         attention: `[characters, columns]` float32 when it was asked for, else `None`; a column
-            stands for 4 pixels of the image scaled to 32 x `width`.
-        width: Width of the scaled image in pixels.
+            stands for 4 pixels of the network's input, 32 x `width`.
+        width: Width of that input in pixels: the scaled image, and, for models of the original,
+            its padding.
     """
 
     text: str
@@ -44,78 +45,6 @@ class Result:
     characters: tuple[tuple[str, float], ...]
     attention: np.ndarray | None = field(compare=False)
     width: int
-
-
-class Reading(NamedTuple):
-    """The same for a batch, as tensors.
-
-    Attributes:
-        output: `[batch]` string, UTF-8.
-        probability: `[batch]` float64.
-        characters: `[batch, S]` string, empty where a step prints nothing.
-        character_probabilities: `[batch, S]` float64, of the same steps.
-        attention: `[batch, S, time]` float32.
-        widths: `[batch]` int32, pixels after scaling.
-    """
-
-    output: tf.Tensor
-    probability: tf.Tensor
-    characters: tf.Tensor
-    character_probabilities: tf.Tensor
-    attention: tf.Tensor
-    widths: tf.Tensor
-
-
-class Reader:
-    """The graph from bytes, or from scaled images, to a `Reading`.
-
-    Args:
-        config: How images are read, and the alphabet.
-        model: The network.
-    """
-
-    def __init__(self, config: ModelConfig, model: AttentionOCR) -> None:
-        self.config = config
-        self.model = model
-        self._symbols = [symbol.encode() for symbol in CharMap(config.alphabet).symbols()]
-
-    def read(self, encoded: tf.Tensor) -> Reading:
-        """Reads encoded images, `[batch]` string; the batch may be empty."""
-        # Convolutions may fail on an empty batch: a blank image stands in, and is cut off again.
-        some = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK]))
-        reading = self.read_images(*image.load_batch(some, self.config))
-        return Reading(*(part[:tf.size(encoded)] for part in reading))
-
-    def read_images(self, images: tf.Tensor, widths: tf.Tensor) -> Reading:
-        """Reads scaled images `[batch, 32, width, channels]` with their own widths `[batch]`."""
-        return self._reading(self.model.greedy(self.model.encode(images, widths)), widths)
-
-    def examine(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
-                ) -> tuple[Reading, tf.Tensor]:
-        """Reads scaled images, and scores them against labels.
-
-        Args:
-            images: `[batch, 32, width, channels]`.
-            widths: `[batch]` int32.
-            targets: `[batch, S]` int32: characters, EOS, PAD.
-
-        Returns:
-            The reading, and the teacher-forced loss of each image, `[batch]`.
-        """
-        memory = self.model.encode(images, widths)
-        loss = metrics.sequence_loss(self.model.teacher_forced(memory, targets), targets)
-        return self._reading(self.model.greedy(memory), widths), loss
-
-    def _reading(self, decoded: Decoded, widths: tf.Tensor) -> Reading:
-        chances = tf.nn.log_softmax(tf.cast(decoded.logits, tf.float64))
-        chances = tf.reduce_max(chances, -1)
-        ended = tf.cast(decoded.ids == EOS_ID, tf.int32)
-        counts = tf.cumsum(ended, axis=1, exclusive=True) == 0
-        symbols = tf.gather(tf.constant(self._symbols), decoded.ids)
-        characters = tf.where(counts, symbols, "")
-        total = tf.reduce_sum(tf.where(counts, chances, tf.zeros_like(chances)), -1)
-        return Reading(tf.strings.reduce_join(characters, -1), tf.exp(total), characters,
-                       tf.exp(chances), decoded.attention, widths)
 
 
 class Recognizer:
@@ -128,11 +57,12 @@ class Recognizer:
     """
 
     def __init__(self, source: str, config: ModelConfig, read: Callable[[tf.Tensor], Reading],
-                 reader: Reader | None = None) -> None:
+                 reader: Reader | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.source = source
         self.config = config
         self.reader = reader
         self._read = read
+        self._max_pixels = max_pixels
         if reader is not None:
             channels = reader.config.channels
             self._examine = tf.function(reader.examine, autograph=False, input_signature=[
@@ -140,27 +70,38 @@ class Recognizer:
                 tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)])
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str]) -> Recognizer:
+    def load(cls, model_dir: str | os.PathLike[str], choice: Choice = DEFAULT_CHOICE,
+             max_pixels: int = MAX_PIXELS, **settings: object) -> Recognizer:
         """Restores a model.
 
         Args:
-            model_dir: A folder of checkpoints, or an exported SavedModel (or the folder of its
-                numbered versions, of which the newest is taken).
+            model_dir: A folder of checkpoints, of ours or of the original, or an exported
+                SavedModel (or the folder of its numbered versions, of which the newest is taken).
+            choice: Which checkpoint of the folder, and how it is read.
+            max_pixels: Most pixels that an image may promise; larger ones are refused before
+                they take memory. An exported model has a limit of its own as well.
+            settings: Fields of `aocr.config.ModelConfig`. A model of the original needs those
+                that were its flags (`max_width=160`, …); others must agree with the folder.
 
         Raises:
-            AocrError: There is no model, or it is damaged.
+            AocrError: There is no model, it is damaged, or a setting contradicts it.
         """
         folder = os.fspath(model_dir)
         exported = _exported(folder)
         if exported is not None:
             read = _read_exported(exported)
-            config = checkpoint.load_config(tf.io.gfile.join(exported, EXTRA))
-            return cls(exported, config, read)
-        loaded = checkpoint.load(folder)
-        reader = Reader(loaded.config, loaded.model)
+            config = configfile.load(tf.io.gfile.join(exported, EXTRA))
+            configfile.check_flags(exported, config, settings)
+            return cls(exported, config, read, max_pixels=max_pixels)
+        loaded = checkpoint.load(folder, settings, choice)
+        return cls.around(loaded.path, Reader(loaded.config, loaded.model, max_pixels))
+
+    @classmethod
+    def around(cls, source: str, reader: Reader) -> Recognizer:
+        """The recognizer of a network, whose weights may go on changing."""
         compiled = tf.function(reader.read, autograph=False,
                                input_signature=[tf.TensorSpec([None], tf.string)])
-        return cls(loaded.path, loaded.config, compiled, reader)
+        return cls(source, reader.config, compiled, reader, reader.max_pixels)
 
     def predict(self, images: Source | Iterable[Source], attention: bool = False
                 ) -> Result | list[Result]:
@@ -187,19 +128,19 @@ class Recognizer:
                      ) -> list[Result | SkipError]:
         """As `predict`, with the error in the place of an image that cannot be read."""
         answers: dict[int, Result | SkipError] = {}
-        good: dict[int, bytes] = {}
-        shapes: dict[int, float] = {}
+        waiting: dict[int, _Waiting] = {}
+        held = 0
         for n, source in enumerate(images):
             try:
-                good[n], (width, height) = formats.readable(_encoded(source))
-                shapes[n] = width / height
+                waiting[n] = _waiting(source, self._max_pixels)
             except SkipError as error:
                 answers[n] = error
-        order = sorted(good, key=lambda n: (shapes[n], n))
-        for start in range(0, len(order), BATCH_SIZE):
-            batch = order[start:start + BATCH_SIZE]
-            found = self._read_batch([good[n] for n in batch], attention)
-            answers.update(zip(batch, found, strict=True))
+                continue
+            held += len(waiting[n].encoded)
+            if held > _HELD_BYTES:
+                answers.update(self._read_all(waiting, attention))
+                waiting, held = {}, 0
+        answers.update(self._read_all(waiting, attention))
         return [answers[n] for n in range(len(images))]
 
     def examine(self, batch: Mapping[str, tf.Tensor], attention: bool = False
@@ -207,6 +148,15 @@ class Recognizer:
         """Results and teacher-forced losses of a batch from `aocr.batches`."""
         reading, losses = self._examine(batch["images"], batch["widths"], batch["targets"])
         return zip(_results(reading, attention), losses.numpy().tolist(), strict=True)
+
+    def _read_all(self, waiting: Mapping[int, _Waiting], attention: bool
+                  ) -> Iterator[tuple[int, Result | SkipError]]:
+        """Reads images of like shapes together."""
+        order = sorted(waiting, key=lambda n: (waiting[n].shape, n))
+        for start in range(0, len(order), BATCH_SIZE):
+            batch = order[start:start + BATCH_SIZE]
+            found = self._read_batch([waiting[n].encoded for n in batch], attention)
+            yield from zip(batch, found, strict=True)
 
     def _strictly(self, images: Sequence[Source], attention: bool) -> list[Result]:
         results = []
@@ -220,9 +170,9 @@ class Recognizer:
         """One call for all; one for each where an image turns out to be damaged."""
         try:
             return list(_results(self._read(tf.constant(encoded)), attention))
-        except tf.errors.InvalidArgumentError:
+        except tf.errors.InvalidArgumentError as error:
             if len(encoded) == 1:
-                return [SkipError("unreadable image", "its data cannot be decoded")]
+                return [_refusal(error.message)]
             return [self._read_batch([one], attention)[0] for one in encoded]
 
 
@@ -237,18 +187,40 @@ def _results(reading: Reading, attention: bool) -> Iterator[Result]:
             attention=looks[printing, :columns] if attention else None, width=int(width))
 
 
-def _encoded(source: Source) -> bytes:
+class _Waiting(NamedTuple):
+    """An image that can be read, and its width / height."""
+
+    encoded: bytes
+    shape: float
+
+
+def _waiting(source: Source, max_pixels: int) -> _Waiting:
+    encoded, (width, height) = formats.readable(_encoded(source, max_pixels), max_pixels)
+    return _Waiting(encoded, width / height)
+
+
+def _refusal(message: str) -> SkipError:
+    """Why the graph did not take an image."""
+    if headers.TOO_LARGE in message:
+        return SkipError(headers.TOO_LARGE, "it promises more pixels than this model was "
+                         "exported for; export it again with a larger --max-pixels")
+    return SkipError("unreadable image", "its data cannot be decoded")
+
+
+def _encoded(source: Source, max_pixels: int) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, Image.Image):
         return formats.from_pillow(source)
     if isinstance(source, np.ndarray):
         return formats.from_array(source)
+    path = os.fspath(source)
     try:
-        with tf.io.gfile.GFile(os.fspath(source), "rb") as file:
+        formats.check_length(tf.io.gfile.stat(path).length, max_pixels)
+        with tf.io.gfile.GFile(path, "rb") as file:
             return bytes(file.read())
     except tf.errors.OpError as error:
-        raise SkipError("cannot open the file", error.message) from error
+        raise SkipError("cannot open the file", reason(error)) from error
     except ValueError as error:  # a name that is no UTF-8
         raise SkipError("cannot open the file", str(error)) from error
 
@@ -280,9 +252,9 @@ def _read_exported(folder: str) -> Callable[[tf.Tensor], Reading]:
     try:
         loaded = tf.saved_model.load(folder)
         details = loaded.signatures[_DETAILS]
-    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+    except (tf.errors.OpError, OSError, ValueError, KeyError, IndexError) as error:
         raise AocrError(f"{folder} is not a model that this version of `aocr export` wrote: "
-                        f"{str(error).splitlines()[0]}") from error
+                        f"{reason(error)}") from error
 
     def read(encoded: tf.Tensor) -> Reading:
         return Reading(**details(input=encoded))

@@ -7,23 +7,21 @@ still read), and `comment`, optionally, where it came from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import six
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from aocr import charmap, image
+from aocr import charmap, headers, image, scan
 from aocr.charmap import CharMap
-from aocr.config import ModelConfig
+from aocr.config import MAX_PIXELS, ModelConfig
+from aocr.containers import BYTES_BEFORE, Container
 from aocr.errors import AocrError, SkipError
 
-# A record in the file: length (8 bytes), its checksum (4), the data, its checksum (4).
-_BYTES_BEFORE, _BYTES_AROUND = 12, 16
-_SCAN_BATCH = 512
-_SCAN_THREADS = 2
-_FEATURES = {name: tf.io.FixedLenFeature([], tf.string, default_value="")
-             for name in ("image", "label")}
+_BYTES_AROUND = 16
 
 
 class Record(NamedTuple):
@@ -43,17 +41,20 @@ class Skipped(NamedTuple):
     detail: str
 
 
-class Index(NamedTuple):
-    """Where the usable records are.
+@dataclass(frozen=True)
+class Index:
+    """Where the usable records are; the arrays are int64.
 
     Attributes:
         paths: The files.
-        file: Number of its file in `paths`, `[n]` int32.
-        number: Place in its file, counted from 1, `[n]` int64.
-        offset: Byte at which its data begin, `[n]` int64.
-        length: Bytes of data, `[n]` int64.
-        width: Width in the network's input, `[n]` int32.
+        file: Number of its file in `paths`, `[n]`.
+        number: Place in its file, counted from 1, `[n]`.
+        offset: Byte at which its data begin, `[n]`.
+        length: Bytes of data, `[n]`.
+        width: Width of the image in the network's input, without padding, `[n]`.
+        bucket: Hash of the image's bytes, 0…`scan.BUCKETS` - 1, the same in every run, `[n]`.
         skipped: The records left out.
+        containers: How each of `paths` is read.
     """
 
     paths: list[str]
@@ -62,14 +63,40 @@ class Index(NamedTuple):
     offset: np.ndarray
     length: np.ndarray
     width: np.ndarray
+    bucket: np.ndarray
     skipped: list[Skipped]
+    containers: list[Container]
 
     def __len__(self) -> int:
         return len(self.file)
 
+    def subset(self, chosen: np.ndarray) -> Index:
+        """The records where `chosen`, `[n]` bool, is true; what is skipped stays."""
+        return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
+
     def skip(self, n: int, reason: str, detail: str) -> Skipped:
         """The entry for usable record `n` that turned out not to be."""
         return Skipped(self.paths[self.file[n]], int(self.number[n]), reason, detail)
+
+
+_COLUMNS = ("file", "number", "offset", "length", "width", "bucket")
+
+
+def split(index: Index, share: float) -> tuple[Index, Index]:
+    """Two parts of the records: the rest, and about this share.
+
+    An image is always on the same side, whatever stands beside it.
+    """
+    chosen = index.bucket < share * scan.BUCKETS
+    return index.subset(~chosen), index.subset(chosen)
+
+
+def grouped(index: Index, wanted: np.ndarray) -> dict[str, list[int]]:
+    """The numbers, counted from 1, of records by their file's path."""
+    files: dict[str, list[int]] = {}
+    for n in wanted:
+        files.setdefault(index.paths[index.file[n]], []).append(int(index.number[n]))
+    return files
 
 
 def encode(record: Record) -> bytes:
@@ -84,7 +111,11 @@ def encode(record: Record) -> bytes:
 
 def decode(serialized: bytes) -> Record:
     """The record of a serialized example; missing features are empty."""
-    features = tf.train.Example.FromString(serialized).features.feature
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except DecodeError:  # TensorFlow's own parser takes some that protobuf refuses
+        parsed = tf.io.parse_single_example(serialized, scan.FEATURES)
+        return Record(parsed["image"].numpy(), decode_label(parsed["label"].numpy()), "")
 
     def first(name: str) -> bytes:
         values = features[name].bytes_list.value if name in features else ()
@@ -121,41 +152,62 @@ def find(patterns: Sequence[str]) -> list[str]:
     return paths
 
 
-def characters(paths: Sequence[str]) -> str:
-    """All characters that occur in the labels, in code point order."""
-    return charmap.alphabet_of(
-        decode_label(label) for scan in _scan(paths) for label in scan.labels)
+def characters(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> str:
+    """All characters that occur in the labels, in code point order.
+
+    Raises:
+        AocrError: As `index`; or there are none.
+    """
+    found = scan.scanned(scan.measured(paths, max_pixels), lambda scans: charmap.alphabet_of(
+        decode_label(label) for one in scans for label in one.labels if label is not None))
+    if not found:
+        raise AocrError(f"all labels of {', '.join(paths)} are empty: --charset auto finds no "
+                        "character; leave it out, or name a file of characters")
+    return found
 
 
-def index(paths: Sequence[str], config: ModelConfig, characters: CharMap) -> Index:
+def index(paths: Sequence[str], config: ModelConfig, characters: CharMap,
+          max_pixels: int = MAX_PIXELS) -> Index:
     """Goes over all records once, without decoding the images.
 
     Args:
         paths: The files, as from `find`.
         config: Limits of width and label.
         characters: The alphabet.
+        max_pixels: Most pixels that an image may promise.
 
     Raises:
         AocrError: A file is damaged or is not TFRecords.
     """
-    columns: list[tuple[int, int, int, int, int]] = []
+    files = scan.measured(paths, max_pixels)
+    return scan.scanned(
+        files, lambda scans: _indexed(files, scans, config, characters, max_pixels))
+
+
+def _indexed(files: list[Container], scans: Iterator[scan.Scan], config: ModelConfig,
+             characters: CharMap, max_pixels: int) -> Index:
+    columns: list[tuple[int, ...]] = []
     skipped: list[Skipped] = []
+    paths = [file.path for file in files]
     ends, numbers = [0] * len(paths), [0] * len(paths)
-    for scan in _scan(paths):
-        file = int(scan.file)
-        for label, length, height, width, own in zip(*scan[1:], strict=True):
+    for one in scans:
+        file = int(one.file)
+        own_widths = image.scaled_size(one.heights, one.widths, config)[1].numpy()
+        rows = zip(*one[1:], own_widths, strict=True)
+        for label, length, height, width, pixels, bucket, own in rows:
             numbers[file] += 1
             try:
-                _check(label, (int(width), int(height)), config, characters)
-                columns.append((file, numbers[file], ends[file] + _BYTES_BEFORE, int(length),
-                                int(own)))
+                _check_features(label)
+                _check_size((int(width), int(height)), int(pixels), config, max_pixels)
+                _check_label(label, config, characters)
+                columns.append((file, numbers[file], ends[file] + BYTES_BEFORE, int(length),
+                                int(own), int(bucket)))
             except SkipError as error:
                 skipped.append(Skipped(paths[file], numbers[file], error.reason, error.detail))
             ends[file] += int(length) + _BYTES_AROUND
-    _check_ends(paths, ends, numbers)
-    table = np.array(columns, np.int64).reshape(-1, 5)
-    return Index(list(paths), table[:, 0].astype(np.int32), table[:, 1], table[:, 2], table[:, 3],
-                 np.minimum(table[:, 4], config.input_width).astype(np.int32), skipped)
+    table = np.array(columns, np.int64).reshape(-1, len(_COLUMNS)).T
+    named = dict(zip(_COLUMNS, table, strict=True))
+    return Index(paths, skipped=skipped, containers=files, **named)
 
 
 def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
@@ -165,7 +217,7 @@ def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
         for n in wanted:
             file = int(index.file[n])
             if file not in with_file:
-                with_file[file] = tf.io.gfile.GFile(index.paths[file], "rb")
+                with_file[file] = tf.io.gfile.GFile(index.containers[file].plain, "rb")
             with_file[file].seek(int(index.offset[n]))
             yield decode(with_file[file].read(int(index.length[n])))
     finally:
@@ -173,85 +225,25 @@ def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
             opened.close()
 
 
-def without_autotuning(data: tf.data.Dataset) -> tf.data.Dataset:
-    """The same pipeline without its autotuner.
-
-    Its thread sleeps ever longer, up to a minute, and taking the pipeline down waits for it
-    (measured with TensorFlow 2.21: 5 s after 5 s of work, 50 s after a few minutes).
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return data.with_options(options)
+def _check_features(label: bytes | None) -> None:
+    if label is None:
+        raise SkipError("not an image with a label", "expected one string of bytes for each")
 
 
-class _Scan(NamedTuple):
-    """What one batch of records of one file tells without decoding."""
-
-    file: np.ndarray
-    labels: np.ndarray
-    lengths: np.ndarray
-    heights: np.ndarray
-    widths: np.ndarray
-    own_widths: np.ndarray
-
-
-def _scan(paths: Sequence[str]) -> Iterator[_Scan]:
-    def look(file: tf.Tensor, serialized: tf.Tensor) -> _Scan:
-        features = tf.io.parse_example(serialized, _FEATURES)
-        heights, widths = image.header_sizes(features["image"])
-        own = image.own_width(heights, widths, np.iinfo(np.int32).max)
-        return _Scan(file, features["label"], tf.strings.length(serialized), heights, widths, own)
-
-    def batches(file: tf.Tensor, path: tf.Tensor) -> tf.data.Dataset:
-        whole = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(_SCAN_BATCH)
-        return whole.map(lambda serialized: (file, serialized))
-
-    # One pipeline for all files: a graph for each would take longer than reading a small one.
-    files = tf.data.Dataset.from_tensor_slices(list(paths)).enumerate()
-    try:
-        scans = files.flat_map(batches).map(look, _SCAN_THREADS).prefetch(_SCAN_THREADS)
-        yield from without_autotuning(scans).as_numpy_iterator()
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise _damage(paths) from error
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the dataset: {error.message}") from error
-
-
-def _damage(paths: Sequence[str]) -> AocrError:
-    """Finds the record that cannot be read, one by one."""
-    for path in paths:
-        number = 0
-        try:
-            for serialized in tf.data.TFRecordDataset(path):
-                number += 1
-                tf.io.parse_single_example(serialized, _FEATURES)
-        except tf.errors.DataLossError:
-            return AocrError(f"{path} is damaged after record {number}, or is not a TFRecords "
-                             "file; write it again with `aocr dataset`")
-        except tf.errors.InvalidArgumentError:
-            return AocrError(f"{path}: record {number} is not an image with a label; write the "
-                             "file again with `aocr dataset`")
-    return AocrError(f"cannot read {', '.join(paths)}: a file changed while it was read")
-
-
-def _check_ends(paths: Sequence[str], ends: Sequence[int], numbers: Sequence[int]) -> None:
-    """TensorFlow takes a file that ends within a record's header for a whole one."""
-    for path, end, number in zip(paths, ends, numbers, strict=True):
-        size = tf.io.gfile.stat(path).length
-        if size != end:
-            raise AocrError(f"{path} is damaged after record {number}: it has {size} bytes, and "
-                            f"whole records end at {end}; write it again with `aocr dataset`")
-        if not number:
-            raise AocrError(f"{path} holds no record; write it again with `aocr dataset`")
-
-
-def _check(label: bytes, size: tuple[int, int], config: ModelConfig, characters: CharMap) -> None:
+def _check_size(size: tuple[int, int], pixels: int, config: ModelConfig, max_pixels: int) -> None:
     if 0 in size:
-        raise SkipError("unreadable image", "not PNG, JPEG, GIF, BMP or WebP")
+        raise SkipError("unreadable image", "not PNG, JPEG, GIF, BMP or WebP without animation")
+    if pixels > max_pixels:
+        raise SkipError(headers.TOO_LARGE, f"{size[0]} x {size[1]}, {pixels} pixels to decode; "
+                        f"--max-pixels is {max_pixels}")
     if config.oversize == "skip" and size[0] > config.max_width:
         raise SkipError("image too wide", f"{size[0]} pixels; --max-width is {config.max_width}")
+
+
+def _check_label(label: bytes, config: ModelConfig, characters: CharMap) -> None:
     text = decode_label(label)
     if len(text) > config.max_prediction:
-        raise SkipError("label too long", f"{len(text)} characters in {text!r}; "
+        shown = repr(text[:40]) + "…" * (len(text) > 40)
+        raise SkipError("label too long", f"{len(text)} characters in {shown}; "
                         f"--max-prediction is {config.max_prediction}")
     characters.encode(text)

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from aocr import files
 from aocr.console import log
 from aocr.errors import AocrError
 from aocr.records import Skipped
 
 SKIPPED_FILE = "skipped.tsv"
 _REMEDIES = {
-    "image too wide": "give a larger --max-width, or --oversize shrink",
-    "label too long": "give a larger --max-prediction",
-    "unknown character": "give --charset auto or --full-ascii",
+    "image too wide": "train with a larger --max-width, or --oversize shrink",
+    "label too long": "train with a larger --max-prediction",
+    "unknown character": "train with --charset auto or --full-ascii",
+    "image too large": "give a larger --max-pixels",
 }
 
 
@@ -24,15 +26,17 @@ def count(skipped: Sequence[Skipped]) -> dict[str, int]:
     return dict(Counter(skip.reason for skip in skipped).most_common())
 
 
-def report(skipped: Sequence[Skipped], used: int, folder: str | None) -> None:
+def report(skipped: Sequence[Skipped], used: int, folder: str | None, purpose: str = "") -> None:
     """Logs the table of reasons and writes `skipped.tsv`.
 
     Args:
         skipped: The records left out.
         used: How many are used.
         folder: Where the list goes; `None` writes none.
+        purpose: What the images are used for, if it is not the command's own purpose.
     """
-    log.info(f"Using {used} of {used + len(skipped)} images, skipping {len(skipped)}.")
+    log.info(f"Using {used} of {used + len(skipped)} images{' ' * bool(purpose)}{purpose}, "
+             f"skipping {len(skipped)}.")
     for reason, number in count(skipped).items():
         first = next(skip for skip in skipped if skip.reason == reason)
         remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
@@ -44,11 +48,11 @@ def report(skipped: Sequence[Skipped], used: int, folder: str | None) -> None:
 
 def write(skipped: Sequence[Skipped], path: str) -> None:
     """The list as tab-separated values: dataset, record, reason, detail."""
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write("dataset\trecord\treason\tdetail\n")
-        for skip in skipped:
-            detail = skip.detail.replace("\t", " ").replace("\n", " ")
-            file.write(f"{skip.path}\t{skip.record}\t{skip.reason}\t{detail}\n")
+    lines = ["dataset\trecord\treason\tdetail"]
+    for skip in skipped:
+        detail = skip.detail.replace("\t", " ").replace("\n", " ")
+        lines.append(f"{skip.path}\t{skip.record}\t{skip.reason}\t{detail}")
+    files.write(path, "\n".join(lines) + "\n")
 
 
 def require_some(used: int, skipped: Sequence[Skipped]) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: batches, step, log line, checkpoint."""
+"""The training loop: batches, step, log line, validation, checkpoint."""
 
 from __future__ import annotations
 
@@ -6,86 +6,116 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from aocr import batches, checkpoint, metrics, records, skips
-from aocr.adadelta import Adadelta
+from aocr import batches, checkpoint, configfile, lock, metrics, records, skips, store, transfer
 from aocr.charmap import CharMap
-from aocr.config import COLUMN_PIXELS, CONV_FEATURES, IMAGE_HEIGHT, ModelConfig, TrainConfig
+from aocr.checkpoint import Loaded
+from aocr.config import ModelConfig, TrainConfig
 from aocr.console import bar, log, on_bar
-from aocr.errors import AocrError
+from aocr.errors import AocrError, reason
 from aocr.events import EventFile
-from aocr.model import AttentionOCR
+from aocr.reader import Reader
 from aocr.records import Index, Skipped
+from aocr.stopping import Stop, stoppable
+from aocr.store import Store
+from aocr.trainer import Trainer
+from aocr.validate import Scores, Validator
 
-KEEP_PROBABILITY = 0.5
 
-
-class Trainer:
-    """The network with everything that a step changes, all of it in the checkpoint.
-
-    Args:
-        config: Sizes of the network.
-        settings: Learning rate, clipping, seed.
+class Start(NamedTuple):
+    """What a training begins with.
 
     Attributes:
-        model: The network.
-        step: Steps taken so far, int64.
-        epoch: The running epoch, from 0, int64.
-        position: Records of the running epoch that have been used, int64.
-        checkpoint: All of the above, and the optimizer.
+        resume: Go on from the newest checkpoint of the folder, if there is one.
+        strict: Refuse a damaged checkpoint instead of taking the one before it.
+        weights: A model to take the first weights from, where the folder is not resumed.
     """
 
-    def __init__(self, config: ModelConfig, settings: TrainConfig) -> None:
-        self._settings = settings
-        self.model = AttentionOCR(config, settings.seed)
-        self._variables = list(self.model.trainable_variables)
-        self._optimizer = Adadelta(self._variables, settings.initial_learning_rate)
-        self.step, self.epoch, self.position = (tf.Variable(0, dtype=tf.int64) for _ in range(3))
-        self.checkpoint = tf.train.Checkpoint(
-            model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
-            position=self.position)
-        self._take_step = tf.function(self._graph, autograph=False, input_signature=[
-            tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
-            tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)])
+    resume: bool = True
+    strict: bool = False
+    weights: Loaded | None = None
 
-    def take_step(self, batch: batches.Batch) -> tuple[float, float]:
-        """Changes the weights by one batch.
 
-        Returns:
-            Its loss before the change, and the gradients' global norm after clipping.
-        """
-        loss, norm = self._take_step(batch["images"], batch["widths"], batch["targets"])
-        return float(loss), float(norm)
+def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings: TrainConfig,
+          start: Start) -> int:
+    """Trains a model and leaves its checkpoints in a folder.
 
-    def _graph(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
-               ) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            memory = self.model.encode_batch(images, widths, self._keep(tf.shape(images)))
-            logits = self.model.teacher_forced(memory, targets)
-            loss = tf.reduce_mean(metrics.sequence_loss(logits, targets))
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._variables)]
-        norm = total = tf.linalg.global_norm(gradients)
-        limit = self._settings.max_gradient_norm
-        if limit is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, limit, total)
-            norm = tf.where(tf.math.is_finite(total), tf.minimum(total, limit), total)
-        self._optimizer.apply(gradients)
-        self.step.assign_add(1)
-        return loss, norm
+    Args:
+        patterns: Names or globs of TFRecords files.
+        model_dir: The folder; made when it is not there.
+        config: Sizes of the network; those of the folder when it is resumed.
+        settings: How to train.
+        start: From what.
 
-    def _keep(self, shape: tf.Tensor) -> tf.Tensor:
-        """Dropout's factors for the features; they depend on seed and step alone."""
-        columns = -(-shape[2] // COLUMN_PIXELS)
-        seed = tf.stack([tf.constant(self._settings.seed, tf.int64), self.step])
-        chance = tf.random.stateless_uniform([shape[0], columns, CONV_FEATURES], seed)
-        return tf.cast(chance < KEEP_PROBABILITY, tf.float32) / KEEP_PROBABILITY
+    Returns:
+        The number of the signal that ended the run, or 0.
+
+    Raises:
+        AocrError: No image can be used, the folder does not fit or is taken, or the disk is full.
+    """
+    images = _images(patterns, config, settings)
+    with ExitStack() as stack:
+        with _writing(model_dir):
+            tf.io.gfile.makedirs(model_dir)
+            stack.enter_context(lock.held(model_dir))
+        trainer = Trainer(config, settings)
+        kept = _open_folder(trainer, model_dir, config, settings, start)
+        reader = Reader(config, trainer.model, settings.max_pixels)
+        validator = (Validator(images.validation, reader, settings.batch_size)
+                     if images.validation is not None else None)
+        with _writing(model_dir):
+            events = stack.enter_context(EventFile(model_dir))
+        stop = stack.enter_context(stoppable())
+        folder = _Folder(model_dir, kept, events)
+        _Run(trainer, images.training, config, settings, validator, folder, stop).to_the_end()
+    return stop.signal or 0
+
+
+class _Images(NamedTuple):
+    """What is learned, and what is only read to see how well it goes."""
+
+    training: Index
+    validation: Index | None
+
+
+def _images(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig) -> _Images:
+    """Finds the images.
+
+    Raises:
+        AocrError: Nothing is left to train or to validate on.
+    """
+    characters = CharMap(config.alphabet)
+    index = records.index(records.find(patterns), config, characters, settings.max_pixels)
+    skips.require_some(len(index), index.skipped)
+    if settings.val:
+        validation = records.index(records.find(settings.val), config, characters,
+                                   settings.max_pixels)
+        skips.report(validation.skipped, len(validation), None, "to validate on")
+        skips.require_some(len(validation), validation.skipped)
+        return _Images(index, validation)
+    if not settings.val_split:
+        return _Images(index, None)
+    training, validation = records.split(index, settings.val_split)
+    if not len(training) or not len(validation):
+        raise AocrError(f"--val-split {settings.val_split} leaves {len(training)} images to train "
+                        f"and {len(validation)} to validate on; choose another share, or give "
+                        "--val DATASET")
+    log.info(f"Validating on {len(validation)} of the {len(index)} images, which are not learned.")
+    return _Images(training, validation)
+
+
+class _Folder(NamedTuple):
+    """Where everything goes."""
+
+    path: str
+    store: Store
+    events: EventFile
 
 
 @dataclass
@@ -101,41 +131,6 @@ class _Averages:
                 f"perplexity: {metrics.perplexity(loss):.2f}.")
 
 
-def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings: TrainConfig,
-          resume: bool = True) -> int:
-    """Trains a model and leaves its checkpoints in a folder.
-
-    Args:
-        patterns: Names or globs of TFRecords files.
-        model_dir: The folder; made when it is not there.
-        config: Sizes of the network; those of the folder when it is resumed.
-        settings: How to train.
-        resume: Go on from the newest checkpoint of the folder, if there is one.
-
-    Returns:
-        The number of the signal that ended the run, or 0.
-
-    Raises:
-        AocrError: No image can be used, or the folder does not fit.
-    """
-    characters = CharMap(config.alphabet)
-    index = records.index(records.find(patterns), config, characters)
-    skips.require_some(len(index), index.skipped)
-    trainer = Trainer(config, settings)
-    try:
-        manager = _open_folder(trainer, model_dir, config, resume)
-        events = EventFile(model_dir)
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot write to the model folder {model_dir}: {error.message}; "
-                        "--model-dir names another") from error
-    with events, _stoppable() as stop:
-        run = _Run(trainer, index, config, settings, manager, events, stop, model_dir)
-        run.to_the_end()
-    log.info(f"Ended at step {int(trainer.step)}, after {int(trainer.epoch)} whole epochs; "
-             f"the model is in {model_dir}.")
-    return int(stop[0]) if stop else 0
-
-
 @dataclass
 class _Run:
     """One process's part of a training."""
@@ -144,21 +139,19 @@ class _Run:
     index: Index
     config: ModelConfig
     settings: TrainConfig
-    manager: tf.train.CheckpointManager
-    events: EventFile
-    stop: list[int]
-    model_dir: str
+    validator: Validator | None
+    folder: _Folder
+    stop: Stop
     steps: int = 0
     averages: _Averages = field(default_factory=_Averages)
     undecodable: dict[int, Skipped] = field(default_factory=dict)
     reported: int = 0
-
-    def __post_init__(self) -> None:
-        skips.report(self.index.skipped, len(self.index), self.model_dir)
-        self.reported = len(self.index.skipped)
+    validated: str = ""
+    begun: float = field(default_factory=time.perf_counter)
 
     def to_the_end(self) -> None:
         """All epochs that are left."""
+        self._report_skipped()
         total = -(-len(self.index) // self.settings.batch_size) * self.settings.num_epoch
         total = min(total, self.settings.max_steps or total)
         with bar(total=total, initial=int(self.trainer.step), unit="step") as progress:
@@ -166,14 +159,16 @@ class _Run:
                 log.info("There is nothing left to do: give a larger --num-epoch or --max-steps.")
             else:
                 self._go_on(progress)
-        if self.averages.losses:
-            self._save()
-        self._report_undecodable()
+            if self.averages.losses:
+                self._save(progress)
+        self._report_skipped()
+        log.info(self._farewell())
 
     def _finished(self) -> bool:
-        limit = self.settings.max_steps
+        most, patience = self.settings.max_steps, self.settings.early_stop
         return (bool(self.stop) or int(self.trainer.epoch) >= self.settings.num_epoch
-                or (limit is not None and int(self.trainer.step) >= limit))
+                or (most is not None and int(self.trainer.step) >= most)
+                or (patience is not None and int(self.trainer.best.waited) >= patience))
 
     def _go_on(self, progress: Any) -> None:  # noqa: ANN401
         """Takes batches until the run is finished."""
@@ -181,7 +176,7 @@ class _Run:
         data = batches.load(self.index, (planned.records for planned in self._plan()),
                             CharMap(self.config.alphabet), self.config)
         begun = time.perf_counter()
-        for planned, batch in zip(self._plan(), data, strict=False):
+        for planned, batch in zip(self._plan(), batches.each(data), strict=False):
             progress.set_description(f"epoch {planned.epoch + 1}", refresh=False)
             self.undecodable.update(batches.undecodable(self.index, planned.records, batch))
             self._advance(planned)
@@ -189,10 +184,10 @@ class _Run:
                 self._step(batch, progress, begun)
             begun = time.perf_counter()
             if int(self.trainer.position) == 0:
-                self._report_undecodable()
+                self._report_skipped()
                 skips.require_some(len(self.index) - len(self.undecodable), self._skipped())
-            if self.stop:
-                log.info(f"{signal.Signals(self.stop[0]).name}: ending after this step.")
+            if self.stop.signal is not None:
+                log.info(f"{signal.Signals(self.stop.signal).name}: ending after this step.")
             if self._finished():
                 break
 
@@ -209,75 +204,109 @@ class _Run:
     def _skipped(self) -> list[Skipped]:
         return self.index.skipped + list(self.undecodable.values())
 
-    def _report_undecodable(self) -> None:
-        """Tells again what is skipped, when decoding has found more of it."""
+    def _report_skipped(self) -> None:
+        """Tells what is skipped: at first, and when decoding has found more of it."""
         found = self._skipped()
-        if len(found) > self.reported:
-            skips.report(found, len(self.index) - len(self.undecodable), self.model_dir)
+        if len(found) > self.reported or not self.steps:
+            with _writing(self.folder.path):
+                skips.report(found, len(self.index) - len(self.undecodable), self.folder.path)
             self.reported = len(found)
 
     def _step(self, batch: batches.Batch, progress: Any, begun: float) -> None:  # noqa: ANN401
         loss, norm = self.trainer.take_step(batch)
         step, seconds = int(self.trainer.step), time.perf_counter() - begun
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise AocrError(f"the loss is {loss} and the norm of the gradients {norm} at step "
-                            f"{step}; the last good checkpoint is "
-                            f"{self.manager.latest_checkpoint}; a lower "
-                            "--initial-learning-rate may help")
+            raise self._not_finite(loss, norm, batch)
         self.steps += 1
         on_bar(f"Step {self.steps}: {seconds:.3f}s, loss: {loss:.6f}, "
                f"perplexity: {metrics.perplexity(loss):.6f}.")
         progress.set_postfix_str(
-            f"loss {loss:.4f}, {batch['widths'].shape[0] / seconds:.0f} images/s", refresh=False)
+            f"loss {loss:.4f}, {batch['widths'].shape[0] / seconds:.0f} images/s"
+            + self.validated, refresh=False)
         progress.update()
-        self.events.scalars(step, {"loss": loss, "total_gradient_norm": norm})
+        with _writing(self.folder.path):
+            self.folder.events.scalars(step, {"loss": loss, "total_gradient_norm": norm})
         self.averages.seconds.append(seconds)
         self.averages.losses.append(loss)
         if step % self.settings.steps_per_checkpoint == 0:
-            self._save()
+            self._save(progress)
 
-    def _save(self) -> None:
+    def _not_finite(self, loss: float, norm: float, batch: batches.Batch) -> AocrError:
+        where = ", ".join(
+            f"{path} records {' '.join(map(str, sorted(numbers)))}" for path, numbers in
+            records.grouped(self.index, batch["records"].numpy()).items())
+        return AocrError(
+            f"the loss is {loss} and the norm of the gradients {norm} at step "
+            f"{int(self.trainer.step)}, in the batch of {where}; the last good checkpoint is "
+            f"{self.folder.store.latest}; a lower --initial-learning-rate may help")
+
+    def _save(self, progress: Any) -> None:  # noqa: ANN401
         step = int(self.trainer.step)
         log.info(self.averages.line(step))
-        log.info(f"Saving the model at step {step}.")
-        self.manager.save(checkpoint_number=step)
-        self.events.flush()
         self.averages = _Averages()
+        self.trainer.settle()
+        if self.validator is not None:
+            progress.set_postfix_str("validating")
+            self._take_scores(self.validator.run(), step)
+        log.info(f"Saving the model at step {step}.")
+        self.folder.store.save()
+        with _writing(self.folder.path):
+            self.folder.events.flush()
+
+    def _take_scores(self, scores: Scores, step: int) -> None:
+        """Notes a validation before the checkpoint, which then knows of it."""
+        log.info(scores.line(step))
+        with _writing(self.folder.path):
+            self.folder.events.scalars(step, scores.scalars())
+        self.validated = f", validation {scores.word_accuracy:.2%} CER {scores.cer:.2%}"
+        best = self.trainer.best
+        if best.take(scores.word_accuracy, scores.cer, step):
+            self.folder.store.save_best()
+        elif int(best.waited) == self.settings.early_stop:
+            log.info(f"No gain in {int(best.waited)} validations since step {int(best.step)}: "
+                     "ending (--early-stop).")
+
+    def _farewell(self) -> str:
+        minutes, seconds = divmod(round(time.perf_counter() - self.begun), 60)
+        used = len(self.index) - len(self.undecodable)
+        words = [f"Ended at step {int(self.trainer.step)}, after {int(self.trainer.epoch)} whole "
+                 f"epochs; {self.steps} steps in {minutes} min {seconds} s on {used} images, "
+                 f"{len(self._skipped())} skipped; the model is in {self.folder.path}."]
+        best = self.trainer.best
+        if float(best.word_accuracy) >= 0:
+            words.append(f"Best word accuracy {float(best.word_accuracy):.2%} at step "
+                         f"{int(best.step)}, in {checkpoint.best_dir(self.folder.path)}.")
+        words.append(f"Next: aocr test DATASET --model-dir {self.folder.path}")
+        return " ".join(words)
 
 
-def _open_folder(trainer: Trainer, model_dir: str, config: ModelConfig, resume: bool
-                 ) -> tf.train.CheckpointManager:
+def _open_folder(trainer: Trainer, model_dir: str, config: ModelConfig, settings: TrainConfig,
+                 start: Start) -> Store:
     """Restores what is there, or starts the folder."""
-    if resume and checkpoint.started(model_dir):
-        path = checkpoint.newest(model_dir)
+    if start.resume and checkpoint.started(model_dir):
+        paths = checkpoint.candidates(model_dir, "latest")
+        path = checkpoint.restore(trainer.checkpoint, paths, start.strict)
         log.info(f"Reading model parameters from {path}")
-        checkpoint.restore(trainer.checkpoint, path)
         log.info(f"Going on at step {int(trainer.step)}, epoch {int(trainer.epoch) + 1}.")
     else:
-        tf.io.gfile.makedirs(model_dir)
-        state = tf.io.gfile.join(model_dir, "checkpoint")
-        if tf.io.gfile.exists(state):
+        if checkpoint.started(model_dir):
             log.info(f"Starting anew in {model_dir}; its earlier checkpoints are no longer used.")
-            tf.io.gfile.remove(state)
-        checkpoint.save_config(model_dir, config)
-    return checkpoint.manager(trainer.checkpoint, model_dir)
+        if start.weights is not None:
+            transfer.copy(start.weights, trainer.model, config)
+        with _writing(model_dir):
+            store.clear(model_dir)
+            configfile.save(model_dir, config)
+    with _writing(model_dir):
+        store.clear_unfinished(model_dir)
+    return Store(trainer, model_dir, config, settings.keep)
 
 
 @contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """Collects the first SIGINT or SIGTERM; a second one ends the process at once."""
-    stop: list[int] = []
-    earlier: dict[signal.Signals, Any] = {}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        stop.append(number)
-        for each in earlier:
-            signal.signal(each, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        earlier[number] = signal.signal(number, note)
+def _writing(model_dir: str) -> Iterator[None]:
+    """Makes one line of what the disk refuses."""
     try:
-        yield stop
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        yield
+    except (tf.errors.OpError, OSError) as error:
+        raise AocrError(f"cannot write to the model folder {model_dir}: {reason(error)}; what was "
+                        "saved before is intact; mend the disk, or name another --model-dir"
+                        ) from error

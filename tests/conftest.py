@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +15,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two libraries' threads fight for two cores
 
+import hypothesis
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+import aocr
 from aocr.cli import main
+from aocr.console import log
 
+hypothesis.settings.register_profile("any machine", deadline=None)  # no test depends on time
+hypothesis.settings.load_profile("any machine")
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} root  (INFO    |WARNING |ERROR   ) "
+Command = Callable[..., tuple[int, str]]
 WORDS = ("HELLO", "WORLD", "A1", "B22", "C333", "TEN", "42", "X")
 
 
@@ -48,6 +61,27 @@ def draw(word: str, path: Path, size: tuple[int, int] | None = None) -> Path:
     return path
 
 
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged during a test, without stamp and level."""
+    lines: list[str] = []
+    handler, level = _Lines(lines), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Eight words, their records, and a model that has seen them twice."""
@@ -65,3 +99,48 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     assert main(["train", str(made.records), "--model-dir", str(made.model_dir), "--batch-size",
                  "4", "--max-steps", "2", "--steps-per-checkpoint", "1", *log]) == 0
     return made
+
+
+@pytest.fixture
+def command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process; returns its exit code and what it logged."""
+
+    def run(*words: object, model: bool = True) -> tuple[int, str]:
+        argv = [str(word) for word in words]
+        log = tmp_path / "test.log"
+        log.unlink(missing_ok=True)
+        if model and argv[0] != "dataset" and "--model-dir" not in argv:
+            argv += ["--model-dir", str(world.model_dir)]
+        capsys.readouterr()
+        code = main([*argv, "--log-path", str(log)])
+        logged = log.read_text(encoding="utf-8")
+        # The log goes to standard error line by line as well; standard output is for results.
+        assert capsys.readouterr().err == logged
+        return code, logged
+
+    return run
+
+
+def messages(logged: str) -> list[str]:
+    """The lines without stamp and level, every one of which must have them."""
+    lines = logged.splitlines()
+    assert all(re.match(STAMP, line) for line in lines), logged
+    return [re.sub(STAMP, "", line) for line in lines]
+
+
+def in_process(*words: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs `python -m aocr` as a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
+        environment.pop(name, None)
+    return subprocess.run([sys.executable, "-m", "aocr", *words], cwd=cwd, input=text,
+                          capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="session")
+def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world's model as a server wants it: a folder with version 3."""
+    folder = tmp_path_factory.mktemp("exported")
+    assert main(["export", str(folder), "--model-dir", str(world.model_dir), "--model-version",
+                 "3", "--log-path", str(world.log)]) == 0
+    return folder

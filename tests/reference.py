@@ -28,7 +28,7 @@ A checkpoint of the original fits the same dict: every `cell{n}` is its one shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,7 @@ GO, EOS, PAD = 1, 2, 0
 EPSILON = 1e-3
 MOMENTUM = 0.99
 NORMALIZED = ("conv3", "conv5", "conv7")
+PORT_WORDS = {"/batch_normalization/": "/BatchNorm/", "/weights": "/kernel", "/biases": "/bias"}
 POOLS = {"conv1": (2, 2), "conv2": (2, 2), "conv4": (2, 1), "conv6": (2, 1), "conv7": (2, 1)}
 
 
@@ -92,6 +93,47 @@ def collect(model: AttentionOCR) -> Weights:
     for name, part in maps.items():
         found[f"{name}/kernel"], found[f"{name}/bias"] = part.kernel, part.bias
     return {name: value.numpy().astype(np.float64) for name, value in found.items()}
+
+
+def of_original(variables: Mapping[str, NDArray[Any]], layers: int) -> Weights:
+    """The weights of a checkpoint of the original under the names of this file.
+
+    Args:
+        variables: Arrays by their names, those of 0.7.6 and of its port in any mixture; what is
+            not the network's (slots, the step) is left out.
+        layers: Decoder layers, which all have the same cell.
+    """
+    there = {}
+    for name, value in variables.items():
+        for port, old in PORT_WORDS.items():
+            name = name.replace(port, old)
+        there[name] = value.astype(np.float64)
+    decoder = "embedding_attention_decoder/attention_decoder"
+    cell = f"{decoder}/multi_rnn_cell/cell_0"
+    found = {"embedding": there["embedding_attention_decoder/embedding"],
+             "keys": there[f"{decoder}/AttnW_0"][0, 0], "score": there[f"{decoder}/AttnV_0"]}
+    for n in range(1, 8):
+        found[f"conv{n}/kernel"] = there[f"conv_conv{n}/W"]
+    for name in NORMALIZED:
+        for ours in ("gamma", "beta", "mean", "variance"):
+            word = ours if ours in ("gamma", "beta") else f"moving_{ours}"
+            found[f"{name}/{ours}"] = there[f"conv_{name}/BatchNorm/{word}"]
+    for part in ("kernel", "bias"):
+        found[f"forward/{part}"] = there[f"bidirectional_rnn/fw/basic_lstm_cell/{part}"]
+        found[f"backward/{part}"] = there[f"bidirectional_rnn/bw/basic_lstm_cell/{part}"]
+        found[f"input/{part}"] = there[f"{decoder}/{part}"]
+        found[f"query/{part}"] = there[f"{decoder}/Attention_0/{part}"]
+        found[f"output/{part}"] = there[f"{decoder}/AttnOutputProjection/{part}"]
+        for n in range(1, layers + 1):
+            if f"{cell}/basic_lstm_cell/{part}" in there:
+                found[f"cell{n}/{part}"] = there[f"{cell}/basic_lstm_cell/{part}"]
+            else:
+                for gate in ("gates", "candidate"):
+                    found[f"cell{n}/{gate}_{part}"] = there[f"{cell}/gru_cell/{gate}/{part}"]
+    state_size = found["query/kernel"].shape[0]
+    found["start/kernel"] = selecting_start(found["forward/bias"].size // 4, state_size)
+    found["start/bias"] = np.zeros(state_size)
+    return found
 
 
 def selecting_start(encoder_units: int, state_size: int) -> Array:

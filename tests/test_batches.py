@@ -27,8 +27,8 @@ def planned(widths: Sequence[int]) -> Index:
     """An index of records that nobody reads."""
     n = len(widths)
     numbers = np.arange(1, n + 1)
-    return Index(["none"], np.zeros(n, np.int32), numbers, numbers, numbers,
-                 np.array(widths, np.int32), [])
+    return Index(["none"], np.zeros(n, np.int64), numbers, numbers, numbers,
+                 np.array(widths, np.int64), numbers, [], [])
 
 
 def stored(path: Path, images: Sequence[bytes]) -> Index:
@@ -43,14 +43,19 @@ WIDTHS = st.lists(st.integers(1, 86), max_size=150)
 
 
 @given(WIDTHS, st.integers(1, 70), st.integers(0, 99), st.integers(0, 99))
-def test_every_record_comes_once_in_batches_of_which_one_may_be_smaller(
+def test_every_record_comes_once_in_no_more_batches_than_needed(
         widths: list[int], size: int, seed: int, epoch: int) -> None:
     index = planned(widths)
     for plan in (batches.in_order(index, size), batches.shuffled(index, size, seed, epoch)):
         assert sorted(n for batch in plan for n in batch) == list(range(len(widths)))
-        rest = len(widths) % size
-        expected = [size] * (len(widths) // size) + [rest] * (rest > 0)
-        assert sorted(map(len, plan), reverse=True) == expected
+        assert len(plan) == -(-len(widths) // size)
+        assert all(1 <= len(batch) <= size for batch in plan)
+
+
+@given(st.integers(1, 300), st.integers(1, 70))
+def test_batches_to_train_on_have_the_same_size(count: int, size: int) -> None:
+    sizes = [len(batch) for batch in batches.shuffled(planned([9] * count), size, 0, 0)]
+    assert max(sizes) - min(sizes) <= 1
 
 
 @given(WIDTHS, st.integers(1, 20), st.integers(0, 2**63), st.integers(0, 99))
@@ -69,9 +74,16 @@ def test_other_epochs_and_other_seeds_have_other_orders_and_other_neighbours() -
     assert len({frozenset(map(frozenset, plan)) for plan in plans}) == len(plans)
 
 
-def test_like_widths_stand_together() -> None:
+def test_a_training_batch_is_random_and_in_the_order_of_its_widths() -> None:
     widths = np.random.default_rng(0).integers(10, 87, 2000)
-    index = planned(widths.tolist())
+    plan = batches.shuffled(planned(widths.tolist()), 50, 0, 0)
+    assert all((np.diff(widths[batch]) >= 0).all() for batch in plan)
+    means = np.array([widths[batch].mean() for batch in plan])
+    assert abs(means - widths.mean()).max() < 5 * widths.std() / np.sqrt(50)
+
+
+def test_like_widths_stand_together_where_the_order_does_not_matter() -> None:
+    widths = np.random.default_rng(0).integers(10, 87, 2000)
 
     def padding(plan: Sequence[np.ndarray]) -> float:
         area = sum(len(batch) * int(widths[batch].max()) for batch in plan)
@@ -79,14 +91,7 @@ def test_like_widths_stand_together() -> None:
 
     random = np.random.default_rng(1).permutation(2000)
     plain = padding([random[n:n + 16] for n in range(0, 2000, 16)])
-    assert padding(batches.shuffled(index, 16, 0, 0)) < plain * 2 / 3
-    assert padding(batches.in_order(index, 16)) < plain / 5
-
-
-def test_wide_batches_do_not_all_come_first_or_last() -> None:
-    widths = np.arange(1, 321)
-    means = [widths[batch].mean() for batch in batches.shuffled(planned(widths.tolist()), 10, 0, 0)]
-    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.6
+    assert padding(batches.in_order(planned(widths.tolist()), 16)) < plain / 5
 
 
 def test_in_order_moves_records_within_a_window_only() -> None:

@@ -7,55 +7,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import aocr
 from aocr.cli import main
-from tests.conftest import WORDS, World, draw
-
-STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} root  (INFO    |WARNING |ERROR   ) "
-Command = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in this process; returns its exit code and what it logged."""
-
-    def run(*words: object, model: bool = True) -> tuple[int, str]:
-        argv = [str(word) for word in words]
-        log = tmp_path / "test.log"
-        log.unlink(missing_ok=True)
-        if model and argv[0] != "dataset" and "--model-dir" not in argv:
-            argv += ["--model-dir", str(world.model_dir)]
-        capsys.readouterr()
-        code = main([*argv, "--log-path", str(log)])
-        logged = log.read_text(encoding="utf-8")
-        # The log goes to standard error line by line as well; standard output is for results.
-        assert capsys.readouterr().err == logged
-        return code, logged
-
-    return run
-
-
-def messages(logged: str) -> list[str]:
-    """The lines without stamp and level, every one of which must have them."""
-    lines = logged.splitlines()
-    assert all(re.match(STAMP, line) for line in lines), logged
-    return [re.sub(STAMP, "", line) for line in lines]
-
-
-def in_process(*words: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs `python -m aocr` as a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
-    for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
-        environment.pop(name, None)
-    return subprocess.run([sys.executable, "-m", "aocr", *words], cwd=cwd, input=text,
-                          capture_output=True, text=True, env=environment, check=False)
+from tests.conftest import WORDS, Command, World, draw, in_process, messages
 
 
 def test_dataset_speaks_the_originals_words(world: World, command: Command, tmp_path: Path
@@ -104,7 +65,7 @@ def test_train_logs_a_step_line_each_step_in_the_originals_words(world: World) -
 def test_the_model_folder_has_the_originals_file_names(world: World) -> None:
     names = sorted(path.name for path in world.model_dir.iterdir())
     assert names == sorted([
-        "checkpoint", "config.json", "skipped.tsv", "model.ckpt-1.index",
+        "checkpoint", "config.json", "skipped.tsv", "training.lock", "model.ckpt-1.index",
         "model.ckpt-1.data-00000-of-00001", "model.ckpt-2.index",
         "model.ckpt-2.data-00000-of-00001",
         next(name for name in names if name.startswith("events.out.tfevents."))])
@@ -373,6 +334,7 @@ def test_a_file_where_a_folder_is_needed_is_an_error(world: World, command: Comm
     assert str(tmp_path / "file") in messages(logged)[-1]
 
 
+@pytest.mark.slow
 def test_an_absent_gpu_is_told_when_it_was_asked_for(world: World, command: Command) -> None:
     _, silent = command("predict", world.images[0])
     _, told = command("predict", world.images[0], "--gpu-id", 7)
@@ -390,12 +352,14 @@ def test_a_log_file_that_was_named_must_be_writable(world: World, tmp_path: Path
 
 def test_help_and_usage_errors_do_not_import_tensorflow(tmp_path: Path) -> None:
     code = ("import sys, aocr.cli\n"
-            "try: aocr.cli.main(['train', '--help'])\n"
-            "except SystemExit: pass\n"
+            "for words in (['train', '--help'], ['serve', '--help']):\n"
+            "    try: aocr.cli.main(words)\n"
+            "    except SystemExit: pass\n"
             "try: aocr.cli.main(['train'])\n"
             "except SystemExit: pass\n"
             "import aocr\n"
-            "heavy = {'tensorflow', 'keras', 'numpy', 'PIL'} & set(sys.modules)\n"
+            "heavy = {'tensorflow', 'keras', 'numpy', 'PIL', 'grpc', 'uvicorn', 'starlette',\n"
+            "         'prometheus_client', 'tensorflow_serving'} & set(sys.modules)\n"
             "sys.exit(f'imported {heavy}' if heavy else 0)")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                            cwd=Path(aocr.__file__).parents[1], check=False)
@@ -420,7 +384,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_ends_training_with_a_checkpoint(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_training_with_a_checkpoint(
+        world: World, tmp_path: Path, number: signal.Signals, code: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-m", "aocr", "train", str(world.records), "--model-dir", "m",
@@ -428,10 +394,10 @@ def test_a_signal_ends_training_with_a_checkpoint(world: World, tmp_path: Path) 
     assert process.stderr is not None
     for line in process.stderr:
         if "Step 2:" in line:
-            process.terminate()
+            process.send_signal(number)
             break
     rest = process.stderr.read()
-    assert process.wait() == 143
-    assert "SIGTERM: ending after this step." in rest
+    assert process.wait() == code
+    assert f"{number.name}: ending after this step." in rest
     step = re.findall(r"Saving the model at step (\d+)\.", rest)[-1]
     assert (tmp_path / "m" / f"model.ckpt-{step}.index").exists()

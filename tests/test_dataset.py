@@ -88,7 +88,7 @@ def test_a_bad_line_is_skipped_with_number_and_reason(
     (folder / "cut.png").write_bytes(PNG[:20])
     (folder / "folder").mkdir()
     with caplog.at_level(logging.INFO, "aocr"):
-        summary, found = generate(b"a.png A\n" + bad + b"\na.png B\n")
+        summary, found = generate(b"a.png A\n" + bad + b"\n./a.png B\n")
     assert [record.label for record in found] == ["A", "B"]
     assert summary.pairs == 2
     ((met, number),) = summary.skipped.items()
@@ -178,7 +178,7 @@ def test_case_is_kept_on_demand() -> None:
 
 def test_a_line_in_the_log_every_so_many_pairs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "aocr"):
-        generate("a.png A\n" * 7, Options(log_step=3))
+        generate("".join(f"{'./' * n}a.png A\n" for n in range(7)), Options(log_step=3))
     assert [r.getMessage() for r in caplog.records] == ["Processed 3 pairs.", "Processed 6 pairs."]
 
 

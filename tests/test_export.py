@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr import checkpoint, export
+from aocr import configfile, export, image, warmup
+from aocr.charmap import EOS_ID, CharMap
 from aocr.cli import main
 from aocr.errors import AocrError
+from aocr.reader import Reader
 from aocr.recognizer import Recognizer, Result
 from tests import capi
 from tests.conftest import World, draw
@@ -27,6 +29,13 @@ def encoded(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[byte
 
 
 @pytest.fixture(scope="module")
+def reader(world: World) -> Reader:
+    reader = Recognizer.load(world.model_dir).reader
+    assert reader is not None
+    return reader
+
+
+@pytest.fixture(scope="module")
 def answers(world: World, encoded: list[bytes]) -> list[Result]:
     found = Recognizer.load(world.model_dir).predict(encoded)
     assert isinstance(found, list)
@@ -34,9 +43,9 @@ def answers(world: World, encoded: list[bytes]) -> list[Result]:
 
 
 @pytest.fixture(scope="module")
-def saved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
-    export.export(str(world.model_dir), str(folder), "savedmodel")
+    export.export(reader, str(folder), "savedmodel")
     return folder
 
 
@@ -46,8 +55,15 @@ def assert_answers(output: np.ndarray, probability: np.ndarray, answers: list[Re
     np.testing.assert_allclose(probability, [a.probability for a in answers], atol=1e-5)
 
 
+def read_scaled(reader: Reader, model: capi.SavedModel, encoded: list[bytes]
+                ) -> dict[str, np.ndarray]:
+    """The answers of `serving_images` to the images as the network sees them."""
+    images, widths = image.load_batch(tf.constant(encoded), reader.config)
+    return model.run({"images": images.numpy(), "widths": widths.numpy()}, "serving_images")
+
+
 def test_the_c_api_loads_the_saved_model_and_answers_as_the_checkpoint(
-        saved: Path, encoded: list[bytes], answers: list[Result]) -> None:
+        saved: Path, reader: Reader, encoded: list[bytes], answers: list[Result]) -> None:
     with capi.SavedModel(saved) as model:
         several = model.run({"input": encoded})
         assert_answers(several["output"], several["probability"], answers)
@@ -63,6 +79,15 @@ def test_the_c_api_loads_the_saved_model_and_answers_as_the_checkpoint(
         assert_answers(details["output"], details["probability"], answers)
         assert ["".join(c.decode() for c in row) for row in details["characters"]] == [
             answer.text for answer in answers]
+        read = read_scaled(reader, model, encoded)
+        np.testing.assert_allclose(read["probability"], several["probability"], atol=1e-5)
+        np.testing.assert_allclose(read["attention"], details["attention"], atol=1e-5)
+        np.testing.assert_allclose(read["character_probabilities"],
+                                   details["character_probabilities"], atol=1e-5)
+        symbols = np.array(CharMap(reader.config.alphabet).symbols())
+        before_eos = np.cumsum(read["ids"] == EOS_ID, axis=1) == 0
+        assert ["".join(symbols[ids[use]]) for ids, use in zip(
+            read["ids"], before_eos, strict=True)] == [answer.text for answer in answers]
         with pytest.raises(capi.CApiError):
             model.run({"input": [b"not an image"]})
         assert model.run({"input": encoded[0]})["output"].item().decode() == answers[0].text
@@ -79,8 +104,8 @@ def test_the_signature_is_the_originals(saved: Path) -> None:
 
 @pytest.mark.slow
 def test_the_frozen_graph_keeps_the_originals_tensors(
-        world: World, tmp_path: Path, encoded: list[bytes], answers: list[Result]) -> None:
-    export.export(str(world.model_dir), str(tmp_path / "frozen"), "frozengraph")
+        reader: Reader, tmp_path: Path, encoded: list[bytes], answers: list[Result]) -> None:
+    export.export(reader, str(tmp_path / "frozen"), "frozengraph")
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString((tmp_path / "frozen" / "frozen_graph.pb").read_bytes())
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -94,14 +119,30 @@ def test_the_frozen_graph_keeps_the_originals_tensors(
 
 
 @pytest.mark.slow
-def test_a_version_is_written_once(world: World, tmp_path: Path) -> None:
+def test_warm_up_requests_are_what_tensorflow_serving_reads(saved: Path) -> None:
+    pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is missing: pip "
+                        "install 'aocr[serve]'")
+    requests = warmup.read(str(saved))
+    assert {signature for signature, _ in requests} == {
+        "serving_default", "serving_details", "serving_images"}
+    with capi.SavedModel(saved) as model:
+        for signature, inputs in requests:
+            assert all(value.ndim > 0 for value in inputs.values())  # scalars are not batched
+            outputs = model.run(inputs, signature)
+            (batch,) = {len(value) for value in (*inputs.values(), *outputs.values())}
+            assert batch > 0
+
+
+@pytest.mark.slow
+def test_a_version_is_written_once(reader: Reader, tmp_path: Path) -> None:
     target = str(tmp_path / "served")
-    assert export.export(str(world.model_dir), target, "savedmodel", 4) == f"{target}/4"
+    assert export.export(reader, target, "savedmodel", 4) == f"{target}/4"
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["4"]
     with pytest.raises(AocrError, match="--model-version 5"):
-        export.export(str(world.model_dir), target, "savedmodel", 4)
+        export.export(reader, target, "savedmodel", 4)
 
 
+@pytest.mark.slow
 def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, saved: Path
                                                                 ) -> None:
     (saved / "note.txt").write_text("kept")
@@ -115,15 +156,16 @@ def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, sa
 
 def test_the_export_carries_its_config(world: World, saved: Path) -> None:
     extra = saved / "assets.extra"
-    assert checkpoint.load_config(str(extra)) == checkpoint.load_config(str(world.model_dir))
+    assert configfile.load(str(extra)) == configfile.load(str(world.model_dir))
 
 
+@pytest.mark.slow
 def test_an_export_that_answers_otherwise_is_not_kept(
-        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(_folder: str) -> object:
         return lambda question: (np.full(question.shape, b"?", object), np.ones(question.shape))
 
     monkeypatch.setattr(export, "_saved_model_answer", wrong)
     with pytest.raises(AocrError, match="does not answer as the checkpoint"):
-        export.export(str(world.model_dir), str(tmp_path / "out"), "savedmodel")
+        export.export(reader, str(tmp_path / "out"), "savedmodel")
     assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,6 @@ PLAIN = {
        for name in ("JPEG", "PNG", "WEBP")},
     **{f"gif {mode}": drawn("GIF", mode) for mode in ("1", "L", "P", "RGB")},
     "gif interlaced": drawn("GIF", "P", interlace=1),
-    "gif animated": animated("GIF"),
     "bmp 24": drawn("BMP", "RGB"),
     **{f"webp {mode}{' lossless' * lossless}": drawn("WEBP", mode, lossless=lossless)
        for mode in ("L", "RGB", "RGBA") for lossless in (False, True)},
@@ -101,6 +100,7 @@ CONVERTED = {
            ("YCbCr", None), ("F", None))},
     **{f"bmp {mode}": drawn("BMP", mode) for mode in ("1", "L", "P", "RGBA")},
     "gif of a part": partial_gif(),
+    "gif animated": animated("GIF"),
     "webp animated": animated("WEBP"),
     "ppm": drawn("PPM", "RGB"),
     **{f"{name} orientation {n}": with_orientation(word("Ab1", SIZE), n, name)
@@ -118,7 +118,7 @@ CONVERTED = {
 def shown(file: bytes) -> Image.Image:
     """What Pillow shows, upright, 8 bits, without alpha."""
     upright = ImageOps.exif_transpose(opened(file))
-    if upright.mode.startswith("I;16"):
+    if upright.mode.startswith("I"):  # "I" in older Pillows, "I;16" in newer ones
         return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode in ("RGBA", "LA"):
         return upright.convert(upright.mode[:-1])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aocr import image
+from aocr import headers, image
 from aocr.config import ModelConfig
 from tests.drawing import encoded, png_promising, with_orientation, word
 
@@ -35,12 +35,10 @@ ENCODINGS = {
     "webp lossless": encoded(word("Ab", SIZE), "WEBP", lossless=True),
     "webp alpha": encoded(word("Ab", SIZE, "RGBA"), "WEBP"),
     "webp exif": with_orientation(word("Ab", SIZE), 1, "WEBP"),
-    "webp animated": encoded(word("Ab", SIZE), "WEBP", save_all=True,
-                             append_images=[word("xy", SIZE)]),
 }
 HEADERS = ("png RGB", "gif", "bmp", "jpeg", "webp", "webp lossless", "webp alpha")
 
-sizes_of = tf.function(image.header_sizes, input_signature=[tf.TensorSpec([None], tf.string)])
+sizes_of = tf.function(headers.sizes, input_signature=[tf.TensorSpec([None], tf.string)])
 
 
 def header_sizes(files: list[bytes]) -> list[tuple[int, int]]:
@@ -130,8 +128,26 @@ def test_loaded_width_is_the_shapes_own_up_to_the_limit(
 @given(st.integers(1, 10**5), st.integers(1, 10**5), st.integers(1, 500))
 @settings(max_examples=50, deadline=None)
 def test_own_width_is_the_exact_ceiling(height: int, width: int, widest: int) -> None:
-    own = int(image.own_width(tf.constant(height), tf.constant(width), widest))
-    assert own == min(widest, -(-width * 32 // height))
+    config = ModelConfig(max_width=widest, max_height=32)
+    size = image.scaled_size(tf.constant(height), tf.constant(width), config)
+    assert [int(side) for side in size] == [32, min(widest, -(-width * 32 // height))]
+
+
+@pytest.mark.parametrize(("size", "scaled"), [
+    ((60, 24), (24, 60)), ((86, 32), (32, 86)), ((86, 31), (31, 86)), ((70, 30), (30, 70)),
+    ((100, 50), (32, 64)), ((160, 60), (32, 86)), ((160, 20), (11, 86)), ((5000, 1), (1, 86)),
+    ((1, 1), (1, 1)), ((1, 5000), (32, 1))])
+def test_the_padded_layout_enlarges_nothing_and_keeps_the_shape(
+        size: tuple[int, int], scaled: tuple[int, int]) -> None:
+    """The original's rules, with its input width of 86 pixels for 160 x 60."""
+    config = ModelConfig(layout="padded", kernel="bicubic-tf1")
+    found = image.scaled_size(tf.constant(size[1]), tf.constant(size[0]), config)
+    assert tuple(int(side) for side in found) == scaled
+    loaded = load(encoded(Image.new("L", size, 255)), config)
+    assert loaded.shape == (32, 86, 1)
+    np.testing.assert_allclose(loaded[:scaled[0], :scaled[1]], 127 / 128, atol=1e-5)
+    assert (loaded[scaled[0]:] == -1).all()
+    assert (loaded[:, scaled[1]:] == -1).all()
 
 
 @pytest.mark.parametrize("level", [0, 64, 128, 255])

@@ -296,10 +296,23 @@ def test_averages_follow_the_reference_for_many_updates_and_forget_their_start()
     means = reference.unbiased_averages(list(xs.mean((1, 2, 3))))
     variances = reference.unbiased_averages(list(xs.var((1, 2, 3))))
     for x, mean, variance in zip(xs, means, variances, strict=True):
-        update(x, np.ones([2, 1, 4, 1]))
+        update([x], [np.ones([2, 1, 4, 1])])
         close(norm.moving_mean, mean, 1e-8)
         close(norm.moving_variance, variance, 1e-8)
     assert norm.updates.numpy() == 1100
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_a_batch_in_parts_is_the_same_batch(parts: int) -> None:
+    images, widths = pad(make_images(sorted((3, 8, 17, 24, 29, 31))))
+    whole, cut = make_model(make_config()), make_model(make_config())
+    features, lengths = whole.cnn(images, widths, BatchNorm.by_batch)
+    in_parts, same_lengths = cut.cnn(images, widths, BatchNorm.by_batch, parts)
+    assert lengths.numpy().tolist() == same_lengths.numpy().tolist()
+    for row, other, length in zip(features, in_parts, lengths.numpy(), strict=True):
+        close(row[:length], other[:length])
+    for one, other in zip(whole.cnn.variables, cut.cnn.variables, strict=True):
+        close(one, other)
 
 
 def test_reference_averages_equal_the_running_form_and_keep_constants() -> None:
@@ -474,11 +487,13 @@ def check_gradients(loss: Callable[[], tf.Tensor], variables: Sequence[tf.Variab
                                    1e-4, 1e-8, err_msg=variable.name)
 
 
+@pytest.mark.slow
 def test_gradients_equal_central_differences_for_every_weight_of_the_network() -> None:
     model = training_model()
     check_gradients(lambda: whole_loss(model), model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_gru_decoder_equal_central_differences() -> None:
     model = shared_model(CASES[4])
     check_gradients(lambda: decoder_loss(model), model.decoder.trainable_variables)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from aocr import dataset, image, records
+from aocr import dataset, headers, records
 from aocr.charmap import CharMap
 from aocr.cli import main
 from aocr.config import ModelConfig
@@ -58,7 +58,7 @@ def test_headers_tell_the_sizes_that_pillow_tells(made: tuple[str, Path, dataset
                                                   ) -> None:
     name = made[0]
     paths = [DATA / name / line.split(" ", 1)[0] for line in lines(name, "test")]
-    heights, widths = image.header_sizes(tf.constant([path.read_bytes() for path in paths]))
+    heights, widths = headers.sizes(tf.constant([path.read_bytes() for path in paths]))
     for path, width, height in zip(paths, widths.numpy(), heights.numpy(), strict=True):
         with Image.open(path) as opened:
             assert opened.size == (width, height)

@@ -13,25 +13,17 @@ from PIL import Image
 import aocr
 from aocr import batches, image, metrics, records
 from aocr.charmap import CharMap
-from aocr.cli import main
 from aocr.config import ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.model import AttentionOCR, Decoded
-from aocr.recognizer import Reader, Recognizer, Result
+from aocr.reader import Reader
+from aocr.recognizer import Recognizer, Result
 from tests.conftest import World
 
 
 @pytest.fixture(scope="module")
 def restored(world: World) -> Recognizer:
     return Recognizer.load(world.model_dir)
-
-
-@pytest.fixture(scope="module")
-def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    assert main(["export", str(folder), "--model-dir", str(world.model_dir), "--model-version",
-                 "3", "--log-path", str(world.log)]) == 0
-    return folder
 
 
 def assert_same(one: Result, other: Result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aocr import records, skips
+from aocr import configfile, records, skips
 from aocr.charmap import CharMap
+from aocr.cli import main
 from aocr.config import ModelConfig
 from aocr.errors import AocrError
 from aocr.records import Record
@@ -59,6 +61,30 @@ def test_features_are_bytes_under_the_originals_names() -> None:
         assert features["label"].bytes_list.value == ["é".encode()]
 
 
+@pytest.mark.parametrize("comment", ["", "a/b.png"])
+def test_the_originals_way_of_reading_finds_what_is_written(comment: str) -> None:
+    names = ("image", "label", "comment")
+    parsed = tf.io.parse_single_example(
+        records.encode(Record(GOOD, "Ab 9!", comment)),
+        {name: tf.io.FixedLenFeature([], tf.string, default_value="") for name in names})
+    assert [parsed[name].numpy() for name in names] == [GOOD, b"Ab 9!", comment.encode()]
+
+
+@pytest.mark.slow
+def test_records_of_the_original_train_and_test(tmp_path: Path) -> None:
+    path = write(tmp_path / "old.tfrecords", [
+        example(image=GOOD, label=b"\xc9t\xe9", comment=b"a.png"),
+        example(image=GOOD, label=b"na\xefv"), example(image=GOOD, label=b"AB")])
+    where = ["--model-dir", str(tmp_path / "model"), "--log-path", str(tmp_path / "log")]
+    assert main(["train", path, "--charset", "auto", "--max-steps", "1", "--max-width", "40",
+                 "--max-height", "20", "--attn-num-hidden", "8", *where]) == 0
+    assert configfile.load(str(tmp_path / "model")).alphabet == "ABantvÉéï"
+    assert main(["test", path, "--json", str(tmp_path / "r.json"), *where]) == 0
+    result = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert [row["label"] for row in result["images"]] == ["Été", "naïv", "AB"]
+    assert result["summary"]["skipped"] == 0
+
+
 @pytest.mark.parametrize(("stored", "text"), [
     (b"ABC", "ABC"), ("é".encode(), "é"), (b"caf\xe9", "café"), (b"\xff", "ÿ"),
     ("e\u0301".encode(), "é"), (b"", ""), ("日本".encode(), "日本")])
@@ -99,7 +125,7 @@ SKIPPED = {
     "not an image": (b"text", "a", "unreadable image", "not PNG"),
     "no bytes": (b"", "a", "unreadable image", "not PNG"),
     "tiff": (encoded(word("a", (40, 20)), "TIFF"), "a", "unreadable image", "not PNG"),
-    "huge": (png_promising(2**31 - 1, 3), "a", "image too wide", str(2**31 - 1)),
+    "huge": (png_promising(2**31 - 1, 3), "a", "image too large", str(2**31 - 1)),
 }
 
 
@@ -156,10 +182,26 @@ def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Pat
     assert [skip.record for skip in index.skipped] == [1, 3]
 
 
-def test_features_of_another_type_are_an_error_that_names_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "data", [example(image=GOOD, label=[5])])
-    with pytest.raises(AocrError, match="data"):
-        records.index([path], CONFIG, CHARACTERS)
+@pytest.mark.parametrize("odd", [
+    example(image=GOOD, label=[5]), b"no example at all", b"\x0a\xff\xff", example(image=[1])],
+    ids=["label of numbers", "text", "cut", "image of numbers"])
+def test_records_that_are_no_examples_cost_only_themselves(tmp_path: Path, odd: bytes) -> None:
+    good = example(image=GOOD, label=b"ab")
+    path = write(tmp_path / "data", [good, odd, good])
+    index = records.index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [1, 3]
+    assert [(skip.record, skip.reason) for skip in index.skipped] == [
+        (2, "not an image with a label")]
+    assert [record.label for record in records.read(index, [0, 1])] == ["ab", "ab"]
+    assert records.characters([path]) == "ab"
+
+
+def test_a_record_that_only_tensorflow_parses_is_read(tmp_path: Path) -> None:
+    one = example(image=GOOD, label=b"ab", other=b"x").replace(b"other", b"oth\xffr")
+    path = write(tmp_path / "data", [one])
+    index = records.index([path], CONFIG, CHARACTERS)
+    assert [(record.image, record.label) for record in records.read(index, range(len(index)))] == [
+        (GOOD, "ab")]
 
 
 def file_of_three(path: Path) -> bytes:

@@ -19,7 +19,8 @@ from aocr import batches, image, records, visualize
 from aocr.charmap import CharMap
 from aocr.cli import main
 from aocr.model.layers import BatchNorm
-from aocr.recognizer import Reader, Recognizer
+from aocr.reader import Reader
+from aocr.recognizer import Recognizer
 from tests.conftest import World
 
 pytestmark = pytest.mark.slow

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from aocr.config import COLUMN_PIXELS
 from aocr.model.layers import BatchNorm, Initializer
 
-Normalize = Callable[[BatchNorm, tf.Tensor, tf.Tensor], tf.Tensor]
+Tensors = Sequence[tf.Tensor]
+Normalize = Callable[[BatchNorm, Tensors, Tensors], list[tf.Tensor]]
+
+# Convolutions are prepared anew for every width they meet; this many columns make one width.
+WIDTH_STEP = 8
 
 
 class Stage(NamedTuple):
@@ -33,6 +38,13 @@ STAGES = (
 )
 
 
+class Part(NamedTuple):
+    """Some rows of a batch, padded to the widest of them, and their own widths `[batch]`."""
+
+    x: tf.Tensor
+    widths: tf.Tensor
+
+
 class Conv(tf.Module):
     """Convolution without bias, stride 1, SAME, then ReLU and max-pooling.
 
@@ -46,28 +58,28 @@ class Conv(tf.Module):
         self.norm = BatchNorm(init, f"{name}/norm", stage.filters) if stage.normalized else None
         self._pool = stage.pool
 
-    def __call__(self, x: tf.Tensor, widths: tf.Tensor, normalize: Normalize
-                 ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One stage.
+    def __call__(self, parts: Sequence[Part], normalize: Normalize) -> list[Part]:
+        """One stage, over the parts of one batch.
 
         Args:
-            x: `[batch, height, width, inputs]`, zero beyond each row's own width.
-            widths: `[batch]` int32, the own widths.
+            parts: Images `[batch, height, width, inputs]`, zero beyond each row's own width.
             normalize: `BatchNorm.by_average` or `BatchNorm.by_batch`.
 
         Returns:
             `[batch, height', width', filters]`, zero beyond the own widths, and those widths.
         """
-        x = tf.nn.conv2d(x, self.kernel, strides=1, padding="SAME")
-        mask = column_mask(widths, tf.shape(x)[2], x.dtype)
+        xs = [tf.nn.conv2d(x, self.kernel, strides=1, padding="SAME") for x, _ in parts]
+        masks = [column_mask(widths, tf.shape(x)[2], x.dtype)
+                 for x, (_, widths) in zip(xs, parts, strict=True)]
         if self.norm is not None:
-            x = normalize(self.norm, x, mask)
+            xs = normalize(self.norm, xs, masks)
         # After ReLU nothing is below zero, so zeros beyond the own width act in the pooling
         # and in the next convolution exactly as the border of a narrower batch does.
-        x = tf.nn.relu(x) * mask
+        xs = [tf.nn.relu(x) * mask for x, mask in zip(xs, masks, strict=True)]
         if self._pool != (1, 1):
-            x = tf.nn.max_pool2d(x, self._pool, self._pool, padding="SAME")
-        return x, -(-widths // self._pool[1])
+            xs = [tf.nn.max_pool2d(x, self._pool, self._pool, padding="SAME") for x in xs]
+        return [Part(x, -(-part.widths // self._pool[1]))
+                for x, part in zip(xs, parts, strict=True)]
 
 
 class ConvNet(tf.Module):
@@ -79,22 +91,40 @@ class ConvNet(tf.Module):
         self.convs = [Conv(init, f"conv{n + 1}", inputs[n], stage)
                       for n, stage in enumerate(STAGES)]
 
-    def __call__(self, images: tf.Tensor, widths: tf.Tensor, normalize: Normalize
-                 ) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, images: tf.Tensor, widths: tf.Tensor, normalize: Normalize,
+                 parts: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
         """Feature columns.
 
         Args:
-            images: `[batch, 32, width, channels]`, zero beyond each image's own width.
+            images: `[batch, 32, width, channels]`.
             widths: `[batch]` int32, the own widths in pixels, at least 1.
             normalize: `BatchNorm.by_average` or `BatchNorm.by_batch`.
+            parts: Parts to cut the batch into, at most its rows; the result is the same, and
+                when rows come in the order of their widths, little padding is computed.
 
         Returns:
             Features `[batch, ceil(width / 4), 512]` and their lengths `[batch]` int32.
         """
-        x = images * column_mask(widths, tf.shape(images)[2], images.dtype)
+        cut = _cut(images, widths, parts)
         for conv in self.convs:
-            x, widths = conv(x, widths, normalize)
-        return tf.squeeze(x, 1), widths
+            cut = conv(cut, normalize)
+        columns = -(-tf.shape(images)[2] // COLUMN_PIXELS)
+        features = [tf.squeeze(x, 1) for x, _ in cut]
+        features = [tf.pad(x, [[0, 0], [0, columns - tf.shape(x)[1]], [0, 0]]) for x in features]
+        return tf.concat(features, 0), tf.concat([own for _, own in cut], 0)
+
+
+def _cut(images: tf.Tensor, widths: tf.Tensor, parts: int) -> list[Part]:
+    """The rows in equal parts, each as wide as it must be, zero beyond the own widths."""
+    total = tf.shape(images)[0]
+    cut = []
+    for n in range(parts):
+        rows = slice(total * n // parts, total * (n + 1) // parts)
+        own = tf.convert_to_tensor(widths)[rows]
+        widest = -(-tf.reduce_max(own) // WIDTH_STEP) * WIDTH_STEP
+        x = images[rows, :, :widest] if parts > 1 else images
+        cut.append(Part(x * column_mask(own, tf.shape(x)[2], x.dtype), own))
+    return cut
 
 
 def column_mask(widths: tf.Tensor, width: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -81,35 +81,42 @@ class BatchNorm(tf.Module):
             f"{name}/moving_variance", [units], 1.0, trainable=False)
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates")
 
-    def by_average(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Normalises with the saved statistics; the mask is not needed."""
-        del mask
-        return self._normalize(x, self.moving_mean, self.moving_variance)
+    def by_average(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Normalises with the saved statistics; the masks are not needed."""
+        del masks
+        return [self._normalize(x, self.moving_mean, self.moving_variance) for x in xs]
 
-    def by_batch(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    def by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Normalises with the batch's own statistics and takes them into the averages.
 
         Args:
-            x: `[batch, height, width, units]`.
-            mask: `[batch, 1, width, 1]`, 1 for image and 0 for padding.
+            xs: The parts of the batch, `[rows, height, width, units]`.
+            masks: For each `[rows, 1, width, 1]`, 1 for image and 0 for padding.
         """
-        height = tf.cast(tf.shape(x)[1], x.dtype)
-        count = tf.reduce_sum(mask) * height
-        mean = tf.reduce_sum(x * mask, [0, 1, 2]) / count
-        variance = tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2]) / count
-        self._update(mean, variance)
-        return self._normalize(x, mean, variance)
+        least = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
+        return self._by_batch(xs, masks, lambda t: tf.maximum(least, 10.0 / (t + 9.0)))
+
+    def by_batch_evenly(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor]
+                        ) -> list[tf.Tensor]:
+        """As `by_batch`, with averages in which every update since the first weighs the same."""
+        return self._by_batch(xs, masks, lambda t: 1.0 / t)
+
+    def _by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor],
+                  weight: Callable[[tf.Tensor], tf.Tensor]) -> list[tf.Tensor]:
+        pairs = list(zip(xs, masks, strict=True))
+        height = tf.cast(tf.shape(xs[0])[1], xs[0].dtype)
+        count = tf.add_n([tf.reduce_sum(mask) for mask in masks]) * height
+        mean = tf.add_n([tf.reduce_sum(x * mask, [0, 1, 2]) for x, mask in pairs]) / count
+        variance = tf.add_n([tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])
+                             for x, mask in pairs]) / count
+        share = weight(tf.cast(self.updates.assign_add(1), tf.float64))
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign_add((value - average) * tf.cast(share, average.dtype))
+        return [self._normalize(x, mean, variance) for x in xs]
 
     def _normalize(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
         scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
         return x * scale + (self.beta - mean * scale)
-
-    def _update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        updates = tf.cast(self.updates.assign_add(1), tf.float64)
-        least = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
-        weight = tf.maximum(least, 10.0 / (updates + 9.0))
-        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign_add((value - average) * tf.cast(weight, average.dtype))
 
 
 class LstmCell(tf.Module):

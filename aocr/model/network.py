@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from aocr.config import CONV_FEATURES, ModelConfig
-from aocr.model.cnn import ConvNet, Normalize
+from aocr.model.cnn import ConvNet
 from aocr.model.decoder import Decoded, Decoder, Memory
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
@@ -35,17 +35,30 @@ class AttentionOCR(tf.Module):
             images: `[batch, 32, width, channels]`, values about -1…1.
             widths: `[batch]` int32, each image's own width in pixels, at least 1.
         """
-        return self._encode(images, widths, BatchNorm.by_average, 1.0)
+        return self._remember(*self.cnn(images, widths, BatchNorm.by_average))
 
-    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, keep: tf.Tensor) -> Memory:
+    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, keep: tf.Tensor, parts: int = 1
+                     ) -> Memory:
         """Memory of a training batch: its own statistics, and dropout.
 
         Args:
             images: As in `encode`.
             widths: As in `encode`.
             keep: `[batch, ceil(width / 4), 512]` or 1, what the features are multiplied with.
+            parts: See `ConvNet`.
         """
-        return self._encode(images, widths, BatchNorm.by_batch, keep)
+        features, lengths = self.cnn(images, widths, BatchNorm.by_batch, parts)
+        return self._remember(features * keep, lengths)
+
+    def settle(self, images: tf.Tensor, widths: tf.Tensor, parts: int = 1) -> None:
+        """Takes a batch's statistics into the averages, all batches weighing the same.
+
+        Args:
+            images: As in `encode`.
+            widths: As in `encode`.
+            parts: See `ConvNet`.
+        """
+        self.cnn(images, widths, BatchNorm.by_batch_evenly, parts)
 
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
         """See `Decoder.teacher_forced`."""
@@ -55,8 +68,6 @@ class AttentionOCR(tf.Module):
         """See `Decoder.greedy`; at most `max_prediction + 2` steps."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
 
-    def _encode(self, images: tf.Tensor, widths: tf.Tensor, normalize: Normalize,
-                keep: tf.Tensor | float) -> Memory:
-        features, lengths = self.cnn(images, widths, normalize)
-        values, last = self.encoder(features * keep, lengths)
+    def _remember(self, features: tf.Tensor, lengths: tf.Tensor) -> Memory:
+        values, last = self.encoder(features, lengths)
         return self.decoder.remember(values, lengths, last)

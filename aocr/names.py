@@ -1,0 +1,80 @@
+"""The names of the files that `aocr predict` reads: given, in folders, or sent one by one."""
+
+from __future__ import annotations
+
+import io
+import queue
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+
+import tensorflow as tf
+
+from aocr.console import log
+from aocr.errors import AocrError, reason
+
+
+def file_names(given: Iterable[str]) -> Iterator[str | None]:
+    """Files, the files of folders, and names from standard input; `None` after each pause.
+
+    A pause is where standard input has nothing more for now: whoever types names, or sends
+    them one by one, gets each answer at once.
+    """
+    for name in given:
+        if name == "-":
+            yield from _standard_input()
+        elif tf.io.gfile.isdir(name):
+            yield from _files_of(name)
+        else:
+            yield name
+
+
+def _files_of(folder: str) -> list[str]:
+    try:
+        inside = [tf.io.gfile.join(folder, each) for each in sorted(tf.io.gfile.listdir(folder))]
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read the folder {folder}: {reason(error)}") from error
+    files = [each for each in inside if not tf.io.gfile.isdir(each)]
+    if not files:
+        raise AocrError(f"no file in the folder {folder}")
+    if len(files) < len(inside):
+        log.warning(f"Left out {len(inside) - len(files)} folders within {folder}; name them "
+                    "to read them")
+    return files
+
+
+def _standard_input() -> Iterator[str | None]:
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def listen() -> None:
+        try:
+            for line in sys.stdin or ():
+                lines.put(line)
+        finally:
+            lines.put(None)
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        if lines.empty():
+            yield None
+        line = lines.get()
+        if line is None:
+            return
+        if line.strip():
+            yield line.rstrip("\r\n")
+
+
+def batched(names: Iterable[str | None], size: int) -> Iterator[list[str]]:
+    """Groups names; a pause ends a group early."""
+    group: list[str] = []
+    for name in names:
+        if name is not None:
+            group.append(name)
+        if group and (name is None or len(group) == size):
+            yield group
+            group = []
+    if group:
+        yield group

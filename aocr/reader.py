@@ -1,0 +1,117 @@
+"""The graph from image bytes to text, around the network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from PIL import Image
+
+from aocr import formats, headers, image, metrics
+from aocr.charmap import EOS_ID, CharMap
+from aocr.config import MAX_PIXELS, ModelConfig
+from aocr.model import AttentionOCR, Decoded
+
+_BLANK = formats.from_pillow(Image.new("L", (1, 1)))
+
+
+class Reading(NamedTuple):
+    """The same for a batch, as tensors.
+
+    Attributes:
+        output: `[batch]` string, UTF-8.
+        probability: `[batch]` float64.
+        characters: `[batch, S]` string, empty where a step prints nothing.
+        character_probabilities: `[batch, S]` float64, of the same steps.
+        attention: `[batch, S, time]` float32.
+        widths: `[batch]` int32, pixels of the network's input.
+    """
+
+    output: tf.Tensor
+    probability: tf.Tensor
+    characters: tf.Tensor
+    character_probabilities: tf.Tensor
+    attention: tf.Tensor
+    widths: tf.Tensor
+
+
+class Scan(NamedTuple):
+    """What the network finds in a batch, in numbers.
+
+    Attributes:
+        ids: `[batch, S]` int32: PAD, GO, EOS and, from 3 on, characters.
+        probability: `[batch]` float64, of all steps up to and including the first EOS.
+        chances: `[batch, S]` float64, of each step.
+        attention: `[batch, S, time]` float32.
+        counts: `[batch, S]` bool, whether a step is not after EOS.
+    """
+
+    ids: tf.Tensor
+    probability: tf.Tensor
+    chances: tf.Tensor
+    attention: tf.Tensor
+    counts: tf.Tensor
+
+
+class Reader:
+    """The graph from bytes, or from scaled images, to a `Reading`.
+
+    Args:
+        config: How images are read, and the alphabet.
+        model: The network.
+        max_pixels: Most pixels of an image; the graph refuses larger ones before decoding.
+    """
+
+    def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS
+                 ) -> None:
+        self.config = config
+        self.model = model
+        self.max_pixels = max_pixels
+        self._symbols = [symbol.encode() for symbol in CharMap(config.alphabet).symbols()]
+
+    def read(self, encoded: tf.Tensor) -> Reading:
+        """Reads encoded images, `[batch]` string; the batch may be empty."""
+        # Convolutions may fail on an empty batch: a blank image stands in, and is cut off again.
+        some = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK]))
+        checked = headers.guard(some, self.max_pixels)
+        reading = self.read_images(*image.load_batch(checked, self.config))
+        return Reading(*(part[:tf.size(encoded)] for part in reading))
+
+    def read_images(self, images: tf.Tensor, widths: tf.Tensor) -> Reading:
+        """Reads scaled images `[batch, 32, width, channels]` with their own widths `[batch]`."""
+        return self._reading(self.model.greedy(self.model.encode(images, widths)), widths)
+
+    def scan(self, images: tf.Tensor, widths: tf.Tensor) -> Scan:
+        """As `read_images`, without text."""
+        return self._scan(self.model.greedy(self.model.encode(images, widths)))
+
+    def examine(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
+                ) -> tuple[Reading, tf.Tensor]:
+        """Reads scaled images, and scores them against labels.
+
+        Args:
+            images: `[batch, 32, width, channels]`.
+            widths: `[batch]` int32.
+            targets: `[batch, S]` int32: characters, EOS, PAD.
+
+        Returns:
+            The reading, and the teacher-forced loss of each image, `[batch]`.
+        """
+        memory = self.model.encode(images, widths)
+        loss = metrics.sequence_loss(self.model.teacher_forced(memory, targets), targets)
+        return self._reading(self.model.greedy(memory), widths), loss
+
+    def _reading(self, decoded: Decoded, widths: tf.Tensor) -> Reading:
+        scan = self._scan(decoded)
+        symbols = tf.gather(tf.constant(self._symbols), scan.ids)
+        characters = tf.where(scan.counts, symbols, "")
+        return Reading(tf.strings.reduce_join(characters, -1), scan.probability, characters,
+                       scan.chances, scan.attention, widths)
+
+    def _scan(self, decoded: Decoded) -> Scan:
+        chances = tf.nn.log_softmax(tf.cast(decoded.logits, tf.float64))
+        chances = tf.reduce_max(chances, -1)
+        ended = tf.cast(decoded.ids == EOS_ID, tf.int32)
+        counts = tf.cumsum(ended, axis=1, exclusive=True) == 0
+        total = tf.reduce_sum(tf.where(counts, chances, tf.zeros_like(chances)), -1)
+        return Scan(decoded.ids, tf.exp(total), tf.exp(chances), decoded.attention, counts)

@@ -1,0 +1,164 @@
+"""What records tell without their images being decoded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from aocr import containers, headers
+from aocr.config import max_bytes
+from aocr.containers import Container
+from aocr.errors import AocrError, reason
+
+BUCKETS = 10_000
+_SCAN_BATCH = 512
+_SCAN_BYTES = 1 << 24
+_SCAN_THREADS = 2
+_Used = TypeVar("_Used")
+FEATURES = {name: tf.io.FixedLenFeature([], tf.string, default_value="")
+             for name in ("image", "label")}
+
+
+def without_autotuning(data: tf.data.Dataset) -> tf.data.Dataset:
+    """The same pipeline without its autotuner.
+
+    Its thread sleeps ever longer, up to a minute, and taking the pipeline down waits for it
+    (measured with TensorFlow 2.21: 5 s after 5 s of work, 50 s after a few minutes).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
+
+
+class Scan(NamedTuple):
+    """What one batch of records of one file tells without decoding; label `None`: it is odd."""
+
+    file: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    pixels: np.ndarray
+    buckets: np.ndarray
+
+
+def measured(paths: Sequence[str], max_pixels: int) -> list[Container]:
+    """How each file is read, once it is known that no record is longer than may be.
+
+    Raises:
+        AocrError: A file is damaged or is not TFRecords.
+    """
+    return [containers.measured(path, max_bytes(max_pixels)) for path in paths]
+
+
+@functools.cache
+def _look() -> Callable[[tf.Tensor, tf.Tensor], Scan]:
+    """The graph of a scan; built once, for that takes longer than a small file."""
+    def look(file: tf.Tensor, serialized: tf.Tensor) -> Scan:
+        features = tf.io.parse_example(serialized, FEATURES)
+        return Scan(file, features["label"], tf.strings.length(serialized),
+                     *_of_images(features["image"]))
+
+    return tf.function(look, autograph=False, input_signature=[
+        tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.string)])
+
+
+def _of_images(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Heights, widths, promised pixels and buckets."""
+    return *headers.promises(encoded), tf.strings.to_hash_bucket_fast(encoded, BUCKETS)
+
+
+@functools.cache
+def _of_images_alone() -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    return tf.function(_of_images, autograph=False,
+                       input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+def _scan_batch(file: Container) -> int:
+    """Records looked at together: few when they are long."""
+    return min(_SCAN_BATCH, _SCAN_BYTES // (file.longest + 1) + 1)
+
+
+def _scan(files: Sequence[Container]) -> Iterator[Scan]:
+    def batches(file: tf.Tensor, one: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
+        path, size = one
+        whole = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
+        return whole.map(lambda serialized: (file, serialized))
+
+    # One pipeline for all files: a graph for each would take longer than reading a small one.
+    named = tf.data.Dataset.from_tensor_slices(
+        ([file.plain for file in files],
+         tf.constant([_scan_batch(file) for file in files], tf.int64)))
+    try:
+        scans = named.enumerate().flat_map(batches).map(_look(), _SCAN_THREADS).prefetch(
+            _SCAN_THREADS)
+        yield from without_autotuning(scans).as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        raise _damage(files) from error
+    except tf.errors.InvalidArgumentError:
+        raise
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read the dataset: {reason(error)}") from error
+
+
+def scanned(files: Sequence[Container], use: Callable[[Iterator[Scan]], _Used]) -> _Used:
+    """Scans fast, and once more in Python where TensorFlow refuses a record as an example.
+
+    Args:
+        files: The files.
+        use: What becomes of the scans; it begins anew the second time.
+
+    Raises:
+        AocrError: A file is damaged.
+    """
+    try:
+        return use(_scan(files))
+    # TensorFlow puts the record's bytes into its message, of which Python cannot make text.
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        return use(_scan_in_python(files))
+
+
+def _scan_in_python(files: Sequence[Container]) -> Iterator[Scan]:
+    for number, file in enumerate(files):
+        try:
+            whole = tf.data.TFRecordDataset(file.plain).batch(_scan_batch(file))
+            for serialized in whole.as_numpy_iterator():
+                encoded, labels = zip(*map(_bytes_features, serialized), strict=True)
+                sizes = (part.numpy() for part in _of_images_alone()(tf.constant(encoded)))
+                yield Scan(np.array(number), np.array(labels, object),
+                            np.array([len(one) for one in serialized]), *sizes)
+        except tf.errors.DataLossError as error:
+            raise _damage(files) from error
+
+
+def _bytes_features(serialized: bytes) -> tuple[bytes, bytes | None]:
+    """Image and label; the label `None` where one of them is not one string of bytes."""
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except DecodeError:
+        return b"", None
+    found = {name: [b""] for name in FEATURES}
+    for name in found:
+        if name in features and features[name].WhichOneof("kind") is not None:
+            found[name] = list(features[name].bytes_list.value)
+    if any(len(values) != 1 for values in found.values()):
+        return b"", None
+    return found["image"][0], found["label"][0]
+
+
+def _damage(files: Sequence[Container]) -> AocrError:
+    """Finds the record that cannot be read, one by one."""
+    for file in files:
+        path, number = file.path, 0
+        try:
+            for _ in tf.data.TFRecordDataset(file.plain):
+                number += 1
+        except tf.errors.DataLossError:
+            return containers.damage(path, number)
+    return AocrError(f"cannot read {', '.join(file.path for file in files)}: a file changed "
+                     "while it was read")

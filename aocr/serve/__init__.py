@@ -1,0 +1,1 @@
+"""An exported model behind REST and gRPC, as TensorFlow Serving defines them."""

@@ -1,0 +1,98 @@
+"""Writes the checkpoints of one training: the newest few, and the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from aocr import checkpoint, configfile
+from aocr.config import ModelConfig
+from aocr.errors import AocrError, reason
+from aocr.trainer import Trainer
+
+_UNFINISHED = "*_temp"  # where TensorFlow collects a checkpoint before it appears
+
+
+class Store:
+    """The folder of a training, as `model.ckpt-N`, the original's file names.
+
+    Args:
+        trainer: What is saved.
+        model_dir: The folder.
+        config: The model's settings, which go with the best checkpoint too.
+        keep: How many of the newest checkpoints stay.
+    """
+
+    def __init__(self, trainer: Trainer, model_dir: str, config: ModelConfig, keep: int) -> None:
+        self._trainer = trainer
+        self._config = config
+        self._model_dir = model_dir
+        self._best_dir = checkpoint.best_dir(model_dir)
+        self._newest = _manager(trainer.checkpoint, model_dir, keep)
+        weights = tf.train.Checkpoint(model=trainer.model)
+        self._best = _manager(weights, self._best_dir, 1)
+
+    @property
+    def latest(self) -> str | None:
+        """Path of the newest checkpoint."""
+        path: str | None = self._newest.latest_checkpoint
+        return path
+
+    def save(self) -> None:
+        """Writes everything, whole or not at all.
+
+        Raises:
+            AocrError: The weights are not finite numbers, or the disk takes no more.
+        """
+        step = int(self._trainer.step)
+        if not self._trainer.finite():
+            raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
+                            f"was saved, and the last good checkpoint is {self.latest}; a lower "
+                            "--initial-learning-rate may help")
+        with self._writing(self._model_dir, step):
+            self._newest.save(checkpoint_number=step)
+
+    def save_best(self) -> None:
+        """Writes the weights as the best so far.
+
+        Raises:
+            AocrError: The disk takes no more.
+        """
+        step = int(self._trainer.step)
+        with self._writing(self._best_dir, step):
+            tf.io.gfile.makedirs(self._best_dir)
+            configfile.save(self._best_dir, self._config)
+            self._best.save(checkpoint_number=step)
+
+    @contextmanager
+    def _writing(self, folder: str, step: int) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            clear_unfinished(folder)
+            kept = f"the last one is {self.latest}" if self.latest else "there is none before it"
+            raise AocrError(f"cannot write the checkpoint of step {step} to {folder}: "
+                            f"{reason(error)}; {kept}") from error
+
+
+def clear(model_dir: str) -> None:
+    """Forgets the checkpoints of an earlier training, whose files stay but for the best."""
+    state = tf.io.gfile.join(model_dir, checkpoint.STATE_FILE)
+    if tf.io.gfile.exists(state):
+        tf.io.gfile.remove(state)
+    if tf.io.gfile.exists(checkpoint.best_dir(model_dir)):
+        tf.io.gfile.rmtree(checkpoint.best_dir(model_dir))
+
+
+def clear_unfinished(folder: str) -> None:
+    """Removes what a killed process or a full disk has left of a checkpoint."""
+    pattern = checkpoint.CHECKPOINT_NAME + _UNFINISHED
+    for path in tf.io.gfile.glob(tf.io.gfile.join(folder, pattern)):
+        tf.io.gfile.rmtree(path)
+
+
+def _manager(content: tf.train.Checkpoint, folder: str, keep: int) -> tf.train.CheckpointManager:
+    return tf.train.CheckpointManager(content, folder, max_to_keep=keep,
+                                      checkpoint_name=checkpoint.CHECKPOINT_NAME)

@@ -1,0 +1,276 @@
+"""Feeds damaged files to everything that reads files: `python -m tests.fuzz`.
+
+The work is done in processes of their own, so that a crash of native code, a hang and memory
+above the limit are found like anything else. What is found is told with the number of its case:
+the same number makes the same file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+
+from aocr import batches, configfile, dataset, headers, image, records
+from aocr.charmap import CharMap
+from aocr.config import ModelConfig
+from aocr.errors import AocrError, SkipError
+from aocr.model import AttentionOCR
+from aocr.reader import Reader
+from aocr.recognizer import Recognizer
+from tests import mutations
+from tests.drawing import encoded, word
+
+KINDS = ("images", "records", "annotations", "configs")
+MAX_GROWTH = 500  # MiB
+WORKER = ("-m", "tests.fuzz", "--worker")
+_GROUP = 25
+_PATIENCE = 120.0  # seconds without a word from a worker
+_LIMIT = 1 << 20  # pixels: what is refused above the limit is refused below it in the same way
+_CONFIG = ModelConfig(max_width=300, max_height=60, alphabet="AB", attn_num_hidden=8,
+                      attn_num_layers=1)
+
+
+@dataclass
+class Found:
+    """What a run has met.
+
+    Attributes:
+        ran: Cases by kind.
+        outcomes: How they ended, by kind.
+        faults: Crashes, hangs, tracebacks and memory, each with its cases.
+        growth: Most memory beyond the normal size by kind, in MiB.
+    """
+
+    ran: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    growth: dict[str, int] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        for kind, number in self.ran.items():
+            ends = {name.split(": ", 1)[1]: count for name, count in self.outcomes.most_common()
+                    if name.startswith(f"{kind}: ")}
+            told = ", ".join(f"{count} x {name}" for name, count in ends.items())
+            yield f"{kind}: {number} ran, at most {self.growth.get(kind, 0)} MiB more; {told}"
+        yield f"faults: {len(self.faults)}"
+        yield from self.faults
+
+
+def images(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
+    """Damaged images through `predict_each`, and through a graph as servers have it."""
+    model = AttentionOCR(_CONFIG)
+    reader = Reader(_CONFIG, model, _LIMIT)
+    signature = [tf.TensorSpec([None], tf.string)]
+    read = tf.function(reader.read, autograph=False, input_signature=signature)
+    recognizer = Recognizer("", _CONFIG, read, reader, _LIMIT)
+    served = tf.function(lambda given: image.load_batch(headers.guard(given, _LIMIT), _CONFIG),
+                         autograph=False, input_signature=signature)
+    whole = mutations.images()
+    recognizer.predict(whole[:_GROUP])
+    yield 0, Counter()
+    for start in range(first, last, _GROUP):
+        files: list[bytes] = []
+        for n in range(start, min(start + _GROUP, last)):
+            chance = random.Random(f"image {seed} {n}")
+            files.append(mutations.damaged(chance.choice(whole), whole, chance))
+        ends: Counter[str] = Counter()
+        for answer in recognizer.predict_each(files):
+            ends[answer.reason if isinstance(answer, SkipError) else "read"] += 1
+        for file in files:
+            try:
+                served([file])
+                ends["served"] += 1
+            except tf.errors.InvalidArgumentError:
+                ends["refused by the graph"] += 1
+        yield len(files), ends
+
+
+def record_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
+    """Damaged files of records through index, read and batches."""
+    characters = CharMap(_CONFIG.alphabet)
+    whole = [file for file in mutations.images() if len(file) < 3000]
+    with tempfile.TemporaryDirectory() as folder:
+        yield 0, Counter()
+        for start in range(first, last, _GROUP):
+            paths = []
+            for n in range(start, min(start + _GROUP, last)):
+                paths.append(f"{folder}/{n}")
+                Path(paths[-1]).write_bytes(mutations.record_file(n, seed, whole))
+            yield len(paths), _read_records(paths, characters)
+            for path in Path(folder).iterdir():
+                path.unlink()
+
+
+def _read_records(paths: list[str], characters: CharMap) -> Counter[str]:
+    """Reads several files at once, without those that are refused."""
+    ends: Counter[str] = Counter()
+    while paths:
+        try:
+            index = records.index(paths, _CONFIG, characters, _LIMIT)
+        except AocrError as error:
+            refused = [path for path in paths if path in re.split("[;: ]+", str(error))]
+            assert len(refused) == 1, error
+            assert "\n" not in str(error), error
+            paths = [path for path in paths if path != refused[0]]
+            ends["refused"] += 1
+            continue
+        ends["indexed"] += len(paths)
+        plan = batches.in_order(index, 8)
+        data = batches.load(index, plan, characters, _CONFIG)
+        for numbers, batch in zip(plan, data, strict=True):
+            lost = batches.undecodable(index, numbers, batch)
+            assert len(batch["records"]) + len(lost) == len(numbers)
+            ends["records read"] += len(batch["records"])
+            ends["records undecodable"] += len(lost)
+        ends["records skipped"] += len(index.skipped)
+        break
+    return ends
+
+
+def annotation_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
+    """Damaged annotations through the `dataset` command."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "a.png").write_bytes(encoded(word("A", (24, 12))))
+        yield 0, Counter()
+        for n in range(first, last):
+            ends: Counter[str] = Counter()
+            Path(folder, "list").write_bytes(mutations.annotation_file(n, seed))
+            try:
+                summary = dataset.generate(f"{folder}/list", f"{folder}/out", dataset.Options())
+                assert summary.pairs + summary.skipped.total() == summary.lines
+                ends["written"] += 1
+            except AocrError as error:
+                assert "\n" not in str(error), error
+                ends["refused"] += 1
+            yield 1, ends
+
+
+def configs(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
+    """Damaged `config.json` files."""
+    with tempfile.TemporaryDirectory() as folder:
+        configfile.save(folder, ModelConfig())
+        path = Path(folder, configfile.NAME)
+        whole = path.read_bytes()
+        yield 0, Counter()
+        for n in range(first, last):
+            ends: Counter[str] = Counter()
+            path.write_bytes(mutations.config(n, seed, whole))
+            try:
+                configfile.load(folder)
+                ends["read"] += 1
+            except AocrError as error:
+                assert "\n" not in str(error), error
+                assert str(path) in str(error), error
+                ends["refused"] += 1
+            yield 1, ends
+
+
+_WORK: dict[str, Callable[[int, int, int], Iterator[tuple[int, Counter[str]]]]] = {
+    "images": images, "records": record_files, "annotations": annotation_files,
+    "configs": configs}
+
+
+def _work(kind: str, first: int, last: int, seed: int) -> None:
+    """The worker: a line for each group of cases, with the memory it has taken so far."""
+    for number, ends in _WORK[kind](first, last, seed):
+        told = "\t".join(f"{name}={count}" for name, count in ends.items())
+        print(f"done {number}\t{_most_memory()}\t{told}", flush=True)
+
+
+def _most_memory() -> int:
+    """Most memory that this process has had, in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) >> 10
+    return 0
+
+
+def run(kind: str, number: int, seed: int, found: Found) -> None:
+    """All cases of a kind; a worker that has died is followed by another one."""
+    first = 0
+    while first < number:
+        first = _watch(kind, first, number, seed, found)
+
+
+def _watch(kind: str, first: int, last: int, seed: int, found: Found) -> int:
+    """Runs a worker; returns the case to go on with."""
+    words = [sys.executable, *WORKER, kind, str(first), str(last), str(seed)]
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=errors, text=True,
+            cwd=Path(__file__).parents[1]) as worker:
+        normal, reason = 0, "ended"
+        for line in _spoken(worker):
+            head, most, *ends = line.rstrip("\n").split("\t")
+            done, memory = int(head.removeprefix("done ")), int(most)
+            normal = normal or memory
+            first += done
+            found.ran[kind] += done
+            found.growth[kind] = max(found.growth.get(kind, 0), memory - normal)
+            for end in filter(None, ends):
+                name, count = end.rsplit("=", 1)
+                found.outcomes[f"{kind}: {name}"] += int(count)
+        try:
+            code = worker.wait(10)
+        except subprocess.TimeoutExpired:
+            reason = "hung"
+            worker.kill()
+            code = worker.wait()
+        errors.seek(0)
+        told = errors.read().strip().splitlines()[-1:]
+    if found.growth.get(kind, 0) > MAX_GROWTH:
+        found.faults.append(f"{kind} before {first}: {found.growth[kind]} MiB more")
+    if first < last:
+        found.faults.append(f"{kind} from {first} on: worker {reason} with {code}: {told}")
+        found.ran[kind] += min(_GROUP, last - first)
+        first += _GROUP
+    return first
+
+
+def _spoken(worker: subprocess.Popen[str]) -> Iterator[str]:
+    """The worker's lines, until it ends or says nothing for too long."""
+    assert worker.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(worker.stdout, selectors.EVENT_READ)
+        while selector.select(_PATIENCE):
+            line = worker.stdout.readline()
+            if not line:
+                return
+            yield line
+
+
+def main() -> int:
+    """Runs what is asked for; exit status 1 when anything was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    for kind, number in zip(KINDS, (20_000, 20_000, 5_000, 5_000), strict=True):
+        parser.add_argument(f"--{kind}", type=int, default=number, metavar="N")
+    args = parser.parse_args()
+    found, begun = Found(), time.monotonic()
+    for kind in KINDS:
+        run(kind, getattr(args, kind), args.seed, found)
+        print(f"{time.monotonic() - begun:.0f} s: {kind} done", flush=True)
+    print("\n".join(found.lines()), flush=True)
+    return 1 if found.faults else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        _work(sys.argv[2], *map(int, sys.argv[3:6]))
+    else:
+        sys.exit(main())

@@ -1,0 +1,162 @@
+"""Damaged files of every kind, the same for the same number."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from aocr import records
+from aocr.records import Record
+from tests.drawing import PNG_MAGIC, encoded, png_chunk, with_orientation, word
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+_REAL_FILES, _REAL_BYTES = 60, 12_000
+_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 50_000, 0x7FFFFFFF, 0xFFFFFFFF)
+_TABLE: list[int] = []
+for _n in range(256):
+    for _ in range(8):
+        _n = _n >> 1 ^ 0x82F63B78 * (_n & 1)
+    _TABLE.append(_n)
+
+
+def images() -> list[bytes]:
+    """Whole files to begin with: drawn ones of all formats, and real ones where there are any."""
+    small = {mode: word("Ab", (24, 12), mode)
+             for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK")}
+    files = [encoded(small[mode]) for mode in small if mode != "CMYK"]
+    files += [encoded(small[mode], "JPEG", progressive=progressive)
+              for mode in ("L", "RGB", "CMYK") for progressive in (False, True)]
+    files += [encoded(small[mode], name)
+              for name in ("GIF", "BMP", "TIFF") for mode in ("P", "RGB")]
+    files += [encoded(small["RGB"], "TIFF", compression=name)
+              for name in ("tiff_lzw", "jpeg", "tiff_deflate", "packbits")]
+    files += [encoded(small["RGBA"], "WEBP", lossless=lossless) for lossless in (False, True)]
+    files += [encoded(small["RGB"], name, save_all=True, append_images=[word("xy", (24, 12))])
+              for name in ("GIF", "WEBP")]
+    files += [encoded(small["RGB"], name) for name in ("PPM", "TGA", "PCX", "ICO", "JPEG2000")]
+    files += [with_orientation(small["RGB"], 6, name) for name in ("JPEG", "PNG", "WEBP")]
+    real = [path for path in sorted(REAL.glob("*/images/*")) if path.stat().st_size < _REAL_BYTES]
+    return files + [path.read_bytes() for path in real[::max(1, len(real) // _REAL_FILES)]]
+
+
+def damaged(file: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
+    """A file with one to four damages; of a PNG, the checksums are mostly made good."""
+    changed = bytearray(file)
+    for _ in range(chance.choice((1, 1, 1, 1, 2, 4))):
+        _damage(changed, others, chance)
+    if chance.random() < 0.7 and changed.startswith(PNG_MAGIC):
+        return _good_checksums(bytes(changed))
+    return bytes(changed)
+
+
+def _damage(file: bytearray, others: Sequence[bytes], chance: random.Random) -> None:
+    # Most of what can go wrong stands in the first bytes.
+    end = len(file) if chance.random() < 0.7 else min(len(file), 64)
+    at, length = chance.randint(0, end), chance.randint(1, 40)
+    kind = chance.randrange(8)
+    if kind == 0 and at < len(file):
+        file[at] ^= 1 << chance.randrange(8)
+    elif kind == 1:
+        size = chance.choice("BHI")
+        number = chance.choice(_NUMBERS) % (1 << 8 * struct.calcsize(size))
+        file[at:at + struct.calcsize(size)] = struct.pack(chance.choice("<>") + size, number)
+    elif kind == 2:
+        del file[at:at + length]
+    elif kind == 3:
+        file[at:at] = file[at:at + length]
+    elif kind == 4:
+        file[at:at] = chance.randbytes(length)
+    elif kind == 5:
+        file[at:at + length] = bytes(length)
+    elif kind == 6:
+        del file[chance.randint(0, len(file)):]
+    else:
+        other = chance.choice(others)
+        file[at:] = other[chance.randint(0, len(other)):]
+
+
+def _good_checksums(file: bytes) -> bytes:
+    """Gives every chunk of a PNG the checksum of what it holds now."""
+    made, at = PNG_MAGIC, len(PNG_MAGIC)
+    while at + 8 <= len(file):
+        (length,) = struct.unpack_from(">I", file, at)
+        made += png_chunk(file[at + 4:at + 8], file[at + 8:at + 8 + length])
+        at += 12 + length
+    return made
+
+
+def record_file(number: int, seed: int, files: Sequence[bytes]) -> bytes:
+    """A file of a few records, damaged in one of the ways that a file of records can be."""
+    chance = random.Random(f"records {seed} {number}")
+    labels = ("", "A", "AB", "\u00e9", "\u65e5", "A" * 300)
+    stored = [records.encode(Record(chance.choice(files), chance.choice(labels), ""))
+              for _ in range(chance.randint(1, 4))]
+    kind = chance.random()
+    if kind < 0.35:  # whole records of damaged images
+        stored = [records.encode(Record(damaged(chance.choice(files), files, chance),
+                                        chance.choice(labels), "")) for _ in stored]
+    elif kind < 0.7:  # whole records of damaged examples
+        stored = [damaged(one, files, chance) for one in stored]
+    made = b"".join(map(_framed, stored))
+    if kind > 0.9:  # damage that the checksums tell
+        made = damaged(made, files, chance)
+    elif kind > 0.7:  # lengths and ends
+        made = _misframed(made, len(stored[0]), chance)
+    return _zipped(made, chance) if chance.random() < 0.1 else made
+
+
+def _misframed(file: bytes, first: int, chance: random.Random) -> bytes:
+    kind = chance.randrange(4)
+    if kind == 0:
+        return file[:chance.randint(0, len(file))]
+    if kind == 1:
+        return file + chance.randbytes(chance.randint(1, 40))
+    at = 0 if kind == 2 else 16 + first
+    length = struct.pack("<Q", chance.choice((0, 1, first + 1, 1 << 31, 1 << 40, (1 << 64) - 1)))
+    return file[:at] + length + struct.pack("<I", checksum(length)) + file[at + 12:]
+
+
+def _zipped(file: bytes, chance: random.Random) -> bytes:
+    packed = gzip.compress(file, 1)
+    return damaged(packed, [file], chance) if chance.random() < 0.5 else packed
+
+
+def _framed(record: bytes) -> bytes:
+    length = struct.pack("<Q", len(record))
+    return (length + struct.pack("<I", checksum(length)) + record
+            + struct.pack("<I", checksum(record)))
+
+
+def checksum(data: bytes) -> int:
+    """The masked CRC-32C of a TFRecords file."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def annotation_file(number: int, seed: int) -> bytes:
+    """Annotation lines of good and bad words, damaged."""
+    chance = random.Random(f"annotations {seed} {number}")
+    words = (b"a.png A", b"a.png", b"", b" \t", b"none.png B", b"\xff\xfe", b"a.png \0",
+             b"'a.png' x", b'"a.png" y', b"a.png\tT", b". dot", b"a.png " + b"L" * 9_000,
+             b"x" * 9_000 + b" P")
+    lines = [chance.choice(words) for _ in range(chance.randint(0, 6))]
+    made = chance.choice((b"\n", b"\r\n", b"\r")).join(lines)
+    return damaged(made, [made], chance) if chance.random() < 0.7 else made
+
+
+def config(number: int, seed: int, whole: bytes) -> bytes:
+    """A damaged `config.json`."""
+    chance = random.Random(f"config {seed} {number}")
+    if chance.random() < 0.4:
+        return damaged(whole, [whole], chance)
+    text = whole.decode()
+    old = chance.choice(["160", "60", "8", "false", '"skip"', "{", "1", '"model"', "null", '"'])
+    new = chance.choice(["-1", "1e999", "NaN", "true", "[]", "{}", '""', "null", "9" * 400, "0.5",
+                         "[" * 3000, "12345678901234567890"])
+    return text.replace(old, new, chance.choice((1, -1))).encode()

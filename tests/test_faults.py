@@ -1,0 +1,305 @@
+"""Input of any kind: what is promised of damaged files, as `tests/README.md` lists it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from aocr import dataset, formats, headers, records
+from aocr.charmap import CharMap
+from aocr.cli import main
+from aocr.config import MAX_PIXELS, ModelConfig
+from aocr.errors import AocrError, SkipError
+from aocr.recognizer import Recognizer
+from tests import fuzz, mutations
+from tests.conftest import World
+from tests.drawing import encoded, png_promising, word
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ModelConfig(alphabet="AB")
+CHARACTERS = CharMap(CONFIG.alphabet)
+SIZE = (60, 24)
+GOOD = encoded(word("AB", SIZE))
+
+
+def _promising(name: str) -> bytes:
+    """A file of 60 x 24 whose header promises 50 000 x 50 000, or the most there can be."""
+    file = bytearray(encoded(word("AB", SIZE), name))
+    if name == "JPEG":
+        at = re.search(rb"\xff\xc0..\x08", bytes(file), re.DOTALL)
+        assert at is not None
+        file[at.end():at.end() + 4] = struct.pack(">2H", 50_000, 50_000)
+    elif name == "GIF":
+        file[6:10] = struct.pack("<2H", 50_000, 50_000)
+    elif name == "BMP":
+        file[18:26] = struct.pack("<2i", 50_000, 50_000)
+    return bytes(file)
+
+
+BOMBS = {"png": png_promising(50_000, 50_000), "jpeg": _promising("JPEG"),
+         "gif": _promising("GIF"), "bmp": _promising("BMP")}
+
+
+def gif(frames: int) -> bytes:
+    """An animation."""
+    return encoded(word("AB", SIZE), "GIF", save_all=True,
+                   append_images=[word(f"{n}", SIZE) for n in range(1, frames)])
+
+
+def record_file(path: Path, images: list[bytes]) -> str:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for file in images:
+            writer.write(records.encode(records.Record(file, "AB", "")))
+    return str(path)
+
+
+def promised(file: bytes) -> int:
+    return int(headers.promises(tf.constant([file]))[2][0])
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_headers_tell_of_bombs_and_the_guard_refuses_them(bomb: bytes) -> None:
+    assert promised(bomb) == 50_000**2
+    with pytest.raises(tf.errors.InvalidArgumentError, match=headers.TOO_LARGE):
+        headers.guard(tf.constant([GOOD, bomb]), MAX_PIXELS)
+    assert headers.guard(tf.constant([GOOD]), 60 * 24).numpy().tolist() == [GOOD]
+    with pytest.raises(SkipError):
+        formats.readable(bomb)
+
+
+def test_all_frames_of_a_gif_count() -> None:
+    one, two, five = (promised(gif(n)) for n in (1, 2, 5))
+    assert one == 60 * 24 < two < five  # frames may be smaller than the canvas
+
+
+def test_what_headers_do_not_tell_is_not_decoded() -> None:
+    animated = encoded(word("AB", SIZE), "WEBP", save_all=True, append_images=[word("x", SIZE)])
+    files = tf.constant([animated, b"text" * 20, b"\xff\xd8\xff\x00" + bytes(60)])
+    assert headers.guard(files, MAX_PIXELS).numpy().tolist() == [b""] * 3
+
+
+@pytest.mark.parametrize("between", [b"\xff\x01", b"\xff\xd3", b"\xff\xff\xff"])
+def test_markers_without_a_length_hide_no_jpeg_header(between: bytes) -> None:
+    bomb = BOMBS["jpeg"]
+    assert promised(bomb[:2] + between + bomb[2:]) == 50_000**2
+
+
+def test_bombs_in_records_are_skipped_and_named(tmp_path: Path) -> None:
+    path = record_file(tmp_path / "bombs", [GOOD, *BOMBS.values(), GOOD])
+    index = records.index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [1, 6]
+    assert [skip.reason for skip in index.skipped] == [headers.TOO_LARGE] * 4
+    assert all("--max-pixels" in skip.detail for skip in index.skipped)
+    assert len(records.index([path], CONFIG, CHARACTERS, 60 * 24)) == 2
+    assert len(records.index([path], CONFIG, CHARACTERS, 60 * 24 - 1)) == 0
+
+
+@pytest.mark.slow
+def test_an_exported_model_refuses_bombs(world: World, tmp_path: Path) -> None:
+    log = ["--log-path", str(tmp_path / "log")]
+    assert main(["export", str(tmp_path / "out"), "--model-dir", str(world.model_dir),
+                 "--max-pixels", "50000", *log]) == 0
+    served = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    for bomb in BOMBS.values():
+        with pytest.raises(tf.errors.InvalidArgumentError, match=headers.TOO_LARGE):
+            served(input=tf.constant(bomb))
+    recognizer = Recognizer.load(tmp_path / "out")
+    large, small = recognizer.predict_each([Image.new("L", (300, 300)), world.images[0]])
+    assert isinstance(large, SkipError)
+    assert (large.reason, "--max-pixels" in large.detail) == (headers.TOO_LARGE, True)
+    assert not isinstance(small, SkipError)
+
+
+def test_whole_numbers_of_32_bits_are_seen_as_people_see_them() -> None:
+    pixels = np.arange(256, dtype=np.int32).reshape(16, 16)
+    for made in (Image.fromarray(pixels), Image.fromarray(pixels * 257)):
+        shown = Image.open(io.BytesIO(formats.from_pillow(made)))
+        np.testing.assert_array_equal(np.asarray(shown), pixels)
+
+
+def test_files_longer_than_their_pixels_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "long.png").write_bytes(GOOD + bytes(1 << 21))
+    with pytest.raises(SkipError, match="image too large"):
+        formats.readable((tmp_path / "long.png").read_bytes(), 60 * 24)
+
+
+def test_gzip_records_read(tmp_path: Path) -> None:
+    path = record_file(tmp_path / "plain", [GOOD, GOOD])
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(Path(path).read_bytes()))
+    index = records.index([str(packed), path], CONFIG, CHARACTERS)
+    assert index.paths == [str(packed), path]
+    assert [one.image for one in records.read(index, [3, 0, 1])] == [GOOD] * 3
+    copy = index.containers[0].plain
+    assert Path(copy).exists()
+    del index
+    assert not Path(copy).exists()
+
+
+@pytest.mark.parametrize("cut", [20, -10])
+def test_cut_gzip_is_an_error_that_names_it(tmp_path: Path, cut: int) -> None:
+    whole = gzip.compress(Path(record_file(tmp_path / "plain", [GOOD] * 9)).read_bytes())
+    (tmp_path / "cut.gz").write_bytes(whole[:cut])
+    with pytest.raises(AocrError, match=r"cut\.gz is damaged"):
+        records.index([str(tmp_path / "cut.gz")], CONFIG, CHARACTERS)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(1 << 24)))
+    with pytest.raises(AocrError, match=r"bomb\.gz is not a TFRecords file"):
+        records.index([str(tmp_path / "bomb.gz")], CONFIG, CHARACTERS)
+
+
+@pytest.mark.parametrize("length", [1 << 30, 1 << 40, (1 << 64) - 8])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_record_that_promises_too_much_is_an_error(
+        tmp_path: Path, before: int, length: int) -> None:
+    path = record_file(tmp_path / "promise", [GOOD] * before)
+    head = struct.pack("<Q", length)
+    with Path(path).open("ab") as file:
+        file.write(head + struct.pack("<I", mutations.checksum(head)) + GOOD)
+    with pytest.raises(AocrError, match="promise"):
+        records.index([path], CONFIG, CHARACTERS)
+
+
+def test_a_long_line_is_skipped_and_told_in_short(tmp_path: Path,
+                                                  caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.png").write_bytes(GOOD)
+    (tmp_path / "list").write_bytes(b"a.png A\n" + b"x" * (3 << 20) + b"\na.png B\na.png C")
+    with caplog.at_level(logging.WARNING, "aocr"):
+        summary = dataset.generate(str(tmp_path / "list"), str(tmp_path / "out"),
+                                   dataset.Options())
+    assert (summary.pairs, summary.lines, summary.repeated) == (3, 4, 2)
+    assert summary.skipped == {"line too long": 1}
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "Skipped line 2" in first
+    assert "Line 3" in second
+    assert "again" in second
+    assert max(map(len, caplog.messages)) < 600
+
+
+def test_a_dataset_of_empty_labels_says_so_to_charset_auto(tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "empty")) as writer:
+        writer.write(records.encode(records.Record(GOOD, "", "")))
+    with pytest.raises(AocrError, match="empty"):
+        records.characters([str(tmp_path / "empty")])
+
+
+def said(folder: Path, *words: object) -> str:
+    """The last line of a command that ends with 1."""
+    log = folder / "said.log"
+    assert main([*map(str, words), "--log-path", str(log)]) == 1
+    return log.read_text(encoding="utf-8").splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "frozen_graph.pb"])
+def test_exported_models_are_not_trained_into(world: World, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert "folder of checkpoints" in said(
+        tmp_path, "train", world.records, "--model-dir", tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_file_is_no_model_folder(world: World, tmp_path: Path) -> None:
+    assert "is a file" in said(tmp_path, "predict", world.images[0], "--model-dir",
+                               world.images[0])
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-2.index", "model.ckpt-2.data-00000-of-00001",
+                                  "checkpoint", "config.json"])
+@pytest.mark.parametrize("content", [b"", pytest.param(b"\xff" * 300, marks=pytest.mark.slow)],
+                         ids=["empty", "garbage"])
+def test_damaged_model_files_are_named(world: World, tmp_path: Path, name: str, content: bytes
+                                       ) -> None:
+    shutil.copytree(world.model_dir, tmp_path / "model")
+    (tmp_path / "model" / name).write_bytes(content)
+    line = said(tmp_path, "predict", world.images[0], "--model-dir", tmp_path / "model",
+                "--strict")
+    assert name.split(".index")[0].split(".data")[0] in line
+
+
+def test_a_config_of_a_newer_version_says_so(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.model_dir, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    assert "newer" in said(tmp_path, "predict", world.images[0], "--model-dir",
+                           tmp_path / "model")
+
+
+def _fuzzed(numbers: dict[str, int], seed: int) -> list[str]:
+    found = fuzz.Found()
+    for kind, number in numbers.items():
+        fuzz.run(kind, number, seed, found)
+    assert dict(found.ran) == numbers
+    return found.faults
+
+
+def test_a_few_damaged_configs_and_annotations() -> None:
+    for work in (fuzz.configs(0, 150, 7), fuzz.annotation_files(0, 30, 7)):
+        assert sum(number for number, _ in work) in (150, 30)
+
+
+@pytest.mark.slow
+def test_damaged_files_of_every_kind() -> None:
+    share = 1 if os.environ.get("AOCR_FULL") else 10
+    numbers = {"images": 20_000, "records": 20_000, "annotations": 5_000, "configs": 5_000}
+    assert _fuzzed({kind: number // share for kind, number in numbers.items()}, 1) == []
+
+
+def test_faults_in_a_worker_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = r"import os; print('done 0\t1', flush=True); os.abort()"
+    monkeypatch.setattr(fuzz, "WORKER", ("-c", crash))
+    found = fuzz.Found()
+    fuzz.run("configs", 10, 0, found)
+    assert ["-6" in fault for fault in found.faults] == [True]
+
+
+@pytest.mark.slow
+def test_bombs_take_no_memory() -> None:
+    code = ("import tests.test_faults as t, tests.fuzz as f\n"
+            "from aocr.reader import Reader\n"
+            "from aocr.recognizer import Recognizer\n"
+            "from aocr.model import AttentionOCR\n"
+            "import tensorflow as tf\n"
+            "reader = Reader(t.CONFIG, AttentionOCR(t.CONFIG))\n"
+            "read = tf.function(reader.read, autograph=False,\n"
+            "                   input_signature=[tf.TensorSpec([None], tf.string)])\n"
+            "recognizer = Recognizer('', t.CONFIG, read, reader)\n"
+            "recognizer.predict([t.GOOD] * 8)\n"
+            "before = f._most_memory()\n"
+            "recognizer.predict_each(list(t.BOMBS.values()))\n"
+            "for bomb in t.BOMBS.values():\n"
+            "    try: read(tf.constant([bomb]))\n"
+            "    except tf.errors.InvalidArgumentError: pass\n"
+            "recognizer.predict(t.encoded(t.Image.new('RGB', (4096, 3072))))\n"
+            "print('growth', f._most_memory() - before)")
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                           check=True)
+    assert int(found.stdout.split("growth ")[1]) <= fuzz.MAX_GROWTH
+
+
+def _rows() -> list[str]:
+    """Names of the tests in the last column of the table in `tests/README.md`."""
+    lines = (ROOT / "tests" / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ")]
+    return [name for row in rows for name in re.findall(r"`(test_\w+)`", row.split("|")[-2])]
+
+
+def test_every_row_of_the_table_names_a_test_that_exists() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    names = _rows()
+    assert len(names) > 20
+    assert [name for name in names if f"def {name}(" not in sources] == []

@@ -1,0 +1,79 @@
+"""One step, and the statistics that are saved with its weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.random import default_rng
+
+from aocr.batches import Batch
+from aocr.config import ModelConfig, TrainConfig
+from aocr.model.layers import BatchNorm
+from aocr.trainer import PARTS, SETTLING_BATCHES, Trainer
+
+CONFIG = ModelConfig(max_width=40, max_height=32, max_prediction=2, alphabet="ab",
+                     attn_num_hidden=4)
+
+
+def batch(widths: list[int], seed: int = 0) -> Batch:
+    """A batch of noise."""
+    images = default_rng(seed).normal(size=[len(widths), 32, max(widths), 1])
+    return {"images": tf.constant(images, tf.float32), "widths": tf.constant(widths, tf.int32),
+            "targets": tf.constant([[3, 4, 2]] * len(widths), tf.int32)}
+
+
+def averages(trainer: Trainer) -> list[np.ndarray]:
+    return [value.numpy() for conv in trainer.model.cnn.convs if conv.norm is not None
+            for value in (conv.norm.moving_mean, conv.norm.moving_variance)]
+
+
+@pytest.mark.parametrize("widths", [
+    [16, 16], pytest.param([4] * (PARTS - 1) + [40], marks=pytest.mark.slow)])
+def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights(
+        widths: list[int]) -> None:
+    trainer = Trainer(CONFIG, TrainConfig())
+    seen = batch(widths)
+    for _ in range(SETTLING_BATCHES):
+        trainer.take_step(seen)
+    lagging = averages(trainer)
+    updates = [int(conv.norm.updates) for conv in trainer.model.cnn.convs if conv.norm is not None]
+    trainer.settle()
+    settled = averages(trainer)
+    assert not all(np.allclose(*pair, rtol=1e-3) for pair in zip(lagging, settled, strict=True))
+    assert updates == [int(conv.norm.updates) for conv in trainer.model.cnn.convs
+                       if conv.norm is not None]
+    model = trainer.model
+    saved = model.cnn(seen["images"], seen["widths"], BatchNorm.by_average)
+    own = model.cnn(seen["images"], seen["widths"], BatchNorm.by_batch)
+    np.testing.assert_allclose(saved[0], own[0], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
+    trainer = Trainer(CONFIG, TrainConfig(initial_learning_rate=1e-30))  # the weights stay
+    norm = trainer.model.cnn.convs[2].norm
+    assert norm is not None
+    means = []
+    for n in range(SETTLING_BATCHES):
+        trainer.take_step(batch([12, 20], n))
+        copy = Trainer(CONFIG, TrainConfig())
+        copied = copy.model.cnn.convs[2].norm
+        assert copied is not None
+        copy.model.settle(*(batch([12, 20], n)[name] for name in ("images", "widths")))
+        means.append(copied.moving_mean.numpy())
+    trainer.settle()
+    np.testing.assert_allclose(norm.moving_mean, np.mean(means, 0), atol=1e-6)
+
+
+def test_too_few_batches_leave_the_running_averages() -> None:
+    trainer = Trainer(CONFIG, TrainConfig())
+    for _ in range(SETTLING_BATCHES - 1):
+        trainer.take_step(batch([8]))
+    before = averages(trainer)
+    trainer.settle()
+    assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))
+    trainer.take_step(batch([8]))
+    before = averages(trainer)
+    trainer.settle()  # only the batches since the last call count
+    assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))

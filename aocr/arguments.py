@@ -218,7 +218,8 @@ def _add_run_flags(command: argparse.ArgumentParser) -> None:
         help="folder of the model (default: %(default)s)")
     add("--output-dir", default="out", metavar="DIR",
         help="folder for attention pictures (default: %(default)s)")
-    add("--gpu-id", type=int, metavar="N", help="GPU to use, -1 for none (default: 0)")
+    add("--gpu-id", type=_gpus, metavar="N|N,N|all",
+        help="GPU to use, -1 for none; train takes several, or all (default: 0)")
     add("--no-distance", dest="use_distance", action="store_false",
         help="accuracy counts full matches only")
     add("--initial-learning-rate", type=float, default=_TRAIN.initial_learning_rate, metavar="X",
@@ -234,6 +235,10 @@ def _at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
     return number
+
+
+def _gpus(text: str) -> tuple[int, ...] | str:
+    return text if text == "all" else tuple(int(number) for number in text.split(","))
 
 
 def _port(text: str) -> int:
@@ -254,6 +259,7 @@ def _not_negative(text: str) -> float:
     return 0.0 if float(text) == 0 else _positive(text)
 
 
+_gpus.__name__ = "list of GPU numbers"
 _port.__name__ = "port"
 _positive.__name__ = _not_negative.__name__ = "number"
 _at_least_one.__name__ = "whole number"  # argparse names the type in its message

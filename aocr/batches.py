@@ -135,10 +135,37 @@ def each(data: tf.data.Dataset) -> Iterator[Batch]:
                         ) from error
 
 
-def undecodable(index: Index, numbers: np.ndarray, batch: Batch) -> dict[int, Skipped]:
-    """The planned records that are not in the batch, by their number in the index."""
+def missing(numbers: np.ndarray, batch: Batch) -> np.ndarray:
+    """The planned records that are not in the batch, as they could not be decoded."""
+    return np.setdiff1d(numbers, batch["records"].numpy())
+
+
+def undecodable(index: Index, numbers: np.ndarray) -> dict[int, Skipped]:
+    """Entries for records that could not be decoded, by their number in the index."""
     return {int(n): index.skip(int(n), "unreadable image", "its data cannot be decoded")
-            for n in np.setdiff1d(numbers, batch["records"].numpy())}
+            for n in numbers}
+
+
+def filled(batch: Batch, numbers: np.ndarray, least: int) -> Batch:
+    """The batch with blank rows in place of the images that could not be decoded.
+
+    Args:
+        batch: One of `load`.
+        numbers: The records that were planned for it.
+        least: Rows that it must have.
+
+    Returns:
+        `images`, `widths` (0 in blank rows) and `targets` (PAD there), a row for each of `numbers`.
+    """
+    rows = max(len(numbers), least)
+    if len(batch["records"]) == rows:
+        return batch
+    present = np.flatnonzero(np.isin(numbers, batch["records"].numpy()))[:, None]
+
+    def spread(x: tf.Tensor) -> tf.Tensor:
+        return tf.scatter_nd(present, x, tf.concat([[rows], tf.shape(x)[1:]], 0))
+
+    return {name: spread(batch[name]) for name in ("images", "widths", "targets")}
 
 
 @functools.cache

@@ -76,9 +76,14 @@ def dataset(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """`aocr train`."""
-    from aocr import checkpoint, configfile, train, transfer
+    from aocr import checkpoint, cluster, configfile, train, transfer
 
-    _choose_device(args.gpu_id)
+    joined = cluster.join(cluster.use_gpus(args.gpu_id))
+    if joined.workers > 1:
+        log.info(f"Worker {joined.worker} of {joined.workers}, with {joined.local_replicas} of "
+                 f"{joined.replicas} devices.")
+    if not joined.chief:
+        console.only_errors()
     checkpoint.require_ours(args.model_dir)
     if not checkpoint.started(args.model_dir):
         checkpoint.refuse_exported(args.model_dir)
@@ -100,7 +105,7 @@ def train(args: argparse.Namespace) -> int:
     if args.debias and weights is None:
         log.info("--debias: there is nothing to remove without --init-from")
     start = train.Start(resume, args.strict, weights)
-    ended_by = train.train(args.dataset, args.model_dir, config, settings, start)
+    ended_by = train.train(args.dataset, args.model_dir, config, settings, start, joined)
     return 128 + ended_by if ended_by else OK
 
 
@@ -184,9 +189,9 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 def _restore(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; imported late
     import tensorflow as tf
 
-    from aocr import recognizer
+    from aocr import cluster, recognizer
 
-    _choose_device(args.gpu_id)
+    cluster.use_gpus(args.gpu_id, most=1)
     # GPUs would round to 10 bits: what an image reads as must not depend on its batch or device.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     restored = recognizer.Recognizer.load(args.model_dir, _choice(args), args.max_pixels,
@@ -233,20 +238,6 @@ def _charset(args: argparse.Namespace) -> str:
         raise AocrError(f"--charset {args.charset}: expected a UTF-8 text file, or `auto`: "
                         f"{error}") from error
     return charmap.alphabet_of(text.splitlines())  # line ends are no characters
-
-
-def _choose_device(gpu_id: int | None) -> None:
-    """Leaves TensorFlow one GPU, or none."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    wanted = 0 if gpu_id is None else gpu_id
-    if 0 <= wanted < len(gpus):
-        tf.config.set_visible_devices(gpus[wanted], "GPU")
-        return
-    tf.config.set_visible_devices([], "GPU")
-    if gpu_id is not None and gpu_id >= 0:
-        log.info(f"There is no GPU {gpu_id} (found {len(gpus)}); using the CPU.")
 
 
 def _dataset_summary(summary: Summary) -> Iterator[str]:

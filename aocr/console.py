@@ -58,6 +58,15 @@ def _attach(handler: logging.Handler) -> None:
     log.addHandler(handler)
 
 
+def only_errors() -> None:
+    """Leaves the log to another process: nothing but errors, and those on standard error."""
+    for handler in log.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            log.removeHandler(handler)
+            handler.close()
+    log.setLevel(logging.ERROR)
+
+
 def stop_log() -> None:
     """Closes what `start_log` opened."""
     for handler in log.handlers[:]:
@@ -72,6 +81,6 @@ def on_bar(message: str) -> None:
 
 
 def bar(**options: Any) -> Any:  # noqa: ANN401
-    """A tqdm progress bar on standard error; nothing where that is no terminal."""
-    return tqdm(file=sys.stderr, disable=not sys.stderr.isatty(),
-                dynamic_ncols=True, **options)
+    """A tqdm progress bar on standard error; nothing where that is no terminal, or no log."""
+    shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
+    return tqdm(file=sys.stderr, disable=not shown, dynamic_ncols=True, **options)

@@ -160,7 +160,8 @@ class _Run:
 
     def take(self, numbers: np.ndarray, batch: batches.Batch) -> None:
         """Reads one batch and tells what is ready to be told."""
-        for n, skip in batches.undecodable(self.index, numbers, batch).items():
+        gone = batches.missing(numbers, batch)
+        for n, skip in batches.undecodable(self.index, gone).items():
             self.skipped.append(skip)
             self.waiting[n] = None
         if len(batch["records"]):

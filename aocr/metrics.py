@@ -18,11 +18,11 @@ def sequence_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         targets: `[batch, S]` int32; PAD does not count.
 
     Returns:
-        `[batch]`.
+        `[batch]`; 0 for an image without any.
     """
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     weights = tf.cast(targets != PAD_ID, losses.dtype)
-    return tf.reduce_sum(losses * weights, -1) / tf.reduce_sum(weights, -1)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses * weights, -1), tf.reduce_sum(weights, -1))
 
 
 def perplexity(loss: float) -> float:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Stop:
     """Whether somebody has asked for the end.
@@ -18,9 +20,6 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
 
 
 @contextmanager
@@ -34,7 +33,7 @@ def stoppable() -> Iterator[Stop]:
         for each in earlier:
             signal.signal(each, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         earlier[number] = signal.signal(number, note)
     try:
         yield stop

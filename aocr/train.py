@@ -6,24 +6,23 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from aocr import batches, checkpoint, configfile, lock, metrics, records, skips, store, transfer
+from aocr import batches, checkpoint, folder, metrics, records, skips, transfer
 from aocr.charmap import CharMap
 from aocr.checkpoint import Loaded
+from aocr.cluster import Cluster
 from aocr.config import ModelConfig, TrainConfig
 from aocr.console import bar, log, on_bar
-from aocr.errors import AocrError, reason
-from aocr.events import EventFile
+from aocr.errors import AocrError
+from aocr.folder import Elsewhere
 from aocr.reader import Reader
 from aocr.records import Index, Skipped
-from aocr.stopping import Stop, stoppable
-from aocr.store import Store
+from aocr.stopping import SIGNALS, Stop, stoppable
 from aocr.trainer import Trainer
 from aocr.validate import Scores, Validator
 
@@ -43,7 +42,7 @@ class Start(NamedTuple):
 
 
 def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings: TrainConfig,
-          start: Start) -> int:
+          start: Start, cluster: Cluster) -> int:
     """Trains a model and leaves its checkpoints in a folder.
 
     Args:
@@ -52,29 +51,27 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
         config: Sizes of the network; those of the folder when it is resumed.
         settings: How to train.
         start: From what.
+        cluster: On which devices; every process of it calls this with the same arguments.
 
     Returns:
         The number of the signal that ended the run, or 0.
 
     Raises:
-        AocrError: No image can be used, the folder does not fit or is taken, or the disk is full.
+        AocrError: No image can be used, the folder does not fit or is taken, the disk is full, or
+            another process of the cluster has gone.
     """
     images = _images(patterns, config, settings)
-    with ExitStack() as stack:
-        with _writing(model_dir):
-            tf.io.gfile.makedirs(model_dir)
-            stack.enter_context(lock.held(model_dir))
-        trainer = Trainer(config, settings)
-        kept = _open_folder(trainer, model_dir, config, settings, start)
+    with folder.opened(model_dir, cluster.chief) as place, stoppable() as stop, cluster.watched():
+        trainer = Trainer(config, settings, cluster)
+        _begin(trainer, place, config, start)
+        _agree_on_start(trainer, cluster)
+        place.begin(trainer, config, settings.keep, start.resume)
         reader = Reader(config, trainer.model, settings.max_pixels)
-        validator = (Validator(images.validation, reader, settings.batch_size)
+        validator = (Validator(images.validation, reader, settings.batch_size, cluster)
                      if images.validation is not None else None)
-        with _writing(model_dir):
-            events = stack.enter_context(EventFile(model_dir))
-        stop = stack.enter_context(stoppable())
-        folder = _Folder(model_dir, kept, events)
-        _Run(trainer, images.training, config, settings, validator, folder, stop).to_the_end()
-    return stop.signal or 0
+        ended_by = _Run(trainer, images.training, config, settings, validator, place, stop,
+                        cluster).to_the_end()
+    return ended_by or stop.signal or 0
 
 
 class _Images(NamedTuple):
@@ -110,14 +107,6 @@ def _images(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig)
     return _Images(training, validation)
 
 
-class _Folder(NamedTuple):
-    """Where everything goes."""
-
-    path: str
-    store: Store
-    events: EventFile
-
-
 @dataclass
 class _Averages:
     """Means over the steps since the last checkpoint."""
@@ -140,8 +129,10 @@ class _Run:
     config: ModelConfig
     settings: TrainConfig
     validator: Validator | None
-    folder: _Folder
+    folder: Elsewhere
     stop: Stop
+    cluster: Cluster
+    ended_by: int = 0
     steps: int = 0
     averages: _Averages = field(default_factory=_Averages)
     undecodable: dict[int, Skipped] = field(default_factory=dict)
@@ -149,12 +140,12 @@ class _Run:
     validated: str = ""
     begun: float = field(default_factory=time.perf_counter)
 
-    def to_the_end(self) -> None:
-        """All epochs that are left."""
+    def to_the_end(self) -> int:
+        """All epochs that are left; returns the signal that ended them, or 0."""
         self._report_skipped()
         total = -(-len(self.index) // self.settings.batch_size) * self.settings.num_epoch
         total = min(total, self.settings.max_steps or total)
-        with bar(total=total, initial=int(self.trainer.step), unit="step") as progress:
+        with bar(total=total, initial=_number(self.trainer.step), unit="step") as progress:
             if self._finished():
                 log.info("There is nothing left to do: give a larger --num-epoch or --max-steps.")
             else:
@@ -163,37 +154,58 @@ class _Run:
                 self._save(progress)
         self._report_skipped()
         log.info(self._farewell())
+        return self.ended_by
 
     def _finished(self) -> bool:
         most, patience = self.settings.max_steps, self.settings.early_stop
-        return (bool(self.stop) or int(self.trainer.epoch) >= self.settings.num_epoch
-                or (most is not None and int(self.trainer.step) >= most)
-                or (patience is not None and int(self.trainer.best.waited) >= patience))
+        return (_number(self.trainer.epoch) >= self.settings.num_epoch
+                or (most is not None and _number(self.trainer.step) >= most)
+                or (patience is not None and _number(self.trainer.best.waited) >= patience))
 
     def _go_on(self, progress: Any) -> None:  # noqa: ANN401
-        """Takes batches until the run is finished."""
+        """Takes batches until the run is finished, or somebody asks for its end."""
         # One pipeline for all epochs: the next one is being read while this one ends.
-        data = batches.load(self.index, (planned.records for planned in self._plan()),
+        data = batches.load(self.index, (self._own(planned) for planned in self._plan()),
                             CharMap(self.config.alphabet), self.config)
         begun = time.perf_counter()
         for planned, batch in zip(self._plan(), batches.each(data), strict=False):
+            lost = self._agree(planned, batch)
+            if self.ended_by:
+                log.info(f"{signal.Signals(self.ended_by).name}: ending after this step.")
+                break
             progress.set_description(f"epoch {planned.epoch + 1}", refresh=False)
-            self.undecodable.update(batches.undecodable(self.index, planned.records, batch))
             self._advance(planned)
-            if len(batch["records"]):
-                self._step(batch, progress, begun)
+            if lost < len(planned.records):
+                self._step(planned, batch, progress, begun)
             begun = time.perf_counter()
-            if int(self.trainer.position) == 0:
+            if _number(self.trainer.position) == 0:
                 self._report_skipped()
                 skips.require_some(len(self.index) - len(self.undecodable), self._skipped())
-            if self.stop.signal is not None:
-                log.info(f"{signal.Signals(self.stop.signal).name}: ending after this step.")
             if self._finished():
                 break
 
+    def _own(self, planned: batches.Planned) -> np.ndarray:
+        """The records of a batch that this process reads."""
+        return planned.records[self.cluster.own(len(planned.records))]
+
+    def _agree(self, planned: batches.Planned, batch: batches.Batch) -> int:
+        """Tells all processes what this one has met: a signal, or images that it cannot decode.
+
+        Returns:
+            How many images of the whole batch cannot be decoded.
+        """
+        lost = np.isin(planned.records, batches.missing(self._own(planned), batch))
+        asked = [float(self.stop.signal == each) for each in SIGNALS]
+        votes = self.cluster.total(np.concatenate([asked, lost]))
+        self.ended_by = next((int(each) for each, vote in zip(SIGNALS, votes, strict=False)
+                              if vote), 0)
+        gone = planned.records[votes[len(SIGNALS):] > 0]
+        self.undecodable.update(batches.undecodable(self.index, gone))
+        return len(gone)
+
     def _plan(self) -> Iterator[batches.Planned]:
         return batches.endless(self.index, self.settings.batch_size, self.settings.seed,
-                               int(self.trainer.epoch), int(self.trainer.position))
+                               _number(self.trainer.epoch), _number(self.trainer.position))
 
     def _advance(self, planned: batches.Planned) -> None:
         """Moves on before the step, so that its checkpoint says where the next one begins."""
@@ -208,40 +220,40 @@ class _Run:
         """Tells what is skipped: at first, and when decoding has found more of it."""
         found = self._skipped()
         if len(found) > self.reported or not self.steps:
-            with _writing(self.folder.path):
-                skips.report(found, len(self.index) - len(self.undecodable), self.folder.path)
+            self.folder.report(found, len(self.index) - len(self.undecodable))
             self.reported = len(found)
 
-    def _step(self, batch: batches.Batch, progress: Any, begun: float) -> None:  # noqa: ANN401
-        loss, norm = self.trainer.take_step(batch)
-        step, seconds = int(self.trainer.step), time.perf_counter() - begun
+    def _step(self, planned: batches.Planned, batch: batches.Batch, progress: Any,  # noqa: ANN401
+              begun: float) -> None:
+        whole = batches.filled(batch, self._own(planned), self.cluster.local_replicas)
+        loss, norm = self.trainer.take_step(whole, self.index.width[planned.records])
+        step, seconds = _number(self.trainer.step), time.perf_counter() - begun
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._not_finite(loss, norm, batch)
+            raise self._not_finite(loss, norm, planned)
         self.steps += 1
         on_bar(f"Step {self.steps}: {seconds:.3f}s, loss: {loss:.6f}, "
                f"perplexity: {metrics.perplexity(loss):.6f}.")
         progress.set_postfix_str(
-            f"loss {loss:.4f}, {batch['widths'].shape[0] / seconds:.0f} images/s"
+            f"loss {loss:.4f}, {len(planned.records) / seconds:.0f} images/s"
             + self.validated, refresh=False)
         progress.update()
-        with _writing(self.folder.path):
-            self.folder.events.scalars(step, {"loss": loss, "total_gradient_norm": norm})
+        self.folder.scalars(step, {"loss": loss, "total_gradient_norm": norm})
         self.averages.seconds.append(seconds)
         self.averages.losses.append(loss)
         if step % self.settings.steps_per_checkpoint == 0:
             self._save(progress)
 
-    def _not_finite(self, loss: float, norm: float, batch: batches.Batch) -> AocrError:
+    def _not_finite(self, loss: float, norm: float, planned: batches.Planned) -> AocrError:
         where = ", ".join(
             f"{path} records {' '.join(map(str, sorted(numbers)))}" for path, numbers in
-            records.grouped(self.index, batch["records"].numpy()).items())
+            records.grouped(self.index, planned.records).items())
         return AocrError(
             f"the loss is {loss} and the norm of the gradients {norm} at step "
-            f"{int(self.trainer.step)}, in the batch of {where}; the last good checkpoint is "
-            f"{self.folder.store.latest}; a lower --initial-learning-rate may help")
+            f"{_number(self.trainer.step)}, in the batch of {where}; the last good checkpoint is "
+            f"{self.folder.latest}; a lower --initial-learning-rate may help")
 
     def _save(self, progress: Any) -> None:  # noqa: ANN401
-        step = int(self.trainer.step)
+        step = _number(self.trainer.step)
         log.info(self.averages.line(step))
         self.averages = _Averages()
         self.trainer.settle()
@@ -249,64 +261,62 @@ class _Run:
             progress.set_postfix_str("validating")
             self._take_scores(self.validator.run(), step)
         log.info(f"Saving the model at step {step}.")
-        self.folder.store.save()
-        with _writing(self.folder.path):
-            self.folder.events.flush()
+        self.folder.save()
 
     def _take_scores(self, scores: Scores, step: int) -> None:
         """Notes a validation before the checkpoint, which then knows of it."""
         log.info(scores.line(step))
-        with _writing(self.folder.path):
-            self.folder.events.scalars(step, scores.scalars())
+        self.folder.scalars(step, scores.scalars())
         self.validated = f", validation {scores.word_accuracy:.2%} CER {scores.cer:.2%}"
         best = self.trainer.best
-        if best.take(scores.word_accuracy, scores.cer, step):
-            self.folder.store.save_best()
-        elif int(best.waited) == self.settings.early_stop:
-            log.info(f"No gain in {int(best.waited)} validations since step {int(best.step)}: "
+        waited = best.take(scores.word_accuracy, scores.cer, step)
+        if not waited:
+            self.folder.save_best()
+        elif waited == self.settings.early_stop:
+            log.info(f"No gain in {waited} validations since step {_number(best.step)}: "
                      "ending (--early-stop).")
 
     def _farewell(self) -> str:
         minutes, seconds = divmod(round(time.perf_counter() - self.begun), 60)
         used = len(self.index) - len(self.undecodable)
-        words = [f"Ended at step {int(self.trainer.step)}, after {int(self.trainer.epoch)} whole "
-                 f"epochs; {self.steps} steps in {minutes} min {seconds} s on {used} images, "
-                 f"{len(self._skipped())} skipped; the model is in {self.folder.path}."]
+        words = [f"Ended at step {_number(self.trainer.step)}, after "
+                 f"{_number(self.trainer.epoch)} whole epochs; {self.steps} steps in {minutes} min "
+                 f"{seconds} s on {used} images, {len(self._skipped())} skipped; the model is in "
+                 f"{self.folder.path}."]
         best = self.trainer.best
-        if float(best.word_accuracy) >= 0:
-            words.append(f"Best word accuracy {float(best.word_accuracy):.2%} at step "
-                         f"{int(best.step)}, in {checkpoint.best_dir(self.folder.path)}.")
+        if best.word_accuracy.numpy() >= 0:
+            words.append(f"Best word accuracy {best.word_accuracy.numpy():.2%} at step "
+                         f"{_number(best.step)}, in {checkpoint.best_dir(self.folder.path)}.")
         words.append(f"Next: aocr test DATASET --model-dir {self.folder.path}")
         return " ".join(words)
 
 
-def _open_folder(trainer: Trainer, model_dir: str, config: ModelConfig, settings: TrainConfig,
-                 start: Start) -> Store:
-    """Restores what is there, or starts the folder."""
-    if start.resume and checkpoint.started(model_dir):
-        paths = checkpoint.candidates(model_dir, "latest")
+def _number(variable: tf.Variable) -> int:
+    return int(variable.numpy())
+
+
+def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start) -> None:
+    """Restores what is there, or takes the first weights from elsewhere."""
+    if start.resume:
+        paths = checkpoint.candidates(place.path, "latest")
         path = checkpoint.restore(trainer.checkpoint, paths, start.strict)
         log.info(f"Reading model parameters from {path}")
-        log.info(f"Going on at step {int(trainer.step)}, epoch {int(trainer.epoch) + 1}.")
-    else:
-        if checkpoint.started(model_dir):
-            log.info(f"Starting anew in {model_dir}; its earlier checkpoints are no longer used.")
-        if start.weights is not None:
-            transfer.copy(start.weights, trainer.model, config)
-        with _writing(model_dir):
-            store.clear(model_dir)
-            configfile.save(model_dir, config)
-    with _writing(model_dir):
-        store.clear_unfinished(model_dir)
-    return Store(trainer, model_dir, config, settings.keep)
+        log.info(f"Going on at step {_number(trainer.step)}, epoch {_number(trainer.epoch) + 1}.")
+        return
+    if checkpoint.started(place.path):
+        log.info(f"Starting anew in {place.path}; its earlier checkpoints are no longer used.")
+    if start.weights is not None:
+        transfer.copy(start.weights, trainer.model, config)
 
 
-@contextmanager
-def _writing(model_dir: str) -> Iterator[None]:
-    """Makes one line of what the disk refuses."""
-    try:
-        yield
-    except (tf.errors.OpError, OSError) as error:
-        raise AocrError(f"cannot write to the model folder {model_dir}: {reason(error)}; what was "
-                        "saved before is intact; mend the disk, or name another --model-dir"
-                        ) from error
+def _agree_on_start(trainer: Trainer, cluster: Cluster) -> None:
+    """Makes sure that all processes stand where the chief stands, before it writes anything.
+
+    Raises:
+        AocrError: They have restored different checkpoints.
+    """
+    step = _number(trainer.step)
+    steps = cluster.total(np.eye(1, cluster.workers, cluster.worker)[0] * (step + 1)) - 1
+    if len(set(steps)) > 1:
+        raise AocrError(f"the workers start at different steps, {', '.join(map(str, steps))}; they "
+                        "must all see the same --model-dir")

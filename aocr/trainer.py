@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from aocr import batches, metrics
+from aocr import batches, metrics, replicas
 from aocr.adadelta import Adadelta
+from aocr.cluster import Cluster
 from aocr.config import COLUMN_PIXELS, CONV_FEATURES, IMAGE_HEIGHT, ModelConfig, TrainConfig
 from aocr.model import AttentionOCR
 
@@ -37,17 +41,16 @@ class Best(tf.Module):
         self.step, self.waited = (
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
 
-    def take(self, word_accuracy: float, cer: float, step: int) -> bool:
-        """Notes a validation; returns whether it is better than all before."""
-        before = (float(self.word_accuracy), -float(self.cer))
-        if (word_accuracy, -cer) <= before:
+    def take(self, word_accuracy: float, cer: float, step: int) -> int:
+        """Notes a validation; returns how many there were since the best, 0 if it is this one."""
+        if (word_accuracy, -cer) <= (self.word_accuracy.numpy(), -self.cer.numpy()):
             self.waited.assign_add(1)
-            return False
-        self.word_accuracy.assign(word_accuracy)
-        self.cer.assign(cer)
-        self.step.assign(step)
-        self.waited.assign(0)
-        return True
+        else:
+            self.word_accuracy.assign(word_accuracy)
+            self.cer.assign(cer)
+            self.step.assign(step)
+            self.waited.assign(0)
+        return int(self.waited.numpy())
 
 
 class Trainer:
@@ -56,6 +59,8 @@ class Trainer:
     Args:
         config: Sizes of the network.
         settings: Learning rate, clipping, seed.
+        cluster: The devices; `None` for one.
+        dtype: Type of the weights (float32; float64 for exact comparisons).
 
     Attributes:
         model: The network.
@@ -66,35 +71,47 @@ class Trainer:
         checkpoint: All of the above, and the optimizer.
     """
 
-    def __init__(self, config: ModelConfig, settings: TrainConfig) -> None:
-        self._settings = settings
-        self.model = AttentionOCR(config, settings.seed)
-        self._variables = list(self.model.trainable_variables)
-        self._optimizer = Adadelta(self._variables, settings.initial_learning_rate)
-        self.step, self.epoch, self.position = (tf.Variable(0, dtype=tf.int64) for _ in range(3))
-        self.best = Best()
+    def __init__(self, config: ModelConfig, settings: TrainConfig,
+                 cluster: Cluster | None = None, dtype: tf.DType = tf.float32) -> None:
+        self._settings, self._dtype = settings, dtype
+        self._cluster = cluster or Cluster(tf.distribute.get_strategy())
+        with self._cluster.strategy.scope():
+            self.model = AttentionOCR(config, settings.seed, dtype)
+            self._variables = list(self.model.trainable_variables)
+            self._optimizer = Adadelta(self._variables, settings.initial_learning_rate)
+            self.step, self.epoch, self.position = (
+                tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
+            self.best = Best()
         self.checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
             position=self.position, best=self.best)
         signature = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
-                     tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)]
+                     tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32),
+                     tf.TensorSpec([2], tf.int32)]
         self._take_step = {parts: tf.function(
-            partial(self._graph, parts), autograph=False, input_signature=signature)
-            for parts in (1, PARTS)}
+            partial(self._everywhere, self._graph, parts), autograph=False,
+            input_signature=signature) for parts in (1, PARTS)}
         self._settle = {parts: tf.function(
-            partial(self.model.settle, parts=parts), autograph=False,
+            partial(self._everywhere, self._settle_graph, parts), autograph=False,
             input_signature=signature[:2]) for parts in (1, PARTS)}
-        self._recent: deque[batches.Batch] = deque(maxlen=SETTLING_BATCHES)
+        self._recent: deque[tuple[int, batches.Batch]] = deque(maxlen=SETTLING_BATCHES)
 
-    def take_step(self, batch: batches.Batch) -> tuple[float, float]:
+    def take_step(self, batch: batches.Batch, widths: np.ndarray) -> tuple[float, float]:
         """Changes the weights by one batch.
+
+        Args:
+            batch: This process's rows of it; an image of width 0 counts for nothing.
+            widths: The widths of all images in the batch of all processes, `[rows]`.
 
         Returns:
             Its loss before the change, and the gradients' global norm after clipping.
         """
-        take_step = self._take_step[_parts(batch)]
-        loss, norm = take_step(batch["images"], batch["widths"], batch["targets"])
-        self._recent.append(batch)
+        devices = self._cluster.replicas
+        parts = _parts(widths, devices)
+        whole = tf.constant([max(len(widths), devices), widths.max()], tf.int32)
+        loss, norm = self._take_step[parts](
+            batch["images"], batch["widths"], batch["targets"], whole)
+        self._recent.append((parts, batch))
         return float(loss), float(norm)
 
     def settle(self) -> None:
@@ -109,11 +126,11 @@ class Trainer:
         """
         if len(self._recent) == SETTLING_BATCHES:
             norms = [conv.norm for conv in self.model.cnn.convs if conv.norm is not None]
-            updates = [int(norm.updates) for norm in norms]
+            updates = [int(norm.updates.numpy()) for norm in norms]
             for norm in norms:
                 norm.updates.assign(0)
-            for batch in self._recent:
-                self._settle[_parts(batch)](batch["images"], batch["widths"])
+            for parts, batch in self._recent:
+                self._settle[parts](batch["images"], batch["widths"])
             for norm, number in zip(norms, updates, strict=True):
                 norm.updates.assign(number)
         self._recent.clear()
@@ -128,14 +145,23 @@ class Trainer:
                    if each.dtype.is_floating]
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in numbers])
 
-    def _graph(self, parts: int, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
-               ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _everywhere(self, graph: Callable[..., Any], parts: int, *inputs: tf.Tensor
+                    ) -> tuple[tf.Tensor, ...]:
+        """Runs a graph on every device, which takes its share of the rows."""
+        strategy = self._cluster.strategy
+        found = strategy.run(partial(graph, parts), inputs)
+        return tuple(strategy.experimental_local_results(each)[0] for each in found)
+
+    def _graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, widths, targets = self._own(*inputs[:3])
+        (count,) = replicas.total([tf.math.count_nonzero(widths, dtype=self._dtype)])
         with tf.GradientTape() as tape:
-            keep = self._keep(tf.shape(images))
-            memory = self.model.encode_batch(images, widths, keep, parts)
+            keep = self._keep(inputs[3], tf.shape(images)[2])
+            memory = self.model.encode_batch(tf.cast(images, self._dtype), widths, keep, parts)
             logits = self.model.teacher_forced(memory, targets)
-            loss = tf.reduce_mean(metrics.sequence_loss(logits, targets))
+            loss = tf.reduce_sum(metrics.sequence_loss(logits, targets)) / count
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._variables)]
+        loss, *gradients = replicas.total([loss, *gradients])
         norm = total = tf.linalg.global_norm(gradients)
         limit = self._settings.max_gradient_norm
         if limit is not None:
@@ -145,17 +171,41 @@ class Trainer:
         self.step.assign_add(1)
         return loss, norm
 
-    def _keep(self, shape: tf.Tensor) -> tf.Tensor:
-        """Dropout's factors for the features; they depend on seed and step alone."""
-        columns = -(-shape[2] // COLUMN_PIXELS)
+    def _settle_graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        images, widths = self._own(*inputs)
+        self.model.settle(tf.cast(images, self._dtype), widths, parts)
+        return ()
+
+    def _own(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """This device's rows of those of its process."""
+        local = self._cluster.local_replicas
+        if local == 1:
+            return inputs
+        return tuple(each[_replica() % local::local] for each in inputs)
+
+    def _keep(self, whole: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        """Dropout's factors for this device's features.
+
+        They depend on seed, step and an image's place in the whole batch alone.
+
+        Args:
+            whole: Rows of the whole batch and its greatest width, `[2]` int32.
+            width: Of this device's images.
+        """
+        columns = -(-tf.maximum(whole[1], width) // COLUMN_PIXELS)
         seed = tf.stack([tf.constant(self._settings.seed, tf.int64), self.step])
-        chance = tf.random.stateless_uniform([shape[0], columns, CONV_FEATURES], seed)
-        return tf.cast(chance < KEEP_PROBABILITY, tf.float32) / KEEP_PROBABILITY
+        chance = tf.random.stateless_uniform([whole[0], columns, CONV_FEATURES], seed)
+        chance = chance[_replica()::self._cluster.replicas, :-(-width // COLUMN_PIXELS)]
+        return tf.cast(chance < KEEP_PROBABILITY, self._dtype) / KEEP_PROBABILITY
 
 
-def _parts(batch: batches.Batch) -> int:
+def _replica() -> int | tf.Tensor:
+    """Number of the device that runs this part of a graph."""
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def _parts(widths: np.ndarray, devices: int) -> int:
     """Several where much of the batch would be padding in one piece."""
-    widths = batch["widths"].numpy()
     padded = int(widths.max()) * len(widths)
-    worth = len(widths) >= PARTS and padded > WORTH_PARTING * int(widths.sum())
+    worth = len(widths) // devices >= PARTS and padded > WORTH_PARTING * int(widths.sum())
     return PARTS if worth else 1

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import zlib
 from typing import NamedTuple
+
+import numpy as np
 
 from aocr import batches
 from aocr.charmap import CharMap
+from aocr.cluster import Cluster
 from aocr.console import log
 from aocr.errors import AocrError
 from aocr.evaluate import Totals
@@ -14,6 +19,7 @@ from aocr.recognizer import Recognizer
 from aocr.records import Index
 
 _ENOUGH_TO_JUDGE = 10
+_BUCKETS = 4096  # of texts, to tell whether all processes read the same one
 
 
 class Scores(NamedTuple):
@@ -23,13 +29,11 @@ class Scores(NamedTuple):
         loss: Mean teacher-forced loss.
         word_accuracy: 0…1.
         cer: Character error rate, from 0.
-        texts: The different answers that were given.
     """
 
     loss: float
     word_accuracy: float
     cer: float
-    texts: frozenset[str]
 
     def line(self, step: int) -> str:
         """For the log."""
@@ -49,20 +53,39 @@ class Validator:
         index: The images.
         reader: The graph of the network that is being trained.
         batch_size: Images read at once.
+        cluster: The processes that share them.
     """
 
-    def __init__(self, index: Index, reader: Reader, batch_size: int) -> None:
+    def __init__(self, index: Index, reader: Reader, batch_size: int, cluster: Cluster) -> None:
         self._index = index
         self._config = reader.config
         self._recognizer = Recognizer.around("training", reader)
-        self._plan = batches.in_order(index, batch_size)
+        self._plan = batches.in_order(index, batch_size)[cluster.worker::cluster.workers]
+        self._cluster = cluster
 
     def run(self) -> Scores:
-        """Reads all images.
+        """Reads all images, each process its share.
 
         Raises:
             AocrError: None of them can be decoded.
         """
+        own, texts = self._read()
+        counts = np.bincount([zlib.crc32(text.encode()) % _BUCKETS for text in texts],
+                             minlength=_BUCKETS)
+        sums = self._cluster.total(np.concatenate([dataclasses.astuple(own), counts]))
+        fields, counts = np.split(sums, [-_BUCKETS])
+        totals = Totals(*fields.tolist())
+        if not totals.images:
+            raise AocrError("no validation image can be decoded; --val names a dataset")
+        if np.count_nonzero(counts) == 1 and totals.images >= _ENOUGH_TO_JUDGE:
+            log.warning(f"The model reads {next(iter(texts), '')!r} in every one of "
+                        f"{totals.images:.0f} validation images: it has not learned to look at "
+                        "them yet")
+        rates = totals.summary()
+        return Scores(rates["loss"], rates["word_accuracy"], rates["cer"])
+
+    def _read(self) -> tuple[Totals, set[str]]:
+        """What this process finds in its images, and the different texts that it reads."""
         totals, texts = Totals(), set()
         characters = CharMap(self._config.alphabet)
         data = batches.load(self._index, self._plan, characters, self._config)
@@ -73,11 +96,4 @@ class Validator:
             for target, (result, loss) in zip(batch["targets"].numpy(), read, strict=True):
                 totals.add(result.text, characters.decode(target), loss)
                 texts.add(result.text)
-        if not totals.images:
-            raise AocrError("no validation image can be decoded; --val names a dataset")
-        rates = totals.summary()
-        scores = Scores(rates["loss"], rates["word_accuracy"], rates["cer"], frozenset(texts))
-        if len(texts) == 1 and totals.images >= _ENOUGH_TO_JUDGE:
-            log.warning(f"The model reads {texts.pop()!r} in every one of {totals.images} "
-                        "validation images: it has not learned to look at them yet")
-        return scores
+        return totals, texts

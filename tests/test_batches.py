@@ -169,7 +169,7 @@ def test_undecodable_images_leave_their_batch_and_others_stay_in_order(
     plan = [np.arange(n, n + 3) for n in range(0, 12, 3)]
     data = batches.load(index, plan, CHARACTERS, CONFIG)
     loaded = list(data.as_numpy_iterator())
-    met = [batches.undecodable(index, numbers, batch)
+    met = [batches.undecodable(index, batches.missing(numbers, batch))
            for numbers, batch in zip(plan, data, strict=True)]
     assert [set(skipped) for skipped in met] == [bad & set(batch.tolist()) for batch in plan]
     assert all(skip.record == n + 1 for skipped in met for n, skip in skipped.items())
@@ -180,6 +180,19 @@ def test_undecodable_images_leave_their_batch_and_others_stay_in_order(
         for row, n in zip(batch["targets"], batch["records"], strict=True):
             ids = CHARACTERS.encode(LABELS[n % len(LABELS)])
             assert list(row[:len(ids)]) == ids
+
+
+@pytest.mark.parametrize(("kept", "least"), [([], 1), ([1], 4), ([0, 2], 2), ([0, 1, 2], 1)])
+def test_blank_rows_stand_for_what_is_missing(kept: list[int], least: int) -> None:
+    numbers = np.array([40, 10, 30])
+    batch = {"images": tf.ones([len(kept), 32, 5, 1]), "widths": tf.fill([len(kept)], 5),
+             "targets": tf.fill([len(kept), 2], 3),
+             "records": tf.constant(numbers[kept], tf.int64)}
+    whole = batches.filled(batch, numbers, least)
+    expected = [5 if n in kept else 0 for n in range(max(3, least))]
+    assert whole["widths"].numpy().tolist() == expected
+    assert whole["targets"].numpy().tolist() == [[3 * (n > 0)] * 2 for n in expected]
+    assert (whole["images"].numpy().sum((1, 2, 3)) == 32 * np.array(expected)).all()
 
 
 @settings(max_examples=2, deadline=None)

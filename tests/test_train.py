@@ -117,7 +117,7 @@ def test_the_best_is_the_highest_word_accuracy_and_then_the_lowest_cer() -> None
     best = Best()
     found = [best.take(*scores, step) for step, scores in enumerate(
         [(0.0, 1.5), (0.0, 0.9), (0.5, 0.3), (0.5, 0.3), (0.4, 0.1), (0.5, 0.2)], start=1)]
-    assert found == [True, True, True, False, False, True]
+    assert found == [0, 0, 0, 1, 2, 0]
     assert (int(best.step), int(best.waited), float(best.word_accuracy)) == (6, 0, 0.5)
 
 

@@ -35,7 +35,7 @@ def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights
     trainer = Trainer(CONFIG, TrainConfig())
     seen = batch(widths)
     for _ in range(SETTLING_BATCHES):
-        trainer.take_step(seen)
+        trainer.take_step(seen, np.array(widths))
     lagging = averages(trainer)
     updates = [int(conv.norm.updates) for conv in trainer.model.cnn.convs if conv.norm is not None]
     trainer.settle()
@@ -56,7 +56,7 @@ def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
     assert norm is not None
     means = []
     for n in range(SETTLING_BATCHES):
-        trainer.take_step(batch([12, 20], n))
+        trainer.take_step(batch([12, 20], n), np.array([12, 20]))
         copy = Trainer(CONFIG, TrainConfig())
         copied = copy.model.cnn.convs[2].norm
         assert copied is not None
@@ -69,11 +69,11 @@ def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
 def test_too_few_batches_leave_the_running_averages() -> None:
     trainer = Trainer(CONFIG, TrainConfig())
     for _ in range(SETTLING_BATCHES - 1):
-        trainer.take_step(batch([8]))
+        trainer.take_step(batch([8]), np.array([8]))
     before = averages(trainer)
     trainer.settle()
     assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))
-    trainer.take_step(batch([8]))
+    trainer.take_step(batch([8]), np.array([8]))
     before = averages(trainer)
     trainer.settle()  # only the batches since the last call count
     assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))

@@ -121,7 +121,7 @@ def _cut(images: tf.Tensor, widths: tf.Tensor, parts: int) -> list[Part]:
     for n in range(parts):
         rows = slice(total * n // parts, total * (n + 1) // parts)
         own = tf.convert_to_tensor(widths)[rows]
-        widest = -(-tf.reduce_max(own) // WIDTH_STEP) * WIDTH_STEP
+        widest = -(-tf.maximum(tf.reduce_max(own), 1) // WIDTH_STEP) * WIDTH_STEP
         x = images[rows, :, :widest] if parts > 1 else images
         cut.append(Part(x * column_mask(own, tf.shape(x)[2], x.dtype), own))
     return cut

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from aocr import replicas
+
 BATCH_NORM_MOMENTUM = 0.99
 BATCH_NORM_EPSILON = 1e-3
 
@@ -67,6 +69,8 @@ class Linear(tf.Module):
 class BatchNorm(tf.Module):
     """Batch norm over `[batch, height, width, units]` that leaves padding out of its statistics.
 
+    The batch is the global one, that of all devices which take a step together.
+
     At update t the momentum is min(0.99, (t - 1) / (t + 9)): the start values never weigh
     anything, and early on the averages look back over the last tenth of the steps, as 0.99 from
     the first step on would look back to weights that are long outdated.
@@ -105,10 +109,14 @@ class BatchNorm(tf.Module):
                   weight: Callable[[tf.Tensor], tf.Tensor]) -> list[tf.Tensor]:
         pairs = list(zip(xs, masks, strict=True))
         height = tf.cast(tf.shape(xs[0])[1], xs[0].dtype)
-        count = tf.add_n([tf.reduce_sum(mask) for mask in masks]) * height
-        mean = tf.add_n([tf.reduce_sum(x * mask, [0, 1, 2]) for x, mask in pairs]) / count
-        variance = tf.add_n([tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])
-                             for x, mask in pairs]) / count
+        count, sums = replicas.total([
+            tf.add_n([tf.reduce_sum(mask) for mask in masks]) * height,
+            tf.add_n([tf.reduce_sum(x * mask, [0, 1, 2]) for x, mask in pairs])])
+        mean = sums / count
+        (squares,) = replicas.total([
+            tf.add_n([tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])
+                      for x, mask in pairs])])
+        variance = squares / count
         share = weight(tf.cast(self.updates.assign_add(1), tf.float64))
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign_add((value - average) * tf.cast(share, average.dtype))

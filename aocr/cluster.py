@@ -1,0 +1,167 @@
+"""The devices and machines of one training: who takes part, who reads which images, who writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from aocr import replicas
+from aocr.console import log
+from aocr.errors import AocrError, reason
+
+CONFIG_VARIABLE = "TF_CONFIG"
+ALL_GPUS = "all"
+# The first machine of the first kind is the chief; ML Engine called it the master.
+_WORKERS = ("chief", "master", "worker")
+
+
+class Task(NamedTuple):
+    """One process among several: the addresses of all, `host:port`, and its own number."""
+
+    addresses: list[str]
+    number: int
+
+
+class Cluster:
+    """All replicas of a training; a replica is a device that takes its share of every batch.
+
+    Args:
+        strategy: TensorFlow's.
+        workers: Processes.
+        worker: This one's number; 0 is the chief.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, workers: int = 1, worker: int = 0
+                 ) -> None:
+        self.strategy = strategy
+        self.workers = workers
+        self.worker = worker
+        self.replicas = int(strategy.num_replicas_in_sync)
+        self.local_replicas = self.replicas // workers
+        self._sum = tf.function(
+            lambda votes: strategy.run(lambda: replicas.total([votes])[0]), autograph=False,
+            input_signature=[tf.TensorSpec([None], tf.float64)])
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.worker == 0
+
+    def own(self, count: int) -> np.ndarray:
+        """Which of the rows 0…`count` - 1 of a batch this process takes, `[count]` bool.
+
+        Rows are dealt out in turn: they come in the order of their widths, and every device gets
+        as many wide ones.
+        """
+        return np.arange(count) % self.replicas // self.local_replicas == self.worker
+
+    def total(self, votes: np.ndarray) -> np.ndarray:
+        """The sum of what every process says, `[n]` float64; all must call it."""
+        if self.workers == 1:
+            return votes
+        first = self.strategy.experimental_local_results(self._sum(tf.constant(votes)))[0]
+        # Every device of a process repeats its vote.
+        summed: np.ndarray = first.numpy() / self.local_replicas
+        return summed
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Makes one line of what is raised when another process has gone.
+
+        Raises:
+            AocrError: It has.
+        """
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.workers == 1:
+                raise
+            raise AocrError(
+                f"worker {self.worker} of {self.workers} cannot go on, as another one has gone: "
+                f"{reason(error)}; start all of them again, and they go on from the last "
+                "checkpoint") from error
+
+
+def join(gpus: Sequence[str]) -> Cluster:
+    """The cluster that `TF_CONFIG` names, or else this process with its GPUs.
+
+    It must be called before TensorFlow has run anything.
+
+    Args:
+        gpus: Names of this process's GPUs, such as "GPU:0"; none for the CPU.
+
+    Raises:
+        AocrError: `TF_CONFIG` cannot be used.
+    """
+    task = _task(os.environ.get(CONFIG_VARIABLE, ""))
+    if task is not None:
+        return Cluster(_several_machines(task), len(task.addresses), task.number)
+    if len(gpus) > 1:
+        return Cluster(tf.distribute.MirroredStrategy(list(gpus)))
+    return Cluster(tf.distribute.get_strategy())
+
+
+def _several_machines(task: Task) -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": task.addresses}), task_type="worker",
+        task_id=task.number, rpc_layer="grpc")
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise AocrError(f"worker {task.number} at {task.addresses[task.number]} cannot join the "
+                        f"others of {CONFIG_VARIABLE}: {reason(error)}") from error
+
+
+def _task(text: str) -> Task | None:
+    """The task that `TF_CONFIG` describes; `None` when it names fewer than two workers.
+
+    Raises:
+        AocrError: It is no such description, or the task is none of the workers.
+    """
+    if not text.strip():
+        return None
+    try:
+        config = json.loads(text)
+        cluster, task = config.get("cluster") or {}, config.get("task") or {}
+        named = {kind: [str(each) for each in cluster.get(kind) or ()] for kind in _WORKERS}
+        kind, index = task.get("type", "worker"), int(task.get("index", 0))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise AocrError(f"{CONFIG_VARIABLE} must be JSON with `cluster` and `task`: {error}"
+                        ) from error
+    addresses = [address for kind in _WORKERS for address in named[kind]]
+    if len(addresses) < 2:
+        return None
+    if kind not in _WORKERS or not 0 <= index < len(named[kind]):
+        raise AocrError(f"{CONFIG_VARIABLE} gives this process the task {kind} {index}; only the "
+                        f"{len(addresses)} workers in its `cluster` ({', '.join(_WORKERS)}) train")
+    before = sum(len(named[each]) for each in _WORKERS[:_WORKERS.index(kind)])
+    return Task(addresses, before + index)
+
+
+def use_gpus(wanted: Sequence[int] | str | None, most: int | None = None) -> list[str]:
+    """Leaves TensorFlow the chosen GPUs of this machine, or none.
+
+    Args:
+        wanted: Their numbers, of which -1 means none, or "all"; `None` takes the first if there
+            is one.
+        most: How many of them can be used.
+
+    Returns:
+        Their names as TensorFlow counts them from then on.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    numbers = range(len(gpus)) if wanted == ALL_GPUS else wanted or (0,)
+    found = [gpus[int(number)] for number in numbers if 0 <= int(number) < len(gpus)][:most]
+    tf.config.set_visible_devices(found, "GPU")
+    missing = [f"GPU {number}" for number in numbers if int(number) >= len(gpus)]
+    if wanted is not None and (missing or (wanted == ALL_GPUS and not found)):
+        used = f"{len(found)} of them" if found else "the CPU"
+        log.info(f"There is no {' and no '.join(missing) or 'GPU'} (found {len(gpus)}); "
+                 f"using {used}.")
+    return [f"GPU:{number}" for number in range(len(found))]

@@ -1,0 +1,125 @@
+"""What a training leaves in its model folder: checkpoints, events, the list of the skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import tensorflow as tf
+
+from aocr import configfile, lock, skips, store
+from aocr.config import ModelConfig
+from aocr.errors import AocrError, reason
+from aocr.events import EventFile
+from aocr.records import Skipped
+from aocr.store import Store
+from aocr.trainer import Trainer
+
+
+class Elsewhere:
+    """The folder as workers see it that are not the chief: they write nothing.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def begin(self, trainer: Trainer, config: ModelConfig, keep: int, resume: bool) -> None:
+        """Makes the folder ready, anew or to go on."""
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers at a step, for TensorBoard."""
+
+    def report(self, skipped: Sequence[Skipped], used: int) -> None:
+        """Tells what is skipped."""
+
+    def save(self) -> None:
+        """A checkpoint of everything, and the events so far."""
+
+    def save_best(self) -> None:
+        """The weights as the best so far."""
+
+    @property
+    def latest(self) -> str | None:
+        """Path of the newest checkpoint, as far as this worker knows."""
+        return None
+
+
+class Folder(Elsewhere):
+    """The folder as its one writer sees it; made by `opened`.
+
+    Args:
+        path: Where it is.
+        stack: What it opens is closed with it.
+    """
+
+    def __init__(self, path: str, stack: ExitStack) -> None:
+        super().__init__(path)
+        with self._writing():
+            tf.io.gfile.makedirs(path)
+            stack.enter_context(lock.held(path))
+        self._stack = stack
+        self._store: Store | None = None
+        self._events: EventFile | None = None
+
+    def begin(self, trainer: Trainer, config: ModelConfig, keep: int, resume: bool) -> None:
+        """Clears what an earlier training has left, or an interrupted one."""
+        with self._writing():
+            if not resume:
+                store.clear(self.path)
+                configfile.save(self.path, config)
+            store.clear_unfinished(self.path)
+            self._store = Store(trainer, self.path, config, keep)
+            self._events = self._stack.enter_context(EventFile(self.path))
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers at a step, for TensorBoard."""
+        assert self._events is not None
+        with self._writing():
+            self._events.scalars(step, values)
+
+    def report(self, skipped: Sequence[Skipped], used: int) -> None:
+        """Logs the table of reasons and writes the list."""
+        with self._writing():
+            skips.report(skipped, used, self.path)
+
+    def save(self) -> None:
+        """A checkpoint of everything, and the events so far."""
+        assert self._store is not None
+        assert self._events is not None
+        self._store.save()
+        with self._writing():
+            self._events.flush()
+
+    def save_best(self) -> None:
+        """The weights as the best so far."""
+        assert self._store is not None
+        self._store.save_best()
+
+    @property
+    def latest(self) -> str | None:
+        """Path of the newest checkpoint."""
+        return self._store.latest if self._store is not None else None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one line of what the disk refuses."""
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            raise AocrError(f"cannot write to the model folder {self.path}: {reason(error)}; what "
+                            "was saved before is intact; mend the disk, or name another "
+                            "--model-dir") from error
+
+
+@contextmanager
+def opened(path: str, chief: bool) -> Iterator[Elsewhere]:
+    """The folder for one training, locked by its chief.
+
+    Raises:
+        AocrError: Another training has it, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        yield Folder(path, stack) if chief else Elsewhere(path)

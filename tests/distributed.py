@@ -1,0 +1,110 @@
+"""One training on one device, on two devices of a process, or by two processes.
+
+    python -m tests.distributed RECORDS alone|mirrored|worker DTYPE STEPS
+
+prints the losses and what the weights have come to. A worker has `TF_CONFIG`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+import aocr
+from aocr import batches, cluster, records
+from aocr.charmap import CharMap
+from aocr.cluster import Cluster
+from aocr.config import ModelConfig, TrainConfig
+from aocr.records import Record
+from aocr.trainer import Trainer
+from tests.drawing import encoded, undecodable_png, word
+
+# Wide images beside narrow ones, so that batches are cut into parts; the last one is smaller.
+BATCH, COUNT = 12, 23
+CONFIG = ModelConfig(max_width=80, max_height=32, max_prediction=5, alphabet="ABCDE",
+                     attn_num_hidden=8)
+
+
+def dataset(path: Path) -> Path:
+    """Words of several widths, one of which cannot be decoded."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for n in range(COUNT):
+            text = "ABCDE"[:1 + n % 5]
+            image = undecodable_png() if n == 5 else encoded(word(text, (9 + 9 * (n % 5), 24)))
+            writer.write(records.encode(Record(image, text, "")))
+    return path
+
+
+def environment(task: tuple[int, Sequence[int]] | None = None) -> dict[str, str]:
+    """For a process of its own; with a task, a worker among those that listen on the ports."""
+    variables = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
+    if task is not None:
+        number, ports = task
+        variables[cluster.CONFIG_VARIABLE] = json.dumps({
+            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+            "task": {"type": "worker", "index": number}})
+    return variables
+
+
+def free_ports(count: int = 2) -> list[int]:
+    """Ports that nobody listens on."""
+    doors = [socket.socket() for _ in range(count)]
+    for door in doors:
+        door.bind(("127.0.0.1", 0))
+    ports = [door.getsockname()[1] for door in doors]
+    for door in doors:
+        door.close()
+    return ports
+
+
+def ran(data: Path, how: str, dtype: str, steps: int) -> list[dict[str, list[float]]]:
+    """What each process prints."""
+    command = [sys.executable, "-m", "tests.distributed", str(data), how, dtype, str(steps)]
+    ports = free_ports()
+    tasks = [(n, ports) for n in range(2)] if how == "worker" else [None]
+    processes = [subprocess.Popen(command, env=environment(task), stdout=subprocess.PIPE, text=True,
+                                  cwd=Path(__file__).parents[1]) for task in tasks]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def _joined(how: str) -> Cluster:
+    if how == "mirrored":
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        return Cluster(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    return cluster.join([])
+
+
+def _train(data: str, joined: Cluster, dtype: tf.DType, steps: int) -> dict[str, list[float]]:
+    characters = CharMap(CONFIG.alphabet)
+    index = records.index([data], CONFIG, characters)
+    trainer = Trainer(CONFIG, TrainConfig(), joined, dtype)
+    plan = list(itertools.islice(batches.endless(index, BATCH, 0, 0, 0), steps))
+    own = [planned.records[joined.own(len(planned.records))] for planned in plan]
+    losses = []
+    for planned, mine, batch in zip(plan, own, batches.load(index, own, characters, CONFIG),
+                                    strict=True):
+        whole = batches.filled(batch, mine, joined.local_replicas)
+        losses.append(trainer.take_step(whole, index.width[planned.records])[0])
+    trainer.settle()
+    return {"losses": losses, "weights": [
+        float(np.abs(variable.numpy()).mean()) for variable in trainer.model.variables]}
+
+
+if __name__ == "__main__":
+    _, DATA, HOW, DTYPE, STEPS = sys.argv
+    print(json.dumps(_train(DATA, _joined(HOW), tf.as_dtype(DTYPE), int(STEPS))))

@@ -62,15 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def dataset(args: argparse.Namespace) -> int:
     """`aocr dataset`."""
     from aocr import dataset
+    from aocr.shards import Sharding
 
+    sharding = Sharding(args.shards, args.shard_index)
     options = dataset.Options(args.force_uppercase, args.save_filename, args.jobs,
-                              args.log_step, args.max_pixels)
+                              args.log_step, args.max_pixels, sharding)
     summary = dataset.generate(args.annotations, args.output, options)
-    log.info(f"Dataset is ready: {summary.pairs} pairs.")
+    if sharding.index is None:
+        log.info(f"Dataset is ready: {summary.pairs} pairs.")
+    else:
+        log.info(f"Shard {sharding.index} of {sharding.count} is ready: {summary.pairs} pairs; "
+                 "what follows is of this shard alone.")
     log.info(f"Longest label ({len(summary.longest)}): {summary.longest}")
     for line in _dataset_summary(summary):
         log.info(line)
-    log.info("To train on it: " + _train_line(summary, args.output))
+    line = _train_line(summary, sharding.pattern(args.output))
+    log.info(f"To train on it: {line}" if sharding.index is None else
+             f"To train once all {sharding.count} shards are there, if they are like this one: "
+             + line)
     return OK
 
 
@@ -207,8 +216,11 @@ def _choice(args: argparse.Namespace) -> Choice:
 
 
 def _inside(path: str, folder: str) -> bool:
-    return os.path.join(os.path.realpath(path), "").startswith(
-        os.path.join(os.path.realpath(folder), ""))
+    from aocr import files
+
+    inner, outer = (os.path.join(each if files.is_remote(each) else os.path.realpath(each), "")
+                    for each in (path, folder))
+    return inner.startswith(outer)
 
 
 def _train_settings(args: argparse.Namespace) -> TrainConfig:

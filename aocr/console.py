@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
 
-from aocr.errors import AocrError
+from aocr import quiet
+from aocr.errors import AocrError, reason
 
 # The original logged through the root logger; its name is part of what scripts parse.
 _FORMAT = "%(asctime)-15s root  %(levelname)-8s %(message)s"
+
+_FLUSH_SECONDS = 30.0
 
 log = logging.getLogger("aocr")
 log.addHandler(logging.NullHandler())
@@ -30,6 +34,47 @@ class _BesideBars(logging.Handler):
             return
 
 
+class _RemoteFile(logging.Handler):
+    """Appends to a file of any file system that TensorFlow knows.
+
+    Object stores write a file anew each time that it is flushed, so that is done now and then.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        import tensorflow as tf
+
+        self._refusal = tf.errors.OpError
+        self._path = path
+        self._file = tf.io.gfile.GFile(path, "a")
+        self._file.write("")
+        self._file.flush()  # what cannot be written is told now
+        self._flushed = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._path:
+            return
+        due = time.monotonic() > self._flushed + _FLUSH_SECONDS or record.levelno > logging.INFO
+        try:
+            self._file.write(self.format(record) + "\n")
+            if due:
+                self._file.flush()
+                self._flushed = time.monotonic()
+        except self._refusal as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except self._refusal as error:
+            self._give_up(error)
+        super().close()
+
+    def _give_up(self, error: BaseException) -> None:
+        path, self._path = self._path, ""
+        log.warning(f"cannot write on in the log file {path}: {reason(error)}; the work goes on")
+
+
 def start_log(path: str, chosen: bool) -> None:
     """Sends the log to standard error and to a file.
 
@@ -44,6 +89,9 @@ def start_log(path: str, chosen: bool) -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     _attach(_BesideBars())
+    if "://" in path:
+        _attach(_opened(path))
+        return
     try:
         _attach(logging.FileHandler(path, encoding="utf-8"))
     except OSError as error:
@@ -51,6 +99,17 @@ def start_log(path: str, chosen: bool) -> None:
         if chosen:
             raise AocrError(problem) from error
         log.warning(problem)
+
+
+def _opened(path: str) -> _RemoteFile:
+    quiet.import_tensorflow()
+    import tensorflow as tf
+
+    try:
+        return _RemoteFile(path)
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot write the log file {path} ({reason(error)}); --log-path names "
+                        "another") from error
 
 
 def _attach(handler: logging.Handler) -> None:

@@ -37,42 +37,39 @@ class _BesideBars(logging.Handler):
 class _RemoteFile(logging.Handler):
     """Appends to a file of any file system that TensorFlow knows.
 
-    Object stores write a file anew each time that it is flushed, so that is done now and then.
+    Object stores write the whole file anew for that, so lines are put together for a while.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        import tensorflow as tf
-
-        self._refusal = tf.errors.OpError
         self._path = path
-        self._file = tf.io.gfile.GFile(path, "a")
-        self._file.write("")
-        self._file.flush()  # what cannot be written is told now
         self._flushed = time.monotonic()
+        self.waiting: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._path:
+        self.waiting.append(self.format(record) + "\n")
+        due = time.monotonic() > self._flushed + _FLUSH_SECONDS
+        if self._path and (due or record.levelno > logging.INFO):
+            self.flush()
+
+    def flush(self) -> None:
+        import tensorflow as tf
+
+        text, self.waiting = "".join(self.waiting), []
+        self._flushed = time.monotonic()
+        if not text or not self._path:
             return
-        due = time.monotonic() > self._flushed + _FLUSH_SECONDS or record.levelno > logging.INFO
         try:
-            self._file.write(self.format(record) + "\n")
-            if due:
-                self._file.flush()
-                self._flushed = time.monotonic()
-        except self._refusal as error:
-            self._give_up(error)
+            with tf.io.gfile.GFile(self._path, "a") as file:
+                file.write(text)
+        except tf.errors.OpError as error:
+            path, self._path = self._path, ""
+            log.warning(f"cannot write on in the log file {path}: {reason(error)}; the work "
+                        "goes on without it")
 
     def close(self) -> None:
-        try:
-            self._file.close()
-        except self._refusal as error:
-            self._give_up(error)
+        self.flush()
         super().close()
-
-    def _give_up(self, error: BaseException) -> None:
-        path, self._path = self._path, ""
-        log.warning(f"cannot write on in the log file {path}: {reason(error)}; the work goes on")
 
 
 def start_log(path: str, chosen: bool) -> None:
@@ -106,6 +103,7 @@ def _opened(path: str) -> _RemoteFile:
     import tensorflow as tf
 
     try:
+        tf.io.gfile.exists(path)
         return _RemoteFile(path)
     except tf.errors.OpError as error:
         raise AocrError(f"cannot write the log file {path} ({reason(error)}); --log-path names "
@@ -120,7 +118,9 @@ def _attach(handler: logging.Handler) -> None:
 def only_errors() -> None:
     """Leaves the log to another process: nothing but errors, and those on standard error."""
     for handler in log.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, _RemoteFile):
+            handler.waiting.clear()  # all machines may have been given the same file
+        if isinstance(handler, logging.FileHandler | _RemoteFile):
             log.removeHandler(handler)
             handler.close()
     log.setLevel(logging.ERROR)

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -149,18 +148,24 @@ def test_a_remote_log_that_cannot_be_written_is_one_line() -> None:
 
 
 def test_a_remote_log_that_fails_on_the_way_stops_nothing(
-        ram: str, capsys: pytest.CaptureFixture[str]) -> None:
-    console.start_log(f"{ram}/log", chosen=True)
-    handler: Any = log.handlers[-1]
-
-    def refuse(_text: str) -> None:
+        ram: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "the quota is used up")
 
-    handler._file.write = refuse
+    console.start_log(f"{ram}/log", chosen=True)
+    monkeypatch.setattr(gfile, "GFile", refuse)
     for line in ("one", "two"):
-        log.info(line)
+        log.error(line)
     console.stop_log()
-    told = capsys.readouterr().err
-    assert told.count("the quota is used up") == 1
-    assert "one" in told
-    assert "two" in told
+    told = [line.split()[4:] for line in capsys.readouterr().err.splitlines()]
+    assert [words[-1] for words in told] == ["one", "it", "two"]
+    assert "quota" in told[1]
+
+
+def test_of_several_workers_the_chief_alone_writes_a_remote_log(ram: str) -> None:
+    console.start_log(f"{ram}/log", chosen=True)
+    log.info("a worker's line")
+    console.only_errors()
+    log.error("another")
+    console.stop_log()
+    assert not gfile.exists(f"{ram}/log")

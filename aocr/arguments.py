@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from aocr import __version__
 from aocr.config import DIGITS_AND_CAPITALS, MAX_PIXELS, OVERSIZE, ModelConfig, TrainConfig
@@ -119,8 +120,10 @@ def _predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]
             ) -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="export a model for serving")
-    command.add_argument("dir", metavar="DIR", nargs="?", default="exported",
-                         help="folder to write to (default: %(default)s)")
+    command.add_argument("dir", metavar="DIR", nargs="?",
+                         default=os.environ.get("AIP_MODEL_DIR") or "exported",
+                         help="folder to write to (default: %(default)s; AIP_MODEL_DIR, where "
+                         "Vertex AI sets it)")
     _add_model_flags(command)
     command.add_argument("--format", choices=("savedmodel", "frozengraph"), default="savedmodel",
                          help="what to write (default: %(default)s)")

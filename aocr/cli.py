@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aocr import arguments, console, quiet
 from aocr.config import PRINTABLE_ASCII, ModelConfig, TrainConfig
 from aocr.console import log
-from aocr.errors import AocrError, SkipError
+from aocr.errors import AocrError, SkipError, reason
 from aocr.serve.options import Limits, Options
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
         quiet.import_tensorflow()
+        _require_reach(args)
         return _COMMANDS[args.command](args)
     except AocrError as error:
         log.error(f"aocr {args.command}: {error}")
@@ -184,6 +185,22 @@ def serve(args: argparse.Namespace) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "dataset": dataset, "train": train, "test": test, "predict": predict, "export": export,
     "serve": serve}
+
+
+def _require_reach(args: argparse.Namespace) -> None:
+    """Refuses remote paths that cannot even be asked for, such as `s3://` without its plugin."""
+    import tensorflow as tf
+
+    from aocr import files
+
+    values = (value if isinstance(value, list | tuple) else [value]
+              for value in vars(args).values())
+    for path in (str(each) for some in values for each in some):
+        try:
+            if files.is_remote(path):
+                tf.io.gfile.exists(path)
+        except tf.errors.OpError as error:
+            raise AocrError(f"cannot reach {path}: {reason(error)}") from error
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from aocr import console, export, files
+from aocr import arguments, console, export, files
 from aocr.cli import main
 from aocr.console import log
 from aocr.errors import AocrError
-from tests.conftest import STAMP, WORDS, World
+from tests.conftest import STAMP, WORDS, Command, World, messages
 
 SMALL = ("--max-width", "200", "--max-height", "32", "--attn-num-hidden", "8", "--batch-size", "4",
          "--steps-per-checkpoint", "1", "--val-split", "0.3")
@@ -169,3 +169,27 @@ def test_of_several_workers_the_chief_alone_writes_a_remote_log(ram: str) -> Non
     log.error("another")
     console.stop_log()
     assert not gfile.exists(f"{ram}/log")
+
+
+def test_vertex_ai_says_where_the_export_goes(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AIP_MODEL_DIR", "gs://bucket/run/model/")
+    assert arguments.parser().parse_args(["export"]).dir == "gs://bucket/run/model/"
+    assert arguments.parser().parse_args(["export", "here"]).dir == "here"
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "gs://bucket/run/model/" in capsys.readouterr().out
+    monkeypatch.setenv("AIP_MODEL_DIR", "")
+    assert arguments.parser().parse_args(["export"]).dir == "exported"
+
+
+@pytest.mark.parametrize("words", [
+    ("train", "nothing://there/a-*.tfrecords"), ("predict", "--model-dir", "nothing://there"),
+    ("dataset", "list.txt", "nothing://there/a.tfrecords")])
+def test_a_file_system_that_is_not_there_is_one_line(command: Command, words: tuple[str, ...]
+                                                     ) -> None:
+    code, logged = command(*words)
+    assert code == 1
+    (said,) = messages(logged)
+    assert "cannot reach nothing://there" in said
+    assert "'nothing' not implemented" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from aocr import __version__
 from aocr.config import DIGITS_AND_CAPITALS, MAX_PIXELS, OVERSIZE, ModelConfig, TrainConfig
@@ -35,6 +36,10 @@ def _dataset(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     add("annotations", metavar="ANNOTATIONS", help="text file with one `path label` a line")
     add("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
         help="TFRecords file to write (default: %(default)s)")
+    add("--shards", type=_at_least_one, metavar="N",
+        help="write N files, OUTPUT-00000-of-0000N and so on")
+    add("--shard-index", type=int, metavar="I",
+        help="write only file I of --shards, from 0: several machines make one dataset")
     add("--log-step", type=_at_least_one, default=500, metavar="N",
         help="a line in the log every N pairs (default: %(default)s)")
     add("--no-force-uppercase", dest="force_uppercase", action="store_false",
@@ -115,8 +120,10 @@ def _predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]
             ) -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="export a model for serving")
-    command.add_argument("dir", metavar="DIR", nargs="?", default="exported",
-                         help="folder to write to (default: %(default)s)")
+    command.add_argument("dir", metavar="DIR", nargs="?",
+                         default=os.environ.get("AIP_MODEL_DIR") or "exported",
+                         help="folder to write to (default: %(default)s; AIP_MODEL_DIR, where "
+                         "Vertex AI sets it)")
     _add_model_flags(command)
     command.add_argument("--format", choices=("savedmodel", "frozengraph"), default="savedmodel",
                          help="what to write (default: %(default)s)")

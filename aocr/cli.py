@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aocr import arguments, console, quiet
 from aocr.config import PRINTABLE_ASCII, ModelConfig, TrainConfig
 from aocr.console import log
-from aocr.errors import AocrError, SkipError
+from aocr.errors import AocrError, SkipError, reason
 from aocr.serve.options import Limits, Options
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
         quiet.import_tensorflow()
+        _require_reach(args)
         return _COMMANDS[args.command](args)
     except AocrError as error:
         log.error(f"aocr {args.command}: {error}")
@@ -62,15 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def dataset(args: argparse.Namespace) -> int:
     """`aocr dataset`."""
     from aocr import dataset
+    from aocr.shards import Sharding
 
+    sharding = Sharding(args.shards, args.shard_index)
     options = dataset.Options(args.force_uppercase, args.save_filename, args.jobs,
-                              args.log_step, args.max_pixels)
+                              args.log_step, args.max_pixels, sharding)
     summary = dataset.generate(args.annotations, args.output, options)
-    log.info(f"Dataset is ready: {summary.pairs} pairs.")
+    if sharding.index is None:
+        log.info(f"Dataset is ready: {summary.pairs} pairs.")
+    else:
+        log.info(f"Shard {sharding.index} of {sharding.count} is ready: {summary.pairs} pairs; "
+                 "what follows is of this shard alone.")
     log.info(f"Longest label ({len(summary.longest)}): {summary.longest}")
     for line in _dataset_summary(summary):
         log.info(line)
-    log.info("To train on it: " + _train_line(summary, args.output))
+    line = _train_line(summary, sharding.pattern(args.output))
+    log.info(f"To train on it: {line}" if sharding.index is None else
+             f"To train once all {sharding.count} shards are there, if they are like this one: "
+             + line)
     return OK
 
 
@@ -177,6 +187,22 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve}
 
 
+def _require_reach(args: argparse.Namespace) -> None:
+    """Refuses remote paths that cannot even be asked for, such as `s3://` without its plugin."""
+    import tensorflow as tf
+
+    from aocr import files
+
+    values = (value if isinstance(value, list | tuple) else [value]
+              for value in vars(args).values())
+    for path in (str(each) for some in values for each in some):
+        try:
+            if files.is_remote(path):
+                tf.io.gfile.exists(path)
+        except tf.errors.OpError as error:
+            raise AocrError(f"cannot reach {path}: {reason(error)}") from error
+
+
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The model settings that the user named."""
     given = {name: getattr(args, name) for name in _MODEL_FLAGS
@@ -207,8 +233,11 @@ def _choice(args: argparse.Namespace) -> Choice:
 
 
 def _inside(path: str, folder: str) -> bool:
-    return os.path.join(os.path.realpath(path), "").startswith(
-        os.path.join(os.path.realpath(folder), ""))
+    from aocr import files
+
+    inner, outer = (os.path.join(each if files.is_remote(each) else os.path.realpath(each), "")
+                    for each in (path, folder))
+    return inner.startswith(outer)
 
 
 def _train_settings(args: argparse.Namespace) -> TrainConfig:

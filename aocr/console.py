@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
 
-from aocr.errors import AocrError
+from aocr import quiet
+from aocr.errors import AocrError, reason
 
 # The original logged through the root logger; its name is part of what scripts parse.
 _FORMAT = "%(asctime)-15s root  %(levelname)-8s %(message)s"
+
+_FLUSH_SECONDS = 30.0
 
 log = logging.getLogger("aocr")
 log.addHandler(logging.NullHandler())
@@ -30,6 +34,44 @@ class _BesideBars(logging.Handler):
             return
 
 
+class _RemoteFile(logging.Handler):
+    """Appends to a file of any file system that TensorFlow knows.
+
+    Object stores write the whole file anew for that, so lines are put together for a while.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._flushed = time.monotonic()
+        self.waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.waiting.append(self.format(record) + "\n")
+        due = time.monotonic() > self._flushed + _FLUSH_SECONDS
+        if self._path and (due or record.levelno > logging.INFO):
+            self.flush()
+
+    def flush(self) -> None:
+        import tensorflow as tf
+
+        text, self.waiting = "".join(self.waiting), []
+        self._flushed = time.monotonic()
+        if not text or not self._path:
+            return
+        try:
+            with tf.io.gfile.GFile(self._path, "a") as file:
+                file.write(text)
+        except tf.errors.OpError as error:
+            path, self._path = self._path, ""
+            log.warning(f"cannot write on in the log file {path}: {reason(error)}; the work "
+                        "goes on without it")
+
+    def close(self) -> None:
+        self.flush()
+        super().close()
+
+
 def start_log(path: str, chosen: bool) -> None:
     """Sends the log to standard error and to a file.
 
@@ -44,6 +86,9 @@ def start_log(path: str, chosen: bool) -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
     _attach(_BesideBars())
+    if "://" in path:
+        _attach(_opened(path))
+        return
     try:
         _attach(logging.FileHandler(path, encoding="utf-8"))
     except OSError as error:
@@ -51,6 +96,18 @@ def start_log(path: str, chosen: bool) -> None:
         if chosen:
             raise AocrError(problem) from error
         log.warning(problem)
+
+
+def _opened(path: str) -> _RemoteFile:
+    quiet.import_tensorflow()
+    import tensorflow as tf
+
+    try:
+        tf.io.gfile.exists(path)
+        return _RemoteFile(path)
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot write the log file {path} ({reason(error)}); --log-path names "
+                        "another") from error
 
 
 def _attach(handler: logging.Handler) -> None:
@@ -61,7 +118,9 @@ def _attach(handler: logging.Handler) -> None:
 def only_errors() -> None:
     """Leaves the log to another process: nothing but errors, and those on standard error."""
     for handler in log.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, _RemoteFile):
+            handler.waiting.clear()  # all machines may have been given the same file
+        if isinstance(handler, logging.FileHandler | _RemoteFile):
             log.removeHandler(handler)
             handler.close()
     log.setLevel(logging.ERROR)

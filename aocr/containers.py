@@ -24,6 +24,7 @@ BYTES_BEFORE, _BYTES_AFTER = 12, 4
 _EMPTY_RECORD = bytes(8) + b"\x29\x03\x98\x07"
 _GZIP = b"\x1f\x8b\x08"
 _PIECE = 1 << 20
+_LENGTH = struct.Struct("<Q").unpack_from
 
 
 class Container(NamedTuple):
@@ -161,15 +162,19 @@ def _longest(path: str, stream: BinaryIO | gzip.GzipFile,
     """
     number = longest = 0
     while head := stream.read(BYTES_BEFORE):
-        if len(head) < BYTES_BEFORE or head[:8] == bytes(8) and head != _EMPTY_RECORD:
+        if len(head) < BYTES_BEFORE:
             raise damage(path, number)
-        (length,) = struct.unpack_from("<Q", head)
+        (length,) = _LENGTH(head)
+        if not length and head != _EMPTY_RECORD:
+            raise damage(path, number)
         # The first record of what is no such file seems too long more often than not.
         if length > limit and number:
             raise _too_long(path, number + 1, length, limit)
         if length > limit or not skip(head, length + _BYTES_AFTER):
             raise damage(path, number)
-        number, longest = number + 1, max(longest, length)
+        number += 1
+        if length > longest:
+            longest = length
     if not number:
         raise AocrError(f"{path} holds no record; write it again with `aocr dataset`")
     return longest

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from aocr.config import MAX_PIXELS
 from aocr.console import bar, log
 from aocr.errors import AocrError, SkipError, reason
 from aocr.records import Record
+from aocr.shards import Sharding
 from aocr.sizes import Sizes
 
 _FIELDS = re.compile(r"[ \t\v\f]+")
@@ -38,6 +40,7 @@ class Options:
         jobs: Files read at the same time.
         log_step: A line in the log every so many pairs.
         max_pixels: Most pixels that an image may promise.
+        sharding: Into which files.
     """
 
     force_uppercase: bool = True
@@ -45,6 +48,21 @@ class Options:
     jobs: int = 1
     log_step: int = 500
     max_pixels: int = MAX_PIXELS
+    sharding: Sharding = Sharding()
+
+
+class Line(NamedTuple):
+    """A line of the annotations.
+
+    Attributes:
+        number: Counted from 1.
+        content: Its bytes, without the end of line.
+        passed: Bytes of the file since the line before it that this run uses.
+    """
+
+    number: int
+    content: bytes
+    passed: int
 
 
 class Pair(NamedTuple):
@@ -56,7 +74,7 @@ class Pair(NamedTuple):
     changed: bool
 
 
-_Answer = tuple[int, Pair | SkipError]  # with the length of the line
+_Answer = tuple[Line, Pair | SkipError]
 
 
 @dataclass
@@ -65,7 +83,7 @@ class Summary:
 
     Attributes:
         pairs: Records written.
-        lines: Lines seen.
+        lines: Lines seen; of those dealt to one file, if only that one was made.
         skipped: Lines left out, by reason.
         longest: The longest label.
         characters: How often each character occurs.
@@ -104,7 +122,7 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
     Args:
         annotations: Text file, one `path label` a line; paths hold from the working directory,
             or else from the annotation file's own folder.
-        output: The TFRecords file.
+        output: The TFRecords file, or the name from which several make theirs.
         options: How.
 
     Returns:
@@ -115,27 +133,43 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
             the annotations can be used.
     """
     size = _readable_size(annotations)
-    if tf.io.gfile.isdir(output):
-        raise AocrError(f"{output} is a folder; name the file to write the records to")
+    paths = options.sharding.paths(output)
+    _refuse_obstacles(annotations, paths)
     summary = Summary()
-    part = output + _PART
-    if os.path.abspath(annotations) in (os.path.abspath(output), os.path.abspath(part)):
-        raise AocrError(f"the records would overwrite the annotations {annotations}; name "
-                        "another file to write to")
+    parts = [path + _PART for path in paths]
     try:
         folder = os.path.dirname(output)
-        if folder:
+        if folder and not folder.endswith(":"):  # the root of a remote file system
             tf.io.gfile.makedirs(folder)
-        _write(part, _pairs(annotations, size, options, summary), summary, options)
+        written = _write(parts, _pairs(annotations, size, options, summary), summary, options)
         if not summary.pairs:
             raise AocrError(_nothing(annotations, summary))
-        tf.io.gfile.rename(part, output, overwrite=True)
+        _refuse_empty(paths, written)
+        for part, path in zip(parts, paths, strict=True):
+            tf.io.gfile.rename(part, path, overwrite=True)
     except tf.errors.OpError as error:
         raise AocrError(f"cannot write {output}: {reason(error)}") from error
     finally:
-        if tf.io.gfile.exists(part):
+        for part in filter(tf.io.gfile.exists, parts):
             tf.io.gfile.remove(part)
     return summary
+
+
+def _refuse_obstacles(annotations: str, paths: Sequence[str]) -> None:
+    for path in paths:
+        if tf.io.gfile.isdir(path):
+            raise AocrError(f"{path} is a folder; name the file to write the records to")
+        if os.path.abspath(annotations) in (os.path.abspath(path), os.path.abspath(path + _PART)):
+            raise AocrError(f"the records would overwrite the annotations {annotations}; name "
+                            "another file to write to")
+
+
+def _refuse_empty(paths: Sequence[str], written: Counter[int]) -> None:
+    """Refuses a file without any record, which `aocr train` would refuse."""
+    for n, path in enumerate(paths):
+        if not written[n]:
+            raise AocrError(f"no line that can be used is dealt to {path}: nothing was written; "
+                            "give fewer --shards")
 
 
 def parse(line: bytes) -> tuple[str, str]:
@@ -187,31 +221,43 @@ def _lines(annotations: str) -> Iterator[bytes]:
         yield rest
 
 
-def _pairs(annotations: str, size: int, options: Options, summary: Summary) -> Iterator[Pair]:
-    """The usable lines in order, read by several threads; the others are counted and named."""
+def _pairs(annotations: str, size: int, options: Options, summary: Summary
+           ) -> Iterator[tuple[int, Pair]]:
+    """The usable lines with their numbers, read by several threads; others are told and counted."""
     folder = os.path.dirname(annotations)
 
-    def one(line: bytes) -> _Answer:
+    def one(line: Line) -> _Answer:
         try:
-            return len(line) + 1, _pair(line, folder, options)
+            return line, _pair(line.content, folder, options)
         except SkipError as error:
-            return len(line) + 1, error
+            return line, error
 
     progress = bar(total=size, unit="B", unit_scale=True)
+    dealt = _dealt(_lines(annotations), options.sharding)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
-        for length, answer in _in_order(pool, one, _lines(annotations), options.jobs * _AHEAD):
-            progress.update(length)
+        for line, answer in _in_order(pool, one, dealt, options.jobs * _AHEAD):
+            progress.update(line.passed)
             summary.lines += 1
             if isinstance(answer, SkipError):
                 summary.skipped[answer.reason] += 1
-                log.warning(f"Skipped line {summary.lines} of {annotations}: {answer}")
+                log.warning(f"Skipped line {line.number} of {annotations}: {answer}")
             else:
-                _note_repetition(answer.path, annotations, summary)
-                yield answer
+                _note_repetition(answer.path, line.number, annotations, summary)
+                yield line.number, answer
 
 
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[bytes], _Answer],
-              lines: Iterable[bytes], ahead: int) -> Iterator[_Answer]:
+def _dealt(lines: Iterable[bytes], sharding: Sharding) -> Iterator[Line]:
+    """The lines that this run makes into records."""
+    passed = 0
+    for number, content in enumerate(lines, 1):
+        passed += len(content) + 1
+        if sharding.takes(number):
+            yield Line(number, content, passed)
+            passed = 0
+
+
+def _in_order(pool: ThreadPoolExecutor, function: Callable[[Line], _Answer],
+              lines: Iterable[Line], ahead: int) -> Iterator[_Answer]:
     """`pool.map`, so far ahead and no further: only so many images are in memory."""
     waiting: deque[Future[_Answer]] = deque()
     for line in lines:
@@ -222,11 +268,11 @@ def _in_order(pool: ThreadPoolExecutor, function: Callable[[bytes], _Answer],
         yield waiting.popleft().result()
 
 
-def _note_repetition(path: str, annotations: str, summary: Summary) -> None:
+def _note_repetition(path: str, line: int, annotations: str, summary: Summary) -> None:
     place = hash(path)
     if place in summary.paths:
         if not summary.repeated:
-            log.warning(f"Line {summary.lines} of {annotations} names {_short(path)} again; both "
+            log.warning(f"Line {line} of {annotations} names {_short(path)} again; both "
                         "lines are used, remove one if that is not meant (further ones are only "
                         "counted)")
         summary.repeated += 1
@@ -245,7 +291,7 @@ def _pair(line: bytes, folder: str, options: Options) -> Pair:
 def _read_image(path: str, folder: str, max_pixels: int) -> bytes:
     if "\0" in path:
         raise SkipError("cannot open the file", f"{_short(path)!r} holds a NUL character")
-    for candidate in dict.fromkeys((path, os.path.join(folder, path))):
+    for candidate in dict.fromkeys((path, tf.io.gfile.join(folder, path))):
         try:
             formats.check_length(tf.io.gfile.stat(candidate).length, max_pixels)
             with tf.io.gfile.GFile(candidate, "rb") as file:
@@ -257,13 +303,20 @@ def _read_image(path: str, folder: str, max_pixels: int) -> bytes:
     raise SkipError("missing file", _short(path))
 
 
-def _write(path: str, pairs: Iterable[Pair], summary: Summary, options: Options) -> None:
-    with tf.io.TFRecordWriter(path) as writer:
-        for pair in pairs:
-            writer.write(records.encode(pair.record))
+def _write(paths: Sequence[str], pairs: Iterable[tuple[int, Pair]], summary: Summary,
+           options: Options) -> Counter[int]:
+    """Deals the records to the files; returns how many went to each."""
+    written: Counter[int] = Counter()
+    with ExitStack() as stack:
+        writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
+        for line, pair in pairs:
+            place = options.sharding.place(line)
+            writers[place].write(records.encode(pair.record))
+            written[place] += 1
             summary.add(pair)
             if summary.pairs % options.log_step == 0:
                 log.info(f"Processed {summary.pairs} pairs.")
+    return written
 
 
 def _nothing(annotations: str, summary: Summary) -> str:

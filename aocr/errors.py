@@ -23,8 +23,8 @@ class DamagedError(AocrError):
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what TensorFlow said, without its notes on nodes and ops."""
-    lines = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]", "", str(error)).strip().splitlines()
+    """The first line of what TensorFlow said, without its notes on nodes, ops and our own class."""
+    lines = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]|^AocrError: ", "", str(error)).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,13 +12,14 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from aocr import configfile, formats, warmup
+from aocr import configfile, files, formats, warmup
 from aocr.config import IMAGE_HEIGHT
 from aocr.errors import AocrError
 from aocr.reader import Reader
 from aocr.recognizer import EXTRA
 
 FROZEN_GRAPH = "frozen_graph.pb"
+_MODELS = (FROZEN_GRAPH, "saved_model.pb")
 _TOLERANCE = 1e-5
 _CHECK_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))
 _PART = ".part"
@@ -81,9 +83,9 @@ def export(reader: Reader, target: str, kind: str, version: int | None = None) -
     write, answer = ((_write_saved_model, _saved_model_answer) if kind == "savedmodel"
                      else (_write_frozen_graph, _frozen_graph_answer))
     # A server may watch the folder: nothing appears there before it is whole and checked.
-    aside = folder if "://" in folder else folder.rstrip("/") + _PART
+    aside = folder.rstrip("/") + _PART
     try:
-        _clear(aside, folder)
+        files.remove(aside)
         tf.io.gfile.makedirs(aside)
         write(served, aside)
         _write_config(aside, reader)
@@ -92,7 +94,7 @@ def export(reader: Reader, target: str, kind: str, version: int | None = None) -
     except (tf.errors.OpError, OSError) as error:
         raise AocrError(f"cannot write the export to {folder}: {error}") from error
     finally:
-        _clear(aside, folder)
+        files.remove(aside)
     return folder
 
 
@@ -195,19 +197,28 @@ def _drawn() -> list[bytes]:
 
 
 def _move(aside: str, folder: str) -> None:
-    """Puts the export in its place, at once where there is nothing yet."""
-    if aside == folder:
-        return
-    if not tf.io.gfile.exists(folder):
+    """Puts the export in its place: at once where folders can be renamed and nothing is there.
+
+    Else file by file, and the model itself last: servers look for it, and so do we.
+    """
+    if not files.is_remote(folder) and not tf.io.gfile.exists(folder):
         tf.io.gfile.rename(aside, folder)
         return
-    for name in tf.io.gfile.listdir(aside):
-        new = tf.io.gfile.join(folder, name)
-        if tf.io.gfile.isdir(new):
-            tf.io.gfile.rmtree(new)
-        tf.io.gfile.rename(tf.io.gfile.join(aside, name), new, overwrite=True)
+    *others, model = sorted(_files_in(aside), key=lambda name: (name in _MODELS, name))
+    for name in (model, *tf.io.gfile.listdir(aside)):
+        files.remove(tf.io.gfile.join(folder, name.rstrip("/")))
+    for name in (*others, model):
+        place = tf.io.gfile.join(folder, name)
+        tf.io.gfile.makedirs(os.path.dirname(place))
+        tf.io.gfile.rename(tf.io.gfile.join(aside, name), place, overwrite=True)
 
 
-def _clear(aside: str, folder: str) -> None:
-    if aside != folder and tf.io.gfile.exists(aside):
-        tf.io.gfile.rmtree(aside)
+def _files_in(folder: str, within: str = "") -> Iterator[str]:
+    """Names of all files in a folder and in those within it, relative to it."""
+    for name in tf.io.gfile.listdir(tf.io.gfile.join(folder, within)):
+        inside = os.path.join(within, name.rstrip("/"))
+        place = tf.io.gfile.join(folder, inside)
+        if tf.io.gfile.isdir(place):
+            yield from _files_in(folder, inside)
+        elif tf.io.gfile.exists(place):  # ram:// lists `assets.extra` as a file within `assets`
+            yield inside

@@ -8,6 +8,14 @@ import threading
 import tensorflow as tf
 
 
+def is_remote(path: str) -> bool:
+    """Whether a path names its file system, as `gs://bucket/folder` does.
+
+    Folders of such cannot be renamed, and their files have no locks.
+    """
+    return "://" in path
+
+
 def write(path: str, text: str) -> None:
     """Writes a file aside and moves it into its place.
 
@@ -24,3 +32,17 @@ def write(path: str, text: str) -> None:
         if tf.io.gfile.exists(part):
             tf.io.gfile.remove(part)
         raise
+
+
+def remove(path: str) -> None:
+    """Removes a file, or a folder with all that is in it; what is not there is no fault.
+
+    The later names first: `ram://` lists `assets.extra` as a file `.extra` within `assets` too,
+    and `tf.io.gfile.rmtree` stumbles over it.
+    """
+    if tf.io.gfile.isdir(path):
+        for name in sorted(tf.io.gfile.listdir(path), reverse=True):
+            remove(tf.io.gfile.join(path, name.rstrip("/")))
+        tf.io.gfile.rmtree(path)
+    elif tf.io.gfile.exists(path):
+        tf.io.gfile.remove(path)

@@ -38,7 +38,7 @@ def held(model_dir: str) -> Iterator[None]:
         AocrError: Another training has it; names its host and process.
     """
     path = tf.io.gfile.join(model_dir, LOCK_FILE)
-    if "://" in model_dir or fcntl is None:
+    if files.is_remote(model_dir) or fcntl is None:
         with _beating(path, model_dir):
             yield
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from aocr import batches, image, records
 from aocr.charmap import EOS_ID, PAD_ID, CharMap
 from aocr.config import ModelConfig
 from aocr.records import Index, Record
+from tests.benchmarks.records import mixing
 from tests.drawing import encoded, undecodable_png, word
 
 CONFIG = ModelConfig(alphabet="abc ")
@@ -80,6 +82,15 @@ def test_a_training_batch_is_random_and_in_the_order_of_its_widths() -> None:
     assert all((np.diff(widths[batch]) >= 0).all() for batch in plan)
     means = np.array([widths[batch].mean() for batch in plan])
     assert abs(means - widths.mean()).max() < 5 * widths.std() / np.sqrt(50)
+
+
+def test_an_epoch_mixes_the_shards_as_a_uniform_shuffle_does() -> None:
+    widths = np.random.default_rng(0).integers(10, 87, 8000)
+    shards = np.arange(8000, dtype=np.int32) // 1000
+    mixed = mixing(replace(planned(widths.tolist()), file=shards), 50)
+    assert abs(mixed["chi_square"]) < 4
+    assert abs(mixed["rank_correlation"]) < 4
+    assert abs(mixed["same_shard"] - mixed["expected_same_shard"]) < 0.02
 
 
 def test_like_widths_stand_together_where_the_order_does_not_matter() -> None:

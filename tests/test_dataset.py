@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import tensorflow as tf
 
 from aocr import dataset, formats, records
 from aocr.charmap import CharMap
+from aocr.cli import main
 from aocr.config import PRINTABLE_ASCII, ModelConfig
 from aocr.dataset import Options, Summary
 from aocr.errors import AocrError, SkipError
 from aocr.records import Record
+from aocr.shards import Sharding
 from tests.drawing import encoded, with_orientation, word
 
 PNG = encoded(word("AB", (50, 20)))
@@ -250,3 +253,75 @@ def test_parse_tells_why(line: bytes, reason: str) -> None:
     with pytest.raises(SkipError) as caught:
         dataset.parse(line)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_shards_made_one_by_one_are_those_made_together(folder: Path, jobs: int) -> None:
+    for n in range(11):
+        (folder / f"{n}.png").write_bytes(encoded(word("AB", (20 + n, 20))))
+    lines = [f"none{n} X" if n in (2, 3, 7) else f"{n}.png L{n}" for n in range(11)]
+    (folder / "list.txt").write_text("\n".join(lines))
+    whole = dataset.generate("list.txt", "d/all.tfrecords", Options(sharding=Sharding(3)))
+    names = [f"d/all-0000{n}-of-00003.tfrecords" for n in range(3)]
+    assert sorted(str(path) for path in Path("d").iterdir()) == names
+    together = [Path(name).read_bytes() for name in names]
+    dealt = [[record.label for record in stored(name)] for name in names]
+    assert dealt == [["L0", "L6", "L9"], ["L1", "L4", "L10"], ["L5", "L8"]]
+    parts = []
+    for n in (2, 0, 1):
+        Path(names[n]).unlink()
+        options = Options(jobs=jobs, sharding=Sharding(3, n))
+        parts.append(dataset.generate("list.txt", "d/all.tfrecords", options))
+    assert [Path(name).read_bytes() for name in names] == together
+    assert sum(part.pairs for part in parts) == whole.pairs == 8
+    assert sum(part.lines for part in parts) == whole.lines == 11
+    assert sum((part.skipped for part in parts), Counter()) == whole.skipped
+    assert not list(Path("d").glob("*.part"))
+
+
+def test_a_shard_reads_no_image_of_another_and_names_lines_by_their_number(
+        folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "list.txt").write_text("none1 A\na.png B\nnone3 C\nnone4 D\nnone5 E\n./a.png F\n")
+    with caplog.at_level(logging.INFO, "aocr"):
+        dataset.generate("list.txt", "out.tfrecords", Options(sharding=Sharding(2, 1)))
+    assert [record.label for record in stored("out-00001-of-00002.tfrecords")] == ["B", "F"]
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert "line 4 of list.txt" in warning
+
+
+@pytest.mark.parametrize("index", [None, 1])
+def test_a_shard_without_records_is_refused_and_nothing_written(
+        folder: Path, index: int | None) -> None:
+    (folder / "list.txt").write_text("a.png A\nnone B\na.png C\n")
+    with pytest.raises(AocrError, match="00001-of-00002|no line of list.txt"):
+        dataset.generate("list.txt", "out.tfrecords", Options(sharding=Sharding(2, index)))
+    assert not list(folder.glob("out*"))
+
+
+@pytest.mark.parametrize(("count", "index", "word"), [
+    (None, 0, "--shards"), (4, 4, "0 to 3"), (4, -1, "0 to 3"), (100_000, None, "99999")])
+def test_a_shard_that_cannot_be_is_refused(count: int | None, index: int | None, word: str
+                                           ) -> None:
+    with pytest.raises(AocrError, match=word):
+        Sharding(count, index)
+
+
+@pytest.mark.parametrize(("output", "path", "pattern"), [
+    ("a/b.tfrecords", "a/b-00001-of-00012.tfrecords", "a/b-*-of-00012.tfrecords"),
+    ("gs://b/c.d/e", "gs://b/c.d/e-00001-of-00012", "gs://b/c.d/e-*-of-00012")])
+def test_names_of_shards(output: str, path: str, pattern: str) -> None:
+    assert Sharding(12).paths(output)[1] == path
+    assert Sharding(12, 1).paths(output) == [path]
+    assert Sharding(12).pattern(output) == pattern
+
+
+def test_the_proposed_command_takes_all_shards(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "list.txt").write_text("a.png A\n./a.png B\n")
+    for more, said in (([], "Dataset is ready: 2 pairs."),
+                       (["--shard-index", "1"], "Shard 1 of 2 is ready: 1 pairs")):
+        assert main(["dataset", "list.txt", "my words.tfrecords", "--shards", "2", *more]) == 0
+        logged = capsys.readouterr().err
+        assert said in logged
+        assert "aocr train 'my words-*-of-00002.tfrecords' --max-width" in logged
+    assert main(["dataset", "list.txt", "--shard-index", "0"]) == 1

@@ -13,7 +13,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aocr import configfile, records, skips
+from aocr import configfile, records, scan, skips
 from aocr.charmap import CharMap
 from aocr.cli import main
 from aocr.config import ModelConfig
@@ -274,3 +274,50 @@ def test_characters_are_those_of_all_labels_in_code_point_order(tmp_path: Path) 
                                     example(image=b"", label=b"b\xe8")]),
              write(tmp_path / "2", [example(image=b"", label=b"a b"), example(image=GOOD)])]
     assert records.characters(paths) == " abèé"
+
+
+def test_labels_together_are_the_labels_one_by_one() -> None:
+    some = ["é".encode(), b"a", b"", "\u0301b".encode(), "e\u0301".encode(), "日本".encode()]
+    for labels in (some, [*some, b"caf\xe9"], [*some, b"a\0b"], [b""], []):
+        assert records.decode_labels(labels) == [records.decode_label(label) for label in labels]
+
+
+def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a_time(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_SCAN_BATCH", 3)
+    random = np.random.default_rng(1)
+    chosen = [random.random(int(count)) < 0.5 for count in random.integers(1, 30, 9)]
+    paths = [write(tmp_path / f"{n}", [
+        records.encode(Record(GOOD, "ab" if good else f"X{n}-{k}"[:4], f"{n}-{k}"))
+        for k, good in enumerate(some)]) for n, some in enumerate(chosen)]
+    index = records.index(paths, CONFIG, CHARACTERS)
+    places = [(n, k) for n, some in enumerate(chosen) for k in range(len(some))]
+    assert [(skip.path, skip.record) for skip in index.skipped] == [
+        (paths[n], k + 1) for n, k in places if not chosen[n][k]]
+    kept = [(n, k) for n, k in places if chosen[n][k]]
+    assert list(zip(index.file, index.number - 1, strict=True)) == kept
+    assert [record.comment for record in records.read(index, range(len(index)))] == [
+        f"{n}-{k}" for n, k in kept]
+
+
+@pytest.mark.parametrize("fault", ["gone", "cut", "damaged"])
+def test_a_record_that_cannot_be_read_any_more_is_named(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "later.tfrecords"
+    content = file_of_three(path)
+    index = records.index([str(path)], CONFIG, CHARACTERS)
+    if fault == "gone":
+        path.unlink()
+    else:
+        place = len(content) - 9
+        path.write_bytes(content[:place] + (b"" if fault == "cut" else bytes(9)))
+    number = 1 if fault == "gone" else 3
+    with pytest.raises(AocrError, match=rf"record {number} of .*later\.tfrecords"):
+        list(records.read(index, [0, 1, 2]))
+
+
+def test_an_index_is_small(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    file_of_three(path)
+    index = records.index([str(path)], CONFIG, CHARACTERS)
+    columns = (index.file, index.number, index.offset, index.length, index.width, index.bucket)
+    assert sum(column.itemsize for column in columns) == 34

@@ -30,7 +30,9 @@ _FOREIGN = {"EPS", "WMF"}
 # These hold other files, which may be larger than the size that is told.
 _CONTAINERS = {"BLP", "CUR", "FPX", "FTEX", "ICNS", "ICO", "IPTC", "MIC"}
 Image.init()
-_FORMATS = tuple(name for name in Image.OPEN if name not in _FOREIGN | _CONTAINERS)
+# Pillow tries them in this order: the usual ones first.
+_FORMATS = ("PNG", "JPEG", *(name for name in Image.OPEN if name not in {
+    "PNG", "JPEG"} | _FOREIGN | _CONTAINERS))
 # Pillow warns of odd metadata, which do not matter here; a filter for each call would not be
 # safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -72,6 +73,27 @@ class _RemoteFile(logging.Handler):
         super().close()
 
 
+class _LogFile(logging.FileHandler):
+    """Tells once that its disk takes no more, and goes on trying: the work is worth more."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Takes the place of a traceback."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.told:
+            self.told = True
+            log.warning(f"cannot write to the log file {self.baseFilename} ({error.strerror}); "
+                        "it misses lines from here on")
+
+    def close(self) -> None:
+        """Gives up what the disk has not taken."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def start_log(path: str, chosen: bool) -> None:
     """Sends the log to standard error and to a file.
 
@@ -90,7 +112,7 @@ def start_log(path: str, chosen: bool) -> None:
         _attach(_opened(path))
         return
     try:
-        _attach(logging.FileHandler(path, encoding="utf-8"))
+        _attach(_LogFile(path, encoding="utf-8"))
     except OSError as error:
         problem = f"cannot write the log file {path} ({error.strerror}); --log-path names another"
         if chosen:

@@ -8,6 +8,9 @@ import time
 
 import tensorflow as tf
 
+from aocr.console import log
+from aocr.errors import reason
+
 
 class EventFile:
     """One event file; use it in a `with` statement.
@@ -26,7 +29,10 @@ class EventFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        except tf.errors.OpError as error:  # they are no reason for a training to fail
+            log.warning(f"the last numbers for TensorBoard are lost: {reason(error)}")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Notes numbers at a step."""

@@ -14,7 +14,7 @@ from tensorflow.python.framework.convert_to_constants import (
 
 from aocr import configfile, files, formats, warmup
 from aocr.config import IMAGE_HEIGHT
-from aocr.errors import AocrError
+from aocr.errors import AocrError, reason
 from aocr.reader import Reader
 from aocr.recognizer import EXTRA
 
@@ -92,7 +92,7 @@ def export(reader: Reader, target: str, kind: str, version: int | None = None) -
         _check(served, answer(aside), aside)
         _move(aside, folder)
     except (tf.errors.OpError, OSError) as error:
-        raise AocrError(f"cannot write the export to {folder}: {error}") from error
+        raise AocrError(f"cannot write the export to {folder}: {reason(error)}") from error
     finally:
         files.remove(aside)
     return folder

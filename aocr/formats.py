@@ -62,7 +62,7 @@ def readable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             return _readable(image, encoded, max_pixels)
     except Image.DecompressionBombError as error:
-        raise SkipError("image too large", str(error)) from error
+        raise _too_large(str(error).split(" exceeds")[0], max_pixels) from error
     except UnidentifiedImageError as error:
         raise SkipError("unreadable image", "not an image file that can be read") from error
     # Pillow's decoders raise any of these for damaged files.
@@ -145,14 +145,17 @@ def _readable(image: Image.Image, encoded: bytes, max_pixels: int
               ) -> tuple[bytes, tuple[int, int]]:
     width, height = image.size
     if width * height > max_pixels:
-        raise SkipError("image too large", f"{width} x {height} pixels; at most {max_pixels} "
-                        "are read")
+        raise _too_large(f"{width} x {height} pixels", max_pixels)
     if _is_plain(image, encoded):
         return encoded, image.size
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert("L" if image.mode == "LA" else "RGB")
     plain = _plain(image)
     return _png(plain), plain.size
+
+
+def _too_large(found: str, max_pixels: int) -> SkipError:
+    return SkipError("image too large", f"{found}; at most {max_pixels} are read (--max-pixels)")
 
 
 def _is_plain(image: Image.Image, encoded: bytes) -> bool:

@@ -148,7 +148,10 @@ class Original:
 
     def _step(self) -> int | None:
         """Steps of the training that wrote it, when it tells."""
-        return int(self._value(_STEP)) if self._shapes.get(_STEP) == [] else None
+        if self._shapes.get(_STEP) != []:
+            return None
+        value = self._value(_STEP)
+        return int(value) if value.dtype.kind in "iu" and value >= 0 else None
 
     def _value(self, name: str) -> np.ndarray:
         try:

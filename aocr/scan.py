@@ -88,7 +88,8 @@ def _scan_batch(file: Container) -> int:
     return min(_SCAN_BATCH, _SCAN_BYTES // (file.longest + 1) + 1)
 
 
-def _scan(files: Sequence[Container]) -> Iterator[Scan]:
+def _serialized(files: Sequence[Container]) -> tf.data.Dataset:
+    """The records of all files as they are, in batches, each with the number of its file."""
     def batches(file: tf.Tensor, one: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
         path, size = one
         whole = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
@@ -98,10 +99,13 @@ def _scan(files: Sequence[Container]) -> Iterator[Scan]:
     named = tf.data.Dataset.from_tensor_slices(
         ([file.plain for file in files],
          tf.constant([_scan_batch(file) for file in files], tf.int64)))
+    return named.enumerate().interleave(
+        batches, _FILES_AT_A_TIME, num_parallel_calls=_FILES_AT_A_TIME, deterministic=True)
+
+
+def _scan(files: Sequence[Container]) -> Iterator[Scan]:
     try:
-        read = named.enumerate().interleave(
-            batches, _FILES_AT_A_TIME, num_parallel_calls=_FILES_AT_A_TIME, deterministic=True)
-        scans = read.map(_look(), _SCAN_THREADS).prefetch(_SCAN_THREADS)
+        scans = _serialized(files).map(_look(), _SCAN_THREADS).prefetch(_SCAN_THREADS)
         yield from without_autotuning(scans).as_numpy_iterator()
     except tf.errors.DataLossError as error:
         raise _damage(files) from error
@@ -131,16 +135,14 @@ def scanned(files: Sequence[Container], use: Callable[[Iterator[Scan]], _Used]) 
 
 
 def _scan_in_python(files: Sequence[Container]) -> Iterator[Scan]:
-    for number, file in enumerate(files):
-        try:
-            whole = tf.data.TFRecordDataset(file.plain).batch(_scan_batch(file))
-            for serialized in whole.as_numpy_iterator():
-                encoded, labels = zip(*map(_bytes_features, serialized), strict=True)
-                sizes = (part.numpy() for part in _of_images_alone()(tf.constant(encoded)))
-                yield Scan(np.array(number), np.array(labels, object),
-                            np.array([len(one) for one in serialized]), *sizes)
-        except tf.errors.DataLossError as error:
-            raise _damage(files) from error
+    try:
+        for number, serialized in without_autotuning(_serialized(files)).as_numpy_iterator():
+            encoded, labels = zip(*map(_bytes_features, serialized), strict=True)
+            sizes = (part.numpy() for part in _of_images_alone()(tf.constant(encoded)))
+            yield Scan(number, np.array(labels, object),
+                       np.array([len(one) for one in serialized]), *sizes)
+    except tf.errors.DataLossError as error:
+        raise _damage(files) from error
 
 
 def _bytes_features(serialized: bytes) -> tuple[bytes, bytes | None]:

@@ -72,7 +72,8 @@ class Store:
             yield
         except tf.errors.OpError as error:
             clear_unfinished(folder)
-            kept = f"the last one is {self.latest}" if self.latest else "there is none before it"
+            kept = (f"the same command goes on from the last one, {self.latest}" if self.latest
+                    else "there is none before it")
             raise AocrError(f"cannot write the checkpoint of step {step} to {folder}: "
                             f"{reason(error)}; {kept}") from error
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,3 +146,14 @@ def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["export", str(folder), "--model-dir", str(world.model_dir), "--model-version",
                  "3", "--log-path", str(world.log)]) == 0
     return folder
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """The operating system refuses to write on, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

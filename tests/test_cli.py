@@ -31,6 +31,16 @@ def test_dataset_speaks_the_originals_words(world: World, command: Command, tmp_
     assert "Longest label (5): HELLO" in found
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_on_a_full_disk_costs_the_log_and_no_more(
+        world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dataset", str(world.annotations), str(tmp_path / "a.tfrecords"), "--log-path",
+                 "/dev/full"]) == 0
+    found = messages(capsys.readouterr().err)
+    assert sum("cannot write to the log file /dev/full" in line for line in found) == 1
+    assert "Dataset is ready: 8 pairs." in found
+
+
 @pytest.mark.slow
 def test_the_proposed_train_line_uses_every_image(world: World, command: Command, tmp_path: Path
                                                   ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from aocr.events import EventFile
+from tests.conftest import files_no_larger_than
 
 
 def scalars(folder: Path) -> list[tuple[int, str, float]]:
@@ -49,3 +50,13 @@ def test_a_second_run_at_the_same_time_keeps_the_first(
         with EventFile(str(tmp_path)) as events:
             events.scalars(step, {"loss": float(step)})
     assert sorted(scalars(tmp_path)) == [(1, "loss", 1.0), (2, "loss", 2.0)]
+
+
+def test_a_full_disk_costs_the_numbers_and_no_more(tmp_path: Path, logged: list[str]) -> None:
+    with EventFile(str(tmp_path)) as events:
+        events.flush()
+        (path,) = tmp_path.iterdir()
+        with files_no_larger_than(path.stat().st_size):
+            events.scalars(1, {"loss": 2.5})
+            events.__exit__()
+    assert [line.split(":")[0] for line in logged] == ["the last numbers for TensorBoard are lost"]

@@ -349,6 +349,19 @@ def test_averages_that_carry_their_start_value_are_told(
         assert "carry their start value: 0.049 of 1 at step 300" in lines[0]
 
 
+@pytest.mark.parametrize("odd", [np.int32(-1 << 31), np.float32(9.0), np.array([9], np.int32)])
+def test_an_odd_step_counter_counts_as_none(tmp_path: Path, odd: Any, logged: list[str]) -> None:
+    originals.write(tmp_path, {**originals.variables(Old()), "Variable": np.asarray(odd)})
+    checkpoint.load(str(tmp_path), LIMITS)
+    assert "no step counter" in logged[-1]
+
+
+def test_a_step_counter_of_64_bits_is_read(tmp_path: Path, logged: list[str]) -> None:
+    originals.write(tmp_path, {**originals.variables(Old()), "Variable": np.array(900, np.int64)})
+    checkpoint.load(str(tmp_path), LIMITS)
+    assert "step 900" in logged[0]
+
+
 @pytest.mark.parametrize("step", [300, 700, 5000])
 def test_debias_takes_the_start_value_out(tmp_path: Path, step: int, logged: list[str]) -> None:
     values = originals.variables(Old(step=step, norm="batch_normalization"))

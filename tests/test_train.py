@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from aocr.config import ModelConfig
 from aocr.recognizer import Recognizer
 from aocr.records import Record
 from aocr.trainer import Best
-from tests.conftest import WORDS, Command, World, messages
+from tests.conftest import WORDS, Command, World, files_no_larger_than, messages
 from tests.drawing import encoded, word
 
 SHORT = ("--batch-size", "4", "--steps-per-checkpoint", "1")
@@ -167,17 +164,6 @@ def test_a_lost_newest_checkpoint_is_as_a_damaged_one(
     assert f"Taking {copied}/model.ckpt-1 instead" in logged
 
 
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The operating system refuses to write on, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoints(
         world: World, command: Command, copied: Path) -> None:
@@ -187,7 +173,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoints(
     assert code == 1
     said = messages(logged)[-1]
     assert f"aocr train: cannot write the checkpoint of step 3 to {copied}: " in said
-    assert said.endswith(f"the last one is {copied}/model.ckpt-2")
+    assert said.endswith(f"goes on from the last one, {copied}/model.ckpt-2")
     assert not list(copied.glob("*_temp*"))
     assert not list(copied.glob("model.ckpt-3*"))
     assert Recognizer.load(copied).source == f"{copied}/model.ckpt-2"

@@ -33,7 +33,7 @@ def inspect(encoded: bytes, max_pixels: int) -> Size:
     Raises:
         RefusalError: It is no image that the model decodes, or has too many pixels.
     """
-    size = _header(encoded)
+    size = _header(encoded, max_pixels)
     if 0 in size:
         raise invalid("expected an image, got one without pixels")
     pixels = size.width * size.height
@@ -45,14 +45,16 @@ def inspect(encoded: bytes, max_pixels: int) -> Size:
     return size
 
 
-def _header(encoded: bytes) -> Size:
+def _header(encoded: bytes, max_pixels: int) -> Size:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
                 return Size(*image.size)
     except Image.DecompressionBombError as error:
-        raise RefusalError(Reason.TOO_LARGE, str(error)) from error
+        found = str(error).split(" exceeds")[0]
+        raise RefusalError(Reason.TOO_LARGE, f"{found}; at most {max_pixels} are read "
+                           "(--max-pixels)") from error
     except UnidentifiedImageError as error:
         raise invalid("expected a PNG, JPEG, GIF, BMP or WebP image, got "
                       f"{len(encoded)} bytes of something else") from error

@@ -45,7 +45,7 @@ class Cluster:
         self.replicas = int(strategy.num_replicas_in_sync)
         self.local_replicas = self.replicas // workers
         self._sum = tf.function(
-            lambda votes: strategy.run(lambda: replicas.total([votes])[0]), autograph=False,
+            lambda votes: strategy.run(_placed_total, (votes,)), autograph=False,
             input_signature=[tf.TensorSpec([None], tf.float64)])
 
     @property
@@ -86,6 +86,11 @@ class Cluster:
                 f"worker {self.worker} of {self.workers} cannot go on, as another one has gone: "
                 f"{reason(error)}; start all of them again, and they go on from the last "
                 "checkpoint") from error
+
+
+def _placed_total(votes: tf.Tensor) -> tf.Tensor:
+    """The sum over all replicas; where it is taken, is where its operands lie."""
+    return replicas.total([tf.identity(votes)])[0]
 
 
 def join(gpus: Sequence[str]) -> Cluster:

@@ -46,7 +46,7 @@ class Store:
         Raises:
             AocrError: The weights are not finite numbers, or the disk takes no more.
         """
-        step = int(self._trainer.step)
+        step = int(self._trainer.step.numpy())
         if not self._trainer.finite():
             raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
                             f"was saved, and the last good checkpoint is {self.latest}; a lower "
@@ -60,7 +60,7 @@ class Store:
         Raises:
             AocrError: The disk takes no more.
         """
-        step = int(self._trainer.step)
+        step = int(self._trainer.step.numpy())
         with self._writing(self._best_dir, step):
             tf.io.gfile.makedirs(self._best_dir)
             configfile.save(self._best_dir, self._config)

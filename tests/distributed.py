@@ -1,8 +1,9 @@
 """One training on one device, on two devices of a process, or by two processes.
 
-    python -m tests.distributed RECORDS alone|mirrored|worker DTYPE STEPS
+    python -m tests.distributed RECORDS alone|mirrored|worker STEPS
 
-prints the losses and what the weights have come to. A worker has `TF_CONFIG`.
+prints the losses, and what the weights have come to, of so many steps in float64 and of one in
+float32. A worker has `TF_CONFIG`.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def free_ports(count: int = 2) -> list[int]:
     return ports
 
 
-def ran(data: Path, how: str, dtype: str, steps: int) -> list[dict[str, list[float]]]:
+def ran(data: Path, how: str, steps: int) -> list[dict[str, dict[str, list[float]]]]:
     """What each process prints."""
-    command = [sys.executable, "-m", "tests.distributed", str(data), how, dtype, str(steps)]
+    command = [sys.executable, "-m", "tests.distributed", str(data), how, str(steps)]
     ports = free_ports()
     tasks = [(n, ports) for n in range(2)] if how == "worker" else [None]
     processes = [subprocess.Popen(command, env=environment(task), stdout=subprocess.PIPE, text=True,
@@ -106,5 +107,7 @@ def _train(data: str, joined: Cluster, dtype: tf.DType, steps: int) -> dict[str,
 
 
 if __name__ == "__main__":
-    _, DATA, HOW, DTYPE, STEPS = sys.argv
-    print(json.dumps(_train(DATA, _joined(HOW), tf.as_dtype(DTYPE), int(STEPS))))
+    _, DATA, HOW, STEPS = sys.argv
+    JOINED = _joined(HOW)
+    print(json.dumps({"float64": _train(DATA, JOINED, tf.float64, int(STEPS)),
+                      "float32": _train(DATA, JOINED, tf.float32, 1)}))

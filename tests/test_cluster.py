@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from aocr.errors import AocrError
 from tests import distributed
 from tests.conftest import Command, World
 
+STEPS = 20 if "AOCR_FULL" in os.environ else 5
 STEP = re.compile(r" Step \d+: [\d.]+s, loss: ([\d.]+),")
 
 
@@ -82,17 +84,16 @@ def test_what_a_process_raises_when_another_has_gone_is_one_line() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "steps", "tolerance"), [
-    ("float64", 20, 1e-6), ("float32", 1, 1e-5)])
-def test_two_devices_and_two_processes_train_as_one_device_does(
-        tmp_path: Path, dtype: str, steps: int, tolerance: float) -> None:
+def test_two_devices_and_two_processes_train_as_one_device_does(tmp_path: Path) -> None:
     data = distributed.dataset(tmp_path / "words.tfrecords")
-    (alone,) = distributed.ran(data, "alone", dtype, steps)
-    assert len(alone["losses"]) == steps
+    (alone,) = distributed.ran(data, "alone", STEPS)
+    assert len(alone["float64"]["losses"]) == STEPS
     for how in ("mirrored", "worker"):
-        for found in distributed.ran(data, how, dtype, steps):
-            np.testing.assert_allclose(found["losses"], alone["losses"], rtol=0, atol=tolerance)
-            np.testing.assert_allclose(found["weights"], alone["weights"], rtol=0, atol=tolerance)
+        for found in distributed.ran(data, how, STEPS):
+            for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-5)):
+                for name in ("losses", "weights"):
+                    np.testing.assert_allclose(
+                        found[dtype][name], alone[dtype][name], rtol=0, atol=tolerance)
 
 
 class Pair:
@@ -143,12 +144,13 @@ def _losses(said: str) -> list[float]:
 def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
         tmp_path: Path) -> None:
     data = distributed.dataset(tmp_path / "words.tfrecords")
-    flags = ("--max-steps", "6", "--val", str(data))
+    flags = ("--max-steps", "8", "--val", str(data))
     with pair(data, tmp_path / "alone", *flags) as both:
         (code, told), (other, silent) = both.ended()
-    assert (code, other, silent) == (0, 0, "")
+    assert (code, other, len(silent.splitlines())) == (0, 0, 1)
+    assert "Worker 1 of 2, with 1 of 2 devices." in silent
     truth = _losses(told)
-    assert len(truth) == 6
+    assert len(truth) == 8
     assert "1 x unreadable image" in told
     with pair(data, tmp_path / "killed", *flags, "--max-steps", "1000") as both:
         told = both.wait_for("Step 4:")
@@ -161,14 +163,14 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
     model_dir = tmp_path / "killed" / "m"
     assert len(list(model_dir.glob("events*"))) == 1
     step = max(int(path.stem.split("-")[1]) for path in model_dir.glob("model.ckpt-*.index"))
-    assert step >= 2
+    assert 2 <= step <= 6
     with pair(data, tmp_path / "killed", *flags, "--max-steps", str(step + 2)) as both:
         (code, again), _ = both.ended()
     assert code == 0
     assert f"Going on at step {step}," in again
     resumed = _losses(again)
     np.testing.assert_allclose(_losses(told), truth[:4], atol=1e-5)
-    np.testing.assert_allclose(resumed[:max(0, 6 - step)], truth[step:], atol=1e-5)
+    np.testing.assert_allclose(resumed, truth[step:step + 2], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -178,7 +180,7 @@ def test_a_signal_to_one_worker_ends_all_with_one_checkpoint(tmp_path: Path) -> 
         both.wait_for("Step 3:")
         both.processes[1].send_signal(signal.SIGTERM)
         (code, told), (other, silent) = both.ended()
-    assert (code, other, silent) == (143, 143, "")
+    assert (code, other, len(silent.splitlines())) == (143, 143, 1)
     assert "SIGTERM: ending after this step." in told
     last = re.findall(r"Saving the model at step (\d+)\.", told)[-1]
     folder = tmp_path / "m" / "m"

@@ -34,10 +34,11 @@ _READ_BATCHES = 100
 
 
 class Part(NamedTuple):
-    """What one process told: seconds to lines of its log, and most resident bytes."""
+    """What one process told: seconds to lines of its log, those of all its threads, most bytes."""
 
     indexed: float
     first_step: float
+    processor: float
     resident: int
 
 
@@ -106,7 +107,8 @@ def _train(pattern: str, charset: str | None) -> Part:
     if process.returncode:
         raise SystemExit(f"{command} ended with {process.returncode}")
     shutil.rmtree(folder)
-    return Part(seen["Using "], seen["Step 1:"], used.ru_maxrss * 1024)
+    return Part(seen["Using "], seen["Step 1:"], used.ru_utime + used.ru_stime,
+                used.ru_maxrss * 1024)
 
 
 def _index(pattern: str) -> Index:
@@ -181,13 +183,14 @@ def _same_shard(shards: np.ndarray, plan: Sequence[np.ndarray]) -> float:
 
 
 def _table(result: dict[str, Any]) -> list[str]:
-    lines = [f"{'records':>10}  {'indexed':>8}  {'first step':>10}  {'peak resident':>13}  "
-             "images/s read"]
+    lines = [f"{'records':>10}  {'indexed':>8}  {'first step':>10}  {'processor':>9}  "
+             f"{'peak resident':>13}  images/s read"]
     for number, found in result.items():
         if number == "mixing":
             continue
         train = found["train"]
         lines.append(f"{number:>10}  {train['indexed']:6.1f} s  {train['first_step']:8.1f} s  "
+                     f"{train['processor']:7.1f} s  "
                      f"{train['resident'] / 2**20:9.0f} MiB  "
                      f"{found['input']['images_per_second']:13.0f}")
     mixed = result["mixing"]

@@ -99,10 +99,18 @@ def refuse_exported(model_dir: str) -> None:
     Raises:
         AocrError: It does.
     """
-    for name, kind in _EXPORTS.items():
-        if tf.io.gfile.exists(tf.io.gfile.join(model_dir, name)):
-            raise AocrError(f"{model_dir} holds {kind}; --model-dir names a folder of checkpoints "
-                            "here, as `aocr train` writes it")
+    for folder in (model_dir, *versions(model_dir)):
+        for name, kind in _EXPORTS.items():
+            if tf.io.gfile.exists(tf.io.gfile.join(folder, name)):
+                raise AocrError(f"{folder} holds {kind}; --model-dir names a folder of "
+                                "checkpoints here, as `aocr train` writes it")
+
+
+def versions(folder: str) -> list[str]:
+    """The numbered folders in a folder, as exported models lie in it, the oldest first."""
+    inside = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    numbers = (name for name in (each.rstrip("/") for each in inside) if name.isdecimal())
+    return [str(tf.io.gfile.join(folder, name)) for name in sorted(numbers, key=int)]
 
 
 def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),

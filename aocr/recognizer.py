@@ -238,12 +238,7 @@ def _exported(folder: str) -> str | None:
         return None
     if tf.io.gfile.exists(tf.io.gfile.join(folder, _SAVED_MODEL)):
         return folder
-    if not tf.io.gfile.isdir(folder):
-        return None
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    versions = [tf.io.gfile.join(folder, name)
-                for name in sorted((name for name in names if name.isdecimal()), key=int)]
-    found = [version for version in versions
+    found = [version for version in checkpoint.versions(folder)
              if tf.io.gfile.exists(tf.io.gfile.join(version, _SAVED_MODEL))]
     return found[-1] if found else None
 

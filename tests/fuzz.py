@@ -215,7 +215,8 @@ def run(numbers: Mapping[str, int], seed: int) -> Found:
 
     def one(kind: str) -> Found:
         found = _run_kind(kind, numbers[kind], seed)
-        print(f"{time.monotonic() - begun:.0f} s: {kind} done", flush=True)
+        told = "; ".join(found.lines())
+        print(f"{time.monotonic() - begun:.0f} s: {told}", flush=True)
         return found
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

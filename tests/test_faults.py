@@ -205,8 +205,9 @@ def said(folder: Path, *words: object) -> str:
     return log.read_text(encoding="utf-8").splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["saved_model.pb", "frozen_graph.pb"])
+@pytest.mark.parametrize("name", ["saved_model.pb", "frozen_graph.pb", "12/saved_model.pb"])
 def test_exported_models_are_not_trained_into(world: World, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
     assert "folder of checkpoints" in said(
         tmp_path, "train", world.records, "--model-dir", tmp_path)

@@ -23,13 +23,13 @@ from tests.benchmarks import machine
 
 # Name → module and function, in the order of the table.
 ROWS = {
-    "step": "training.step", "input": "training.pipeline", "precision": "precision.training",
-    "own-width": "training.own_width", "test": "reading.testing", "test-bfloat16":
-    "precision.testing", "one": "reading.one", "export": "reading.exported",
+    "step": "training.step", "input": "training.pipeline",
+    "own-width": "training.own_width", "test": "reading.in_batches", "one": "reading.one",
+    "export": "reading.exported",
     "dataset": "datasets.one_job", "dataset-2": "datasets.two_jobs", "cold": "reading.cold",
     "memory": "training.memory", "flat": "training.flat", "labels": "reading.labels",
     "growth": "datasets.growth"}
-LONG = {"accuracy-digits": "accuracy.digits", "accuracy-text": "accuracy.text"}
+LONG: dict[str, str] = {}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -79,7 +79,8 @@ def _here(name: str) -> dict[str, Any]:
 def _line(row: dict[str, Any]) -> str:
     goal = f"{'<=' if row['most'] else '>='} {row['goal']:g}"
     processor = row["details"].get("by_processor")
-    return (f"{row['what']:<60}{row['figure']:>8.3f}{goal:>10}  {'yes' if row['reached'] else 'no':<7}"
+    reached = "yes" if row["reached"] else "no"
+    return (f"{row['what']:<60}{row['figure']:>8.3f}{goal:>10}  {reached:<7}"
             f"  {f'{processor:.3f}' if processor else '':>12}  {row['took']:7.0f}")
 
 

@@ -31,7 +31,7 @@ def recognizer(config: ModelConfig) -> Recognizer:
     return Recognizer.around("start values", Reader(config, AttentionOCR(config)))
 
 
-def testing(rounds: int = 3, count: int = 195) -> Row:
+def in_batches(rounds: int = 3, count: int = 195) -> Row:
     """`aocr test` in its batches, against itself one image at a time."""
     with images.scratch() as folder:
         path = str(images.DIGITS.records("test", Path(folder), count))

@@ -124,8 +124,8 @@ def _part(name: str) -> dict[str, Any]:
 
 def _train(chosen: images.Set, folder: Path, settings: TrainConfig) -> None:
     records = [str(chosen.records("train", folder))]
-    training.train(records, str(folder / "model"), chosen.config, settings, training.Start(resume=False),
-                   Cluster(tf.distribute.get_strategy()))
+    training.train(records, str(folder / "model"), chosen.config, settings,
+                   training.Start(resume=False), Cluster(tf.distribute.get_strategy()))
 
 
 def _peak_of_training() -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _read_records(paths: list[str], characters: CharMap) -> Counter[str]:
         plan = batches.in_order(index, 8)
         data = batches.load(index, plan, characters, _CONFIG)
         for numbers, batch in zip(plan, data, strict=True):
-            lost = batches.undecodable(index, numbers, batch)
+            lost = batches.missing(numbers, batch)
             assert len(batch["records"]) + len(lost) == len(numbers)
             ends["records read"] += len(batch["records"])
             ends["records undecodable"] += len(lost)

@@ -35,7 +35,7 @@ def in_order(index: Index, batch_size: int) -> list[np.ndarray]:
     """Every record once, like widths together within a window of the file's order."""
     batches: list[np.ndarray] = []
     for start in range(0, len(index), WINDOW * batch_size):
-        window = np.arange(start, min(start + WINDOW * batch_size, len(index)))
+        window: np.ndarray = np.arange(start, min(start + WINDOW * batch_size, len(index)))
         window = window[np.argsort(index.width[window], kind="stable")]
         batches += [window[n:n + batch_size] for n in range(0, len(window), batch_size)]
     return batches

@@ -272,8 +272,8 @@ def gru(weights: Weights, name: str, x: Array, h: Array) -> Array:
 
 def read(weights: Weights, name: str, columns: Array) -> tuple[Array, Array, Array]:
     """One LSTM over `[time, 512]`: outputs `[time, E]`, last c and h `[E]`."""
-    c = h = np.zeros(weights[f"{name}/bias"].size // 4)
-    outputs = []
+    c: Array = np.zeros(weights[f"{name}/bias"].size // 4)
+    h, outputs = c, []
     for column in columns:
         c, h = lstm(weights, name, column, c, h)
         outputs.append(h)
@@ -342,7 +342,8 @@ def decoder_step(weights: Weights, memory: Array, previous: int, state: Sequence
 
 def teacher_forced(weights: Weights, memory: Array, last: Array, targets: Sequence[int]) -> Array:
     """Logits `[S, vocab]` when step n is told target n - 1, and the first step GO."""
-    state, context = start_state(weights, last), np.zeros(memory.shape[1])
+    state = start_state(weights, last)
+    context: Array = np.zeros(memory.shape[1])
     logits = []
     for previous in [GO, *targets[:-1]]:
         step = decoder_step(weights, memory, previous, state, context)
@@ -353,7 +354,8 @@ def teacher_forced(weights: Weights, memory: Array, last: Array, targets: Sequen
 
 def greedy(weights: Weights, memory: Array, last: Array, steps: int) -> Greedy:
     """All steps, each told the most probable character of the one before; EOS stops nothing."""
-    state, context, previous = start_state(weights, last), np.zeros(memory.shape[1]), GO
+    state, previous = start_state(weights, last), GO
+    context: Array = np.zeros(memory.shape[1])
     ids, logits, attention = [], [], []
     for _ in range(steps):
         step = decoder_step(weights, memory, previous, state, context)

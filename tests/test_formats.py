@@ -97,7 +97,7 @@ CONVERTED = {
            ("1", None), ("1", "group4"), ("L", None), ("L", "tiff_lzw"), ("LA", None),
            ("P", "packbits"), ("RGB", None), ("RGB", "tiff_deflate"), ("RGB", "jpeg"),
            ("RGBA", "tiff_lzw"), ("I;16", None), ("I;16", "tiff_lzw"), ("CMYK", None),
-           ("YCbCr", None), ("F", None))},
+           ("YCbCr", "tiff_lzw"), ("F", None))},
     **{f"bmp {mode}": drawn("BMP", mode) for mode in ("1", "L", "P", "RGBA")},
     "gif of a part": partial_gif(),
     "gif animated": animated("GIF"),

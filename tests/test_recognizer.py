@@ -17,7 +17,7 @@ from aocr.config import ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.model import AttentionOCR, Decoded
 from aocr.reader import Reader
-from aocr.recognizer import Recognizer, Result
+from aocr.recognizer import Recognizer, Result, Source
 from tests.conftest import World
 
 
@@ -39,8 +39,9 @@ def test_every_way_in_gives_the_same_answer(world: World, restored: Recognizer) 
     path = world.images[0]
     with Image.open(path) as opened:
         pixels = np.asarray(opened)
-        ways = [str(path), path, path.read_bytes(), opened.copy(), pixels, pixels[:, :, None],
-                np.repeat(pixels[:, :, None], 3, axis=2)]
+        ways: list[Source] = [
+            str(path), path, path.read_bytes(), opened.copy(), pixels, pixels[:, :, None],
+            np.repeat(pixels[:, :, None], 3, axis=2)]
     answers = restored.predict(ways)
     assert isinstance(answers, list)
     for answer in answers:

@@ -22,7 +22,7 @@ from aocr.errors import AocrError
 from tests import distributed
 from tests.conftest import Command, World
 
-STEPS = 20 if "AOCR_FULL" in os.environ else 5
+STEPS = 20 if "AOCR_FULL" in os.environ else 3
 STEP = re.compile(r" Step \d+: [\d.]+s, loss: ([\d.]+),")
 
 

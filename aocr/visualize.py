@@ -117,7 +117,7 @@ def _curves(own: np.ndarray, own_width: int, width: int) -> np.ndarray:
     curves = np.zeros((len(own), width), np.float32)
     for curve, weights in zip(curves, own, strict=True):
         curve[:] = np.interp(places, middles, weights)
-        curve /= curve.max() or 1.0
+        curve /= np.max(curve) or 1.0
     return curves
 
 

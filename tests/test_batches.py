@@ -98,7 +98,7 @@ def test_like_widths_stand_together_where_the_order_does_not_matter() -> None:
 
     def padding(plan: Sequence[np.ndarray]) -> float:
         area = sum(len(batch) * int(widths[batch].max()) for batch in plan)
-        return 1 - widths.sum() / area
+        return 1 - int(widths.sum()) / area
 
     random = np.random.default_rng(1).permutation(2000)
     plain = padding([random[n:n + 16] for n in range(0, 2000, 16)])

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import six
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from aocr import charmap, headers, image, scan
 from aocr.charmap import CharMap
@@ -114,12 +113,12 @@ def encode(record: Record) -> bytes:
 
 
 def decode(serialized: bytes) -> Record:
-    """The record of a serialized example; missing features are empty."""
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except DecodeError:  # TensorFlow's own parser takes some that protobuf refuses
-        parsed = tf.io.parse_single_example(serialized, scan.FEATURES)
-        return Record(parsed["image"].numpy(), decode_label(parsed["label"].numpy()), "")
+    """The record of a serialized example; missing features are empty.
+
+    Raises:
+        DecodeError: It is none.
+    """
+    features = tf.train.Example.FromString(serialized).features.feature
 
     def first(name: str) -> bytes:
         values = features[name].bytes_list.value if name in features else ()

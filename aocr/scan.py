@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -20,7 +19,6 @@ from aocr.errors import AocrError, reason
 BUCKETS = 10_000
 _SCAN_BATCH = 2048
 _SCAN_BYTES = 1 << 23
-_SCAN_THREADS = max(2, min(8, os.cpu_count() or 1))
 _FILES_AT_A_TIME = 4  # stores of objects give one reader a part of what they can give
 _Used = TypeVar("_Used")
 FEATURES = {name: tf.io.FixedLenFeature([], tf.string, default_value="")
@@ -60,18 +58,6 @@ def measured(paths: Sequence[str], max_pixels: int) -> list[Container]:
         return list(pool.map(lambda path: containers.measured(path, max_bytes(max_pixels)), paths))
 
 
-@functools.cache
-def _look() -> Callable[[tf.Tensor, tf.Tensor], Scan]:
-    """The graph of a scan; built once, for that takes longer than a small file."""
-    def look(file: tf.Tensor, serialized: tf.Tensor) -> Scan:
-        features = tf.io.parse_example(serialized, FEATURES)
-        return Scan(file, features["label"], tf.strings.length(serialized),
-                     *_of_images(features["image"]))
-
-    return tf.function(look, autograph=False, input_signature=[
-        tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.string)])
-
-
 def _of_images(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Heights, widths, promised pixels and buckets."""
     return *headers.promises(encoded), tf.strings.to_hash_bucket_fast(encoded, BUCKETS)
@@ -103,46 +89,36 @@ def _serialized(files: Sequence[Container]) -> tf.data.Dataset:
         batches, _FILES_AT_A_TIME, num_parallel_calls=_FILES_AT_A_TIME, deterministic=True)
 
 
-def _scan(files: Sequence[Container]) -> Iterator[Scan]:
-    try:
-        scans = _serialized(files).map(_look(), _SCAN_THREADS).prefetch(_SCAN_THREADS)
-        yield from without_autotuning(scans).as_numpy_iterator()
-    except tf.errors.DataLossError as error:
-        raise _damage(files) from error
-    except tf.errors.InvalidArgumentError:
-        raise
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the dataset: {reason(error)}") from error
-
-
 def scanned(files: Sequence[Container], use: Callable[[Iterator[Scan]], _Used]) -> _Used:
-    """Scans fast, and once more in Python where TensorFlow refuses a record as an example.
-
-    Several files are read at a time: what comes of one is in its order.
+    """Scans all records of all files; several are read at a time, each in its own order.
 
     Args:
         files: The files.
-        use: What becomes of the scans; it begins anew the second time.
+        use: What becomes of the scans.
 
     Raises:
         AocrError: A file is damaged.
     """
     try:
         return use(_scan(files))
-    # TensorFlow puts the record's bytes into its message, of which Python cannot make text.
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
-        return use(_scan_in_python(files))
-
-
-def _scan_in_python(files: Sequence[Container]) -> Iterator[Scan]:
-    try:
-        for number, serialized in without_autotuning(_serialized(files)).as_numpy_iterator():
-            encoded, labels = zip(*map(_bytes_features, serialized), strict=True)
-            sizes = (part.numpy() for part in _of_images_alone()(tf.constant(encoded)))
-            yield Scan(number, np.array(labels, object),
-                       np.array([len(one) for one in serialized]), *sizes)
     except tf.errors.DataLossError as error:
         raise _damage(files) from error
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read the dataset: {reason(error)}") from error
+
+
+def _scan(files: Sequence[Container]) -> Iterator[Scan]:
+    """Takes the records apart with protobuf.
+
+    TensorFlow's own parser of examples copies a string whose length has the highest bit set over
+    memory that is not its own (2.21, `FastParseExample`).
+    """
+    serialized_batches = _serialized(files).prefetch(_FILES_AT_A_TIME)
+    for number, serialized in without_autotuning(serialized_batches).as_numpy_iterator():
+        encoded, labels = zip(*map(_bytes_features, serialized), strict=True)
+        sizes = (part.numpy() for part in _of_images_alone()(tf.constant(encoded)))
+        yield Scan(number, np.array(labels, object),
+                   np.array([len(one) for one in serialized]), *sizes)
 
 
 def _bytes_features(serialized: bytes) -> tuple[bytes, bytes | None]:

@@ -196,12 +196,28 @@ def test_records_that_are_no_examples_cost_only_themselves(tmp_path: Path, odd: 
     assert records.characters([path]) == "ab"
 
 
-def test_a_record_that_only_tensorflow_parses_is_read(tmp_path: Path) -> None:
-    one = example(image=GOOD, label=b"ab", other=b"x").replace(b"other", b"oth\xffr")
-    path = write(tmp_path / "data", [one])
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def _with_length(length: bytes) -> bytes:
+    """An example whose image says that it is so long, in protobuf's numbers."""
+    feature = _field(1, b"\x0a" + length + b"x" * 20)
+    return _field(1, _field(1, _field(1, b"image") + _field(2, feature)))
+
+
+@pytest.mark.parametrize("serialized", [
+    example(image=GOOD, label=b"ab", other=b"x").replace(b"other", b"oth\xffr"),
+    _with_length(b"\xff\xff\xff\xff\x0f"), _with_length(b"\xe2\xff\xff\xd8\x0f"),
+    _with_length(b"\x80\x80\x80\x80\x08"), _with_length(b"\xff" * 9 + b"\x01")],
+    ids=["no UTF-8", "-1", "negative", "lowest", "64 bits"])
+def test_what_protobuf_refuses_costs_only_itself(tmp_path: Path, serialized: bytes) -> None:
+    good = example(image=GOOD, label=b"ab")
+    path = write(tmp_path / "data", [good, serialized, good])
     index = records.index([path], CONFIG, CHARACTERS)
-    assert [(record.image, record.label) for record in records.read(index, range(len(index)))] == [
-        (GOOD, "ab")]
+    assert index.number.tolist() == [1, 3]
+    assert [skip.record for skip in index.skipped] == [2]
+    assert [record.label for record in records.read(index, range(2))] == ["ab", "ab"]
 
 
 def file_of_three(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -21,8 +21,6 @@ _SCAN_BATCH = 2048
 _SCAN_BYTES = 1 << 23
 _FILES_AT_A_TIME = 4  # stores of objects give one reader a part of what they can give
 _Used = TypeVar("_Used")
-FEATURES = {name: tf.io.FixedLenFeature([], tf.string, default_value="")
-             for name in ("image", "label")}
 
 
 def without_autotuning(data: tf.data.Dataset) -> tf.data.Dataset:
@@ -127,13 +125,19 @@ def _bytes_features(serialized: bytes) -> tuple[bytes, bytes | None]:
         features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
         return b"", None
-    found = {name: [b""] for name in FEATURES}
-    for name in found:
-        if name in features and features[name].WhichOneof("kind") is not None:
-            found[name] = list(features[name].bytes_list.value)
-    if any(len(values) != 1 for values in found.values()):
-        return b"", None
-    return found["image"][0], found["label"][0]
+    image, label = _string(features, "image"), _string(features, "label")
+    return (b"", None) if image is None or label is None else (image, label)
+
+
+def _string(features: Mapping[str, tf.train.Feature], name: str) -> bytes | None:
+    """The one string of a feature, empty where there is no feature; `None` for anything else."""
+    if name not in features:
+        return b""
+    values = features[name].bytes_list.value
+    if len(values) == 1:
+        string: bytes = values[0]
+        return string
+    return b"" if features[name].WhichOneof("kind") is None else None
 
 
 def _damage(files: Sequence[Container]) -> AocrError:

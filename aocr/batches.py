@@ -56,9 +56,11 @@ def shuffled(index: Index, batch_size: int, seed: int, epoch: int) -> list[np.nd
         batch does (measured on receipt-numbers: 82 % read before a batch of 5, 60 % after it).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    order = random.permutation(len(index))
+    order = random.permutation(np.arange(len(index), dtype=np.int32))
     cut = np.array_split(order, max(1, -(-len(order) // batch_size)))
-    return [batch[np.argsort(index.width[batch], kind="stable")] for batch in cut if len(batch)]
+    for batch in cut:
+        batch[:] = batch[np.argsort(index.width[batch], kind="stable")]
+    return [batch for batch in cut if len(batch)]
 
 
 def endless(index: Index, batch_size: int, seed: int, epoch: int, position: int

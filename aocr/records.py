@@ -44,14 +44,14 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """Where the usable records are: 34 bytes a record, in the order of the files.
+    """Where the usable records are: 26 bytes a record, in the order of the files.
 
     Attributes:
         paths: The files.
         file: Number of its file in `paths`, `[n]` int32.
-        number: Place in its file, counted from 1, `[n]` int64.
+        number: Place in its file, counted from 1, `[n]` int32.
         offset: Byte at which its data begin, `[n]` int64.
-        length: Bytes of data, `[n]` int64.
+        length: Bytes of data, `[n]` int32.
         width: Width of the image in the network's input, without padding, `[n]` int32.
         bucket: Hash of the image's bytes, 0…`scan.BUCKETS` - 1, the same in every run, `[n]`
             int16.
@@ -81,7 +81,7 @@ class Index:
         return Skipped(self.paths[self.file[n]], int(self.number[n]), reason, detail)
 
 
-_COLUMNS = {"file": np.int32, "number": np.int64, "offset": np.int64, "length": np.int64,
+_COLUMNS = {"file": np.int32, "number": np.int32, "offset": np.int64, "length": np.int32,
             "width": np.int32, "bucket": np.int16}
 
 
@@ -255,7 +255,7 @@ def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
 def _stored(index: Index, chosen: np.ndarray) -> np.ndarray:
     names = [index.containers[file].plain for file in index.file[chosen]]
     found = _fetch()(tf.constant(names), tf.constant(index.offset[chosen] - BYTES_BEFORE),
-                     tf.constant(index.length[chosen]))
+                     tf.constant(index.length[chosen], tf.int64))
     return found.numpy()
 
 

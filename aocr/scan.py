@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
-from aocr import containers, headers
+from aocr import containers, examples, headers
 from aocr.config import max_bytes
 from aocr.containers import Container
 from aocr.errors import AocrError, reason
@@ -61,9 +60,18 @@ def _of_images(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
     return *headers.promises(encoded), tf.strings.to_hash_bucket_fast(encoded, BUCKETS)
 
 
+def _of_records(serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Which are plain, the others as they are, then labels, lengths and what images tell."""
+    image, label, plain = examples.plain(serialized)
+    others = tf.boolean_mask(serialized, ~plain)
+    return (plain, others, label, tf.strings.length(serialized), *_of_images(image))
+
+
 @functools.cache
-def _of_images_alone() -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    return tf.function(_of_images, autograph=False,
+def _graph(of_strings: Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+           ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Built once, for that takes longer than a small file."""
+    return tf.function(of_strings, autograph=False,
                        input_signature=[tf.TensorSpec([None], tf.string)])
 
 
@@ -72,12 +80,12 @@ def _scan_batch(file: Container) -> int:
     return min(_SCAN_BATCH, _SCAN_BYTES // (file.longest + 1) + 1)
 
 
-def _serialized(files: Sequence[Container]) -> tf.data.Dataset:
-    """The records of all files as they are, in batches, each with the number of its file."""
+def _looked_at(files: Sequence[Container]) -> tf.data.Dataset:
+    """The number of a file with what `_of_records` tells of a batch of its records."""
     def batches(file: tf.Tensor, one: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
         path, size = one
         whole = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
-        return whole.map(lambda serialized: (file, serialized))
+        return whole.map(lambda serialized: (file, *_graph(_of_records)(serialized)))
 
     # One pipeline for all files: a graph for each would take longer than reading a small one.
     named = tf.data.Dataset.from_tensor_slices(
@@ -106,38 +114,21 @@ def scanned(files: Sequence[Container], use: Callable[[Iterator[Scan]], _Used]) 
 
 
 def _scan(files: Sequence[Container]) -> Iterator[Scan]:
-    """Takes the records apart with protobuf.
-
-    TensorFlow's own parser of examples copies a string whose length has the highest bit set over
-    memory that is not its own (2.21, `FastParseExample`).
-    """
-    serialized_batches = _serialized(files).prefetch(_FILES_AT_A_TIME)
-    for number, serialized in without_autotuning(serialized_batches).as_numpy_iterator():
-        encoded, labels = zip(*map(_bytes_features, serialized), strict=True)
-        sizes = (part.numpy() for part in _of_images_alone()(tf.constant(encoded)))
-        yield Scan(number, np.array(labels, object),
-                   np.array([len(one) for one in serialized]), *sizes)
+    looked_at = _looked_at(files).prefetch(_FILES_AT_A_TIME)
+    for file, plain, others, *columns in without_autotuning(looked_at).as_numpy_iterator():
+        one = Scan(file, *columns)
+        yield _completed(one, ~plain, others) if len(others) else one
 
 
-def _bytes_features(serialized: bytes) -> tuple[bytes, bytes | None]:
-    """Image and label; the label `None` where one of them is not one string of bytes."""
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except DecodeError:
-        return b"", None
-    image, label = _string(features, "image"), _string(features, "label")
-    return (b"", None) if image is None or label is None else (image, label)
-
-
-def _string(features: Mapping[str, tf.train.Feature], name: str) -> bytes | None:
-    """The one string of a feature, empty where there is no feature; `None` for anything else."""
-    if name not in features:
-        return b""
-    values = features[name].bytes_list.value
-    if len(values) == 1:
-        string: bytes = values[0]
-        return string
-    return b"" if features[name].WhichOneof("kind") is None else None
+def _completed(one: Scan, where: np.ndarray, others: np.ndarray) -> Scan:
+    """The scan with the records, at the places `where`, that are not laid out plainly."""
+    images, labels = zip(*map(examples.parse, others), strict=True)
+    found = Scan(one.file, np.array(labels, object), one.lengths[where],
+                 *(part.numpy() for part in _graph(_of_images)(tf.constant(images))))
+    whole = one._replace(**{name: getattr(one, name).copy() for name in Scan._fields[1:]})
+    for old, new in zip(whole[1:], found[1:], strict=True):
+        old[where] = new
+    return whole
 
 
 def _damage(files: Sequence[Container]) -> AocrError:

@@ -336,4 +336,4 @@ def test_an_index_is_small(tmp_path: Path) -> None:
     file_of_three(path)
     index = records.index([str(path)], CONFIG, CHARACTERS)
     columns = (index.file, index.number, index.offset, index.length, index.width, index.bucket)
-    assert sum(column.itemsize for column in columns) == 34
+    assert sum(column.itemsize for column in columns) == 26

@@ -44,7 +44,7 @@ def test_imports_only_point_down() -> None:
              "transfer", "evaluate", "names", "server", "app", "rpc", "messages", "guard",
              "desk", "batching", "versions", "servable", "inspection", "monitoring", "rest",
              "refusal", "export", "warmup", "recognizer", "reader", "visualize", "dataset",
-             "shards", "sizes", "skips", "batches", "records", "scan", "containers",
+             "shards", "sizes", "skips", "batches", "records", "scan", "examples", "containers",
              "checkpoint", "configfile", "original", "network", "decoder", "encoder", "cnn",
              "layers", "cluster", "replicas", "adadelta", "metrics", "events", "lock", "files",
              "stopping", "image", "headers", "formats", "charmap", "console", "quiet", "config",

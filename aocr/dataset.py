@@ -235,7 +235,10 @@ def _pairs(annotations: str, size: int, options: Options, summary: Summary
     progress = bar(total=size, unit="B", unit_scale=True)
     dealt = _dealt(_lines(annotations), options.sharding)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
-        for line, answer in _in_order(pool, one, dealt, options.jobs * _AHEAD):
+        # A thread beside this one would only take its turns from it.
+        answers = map(one, dealt) if options.jobs == 1 else _in_order(
+            pool, one, dealt, options.jobs * _AHEAD)
+        for line, answer in answers:
             progress.update(line.passed)
             summary.lines += 1
             if isinstance(answer, SkipError):

@@ -45,8 +45,8 @@ def test_imports_only_point_down() -> None:
              "versions", "servable", "inspection", "monitoring", "rest", "refusal", "export",
              "warmup", "recognizer", "reader", "visualize", "dataset", "shards", "sizes", "skips",
              "batches", "records", "scan", "containers", "checkpoint", "configfile", "original",
-             "network", "decoder", "encoder", "cnn", "layers", "adadelta", "metrics", "events",
-             "lock", "files", "stopping", "image", "headers", "formats", "charmap", "console",
+             "network", "decoder", "encoder", "cnn", "layers", "adadelta", "scaling", "metrics",
+             "events", "lock", "files", "stopping", "image", "headers", "formats", "charmap", "console",
              "quiet", "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":

@@ -46,8 +46,8 @@ def test_imports_only_point_down() -> None:
              "warmup", "recognizer", "reader", "visualize", "dataset", "shards", "sizes", "skips",
              "batches", "records", "scan", "containers", "checkpoint", "configfile", "original",
              "network", "decoder", "encoder", "cnn", "layers", "adadelta", "scaling", "metrics",
-             "events", "lock", "files", "stopping", "image", "headers", "formats", "charmap", "console",
-             "quiet", "config", "options", "errors"]
+             "events", "lock", "files", "stopping", "image", "headers", "formats", "charmap",
+             "console", "quiet", "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

@@ -65,8 +65,8 @@ def one(rounds: int = 60) -> Row:
     predict, bare = Times(), Times()
     for n, file in enumerate([*files[:5], *files]):
         pixels = image.load(tf.constant(file), config)[None]
-        for times, call in ((predict, lambda file=file: model.predict(file)),  # type: ignore[misc]
-                            (bare, lambda pixels=pixels: stack.forward(pixels))):  # type: ignore[misc]
+        for times, call in ((predict, lambda file=file: model.predict(file)),
+                            (bare, lambda pixels=pixels: stack.forward(pixels))):
             (times if n >= 5 else Times()).take(call)
     found = ratio(predict, bare)
     return Row("one image, warm predict / bare CNN", found["by_clock"], 1.8, True,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 
 from aocr import __version__
-from aocr.config import DIGITS_AND_CAPITALS, MAX_PIXELS, OVERSIZE, ModelConfig, TrainConfig
+from aocr.config import (
+    DIGITS_AND_CAPITALS,
+    MAX_PIXELS,
+    OVERSIZE,
+    PRECISIONS,
+    ModelConfig,
+    TrainConfig,
+)
 from aocr.serve.options import Limits, Options
 
 _MODEL = ModelConfig()
@@ -75,6 +83,7 @@ def _train(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         help="passes over the data, earlier runs included (default: %(default)s)")
     add("--max-steps", type=_at_least_one, metavar="N",
         help="steps, earlier runs included (default: no limit)")
+    _add_precision(add)
     add("--seed", type=int, default=_TRAIN.seed, metavar="N",
         help="start of all random numbers (default: %(default)s)")
     add("--init-from", metavar="DIR",
@@ -101,6 +110,7 @@ def _test(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     add("--batch-size", type=_at_least_one, default=_TRAIN.batch_size, metavar="N",
         help="images read at once (default: %(default)s)")
     add("--json", metavar="FILE", help="write the results as JSON")
+    _add_precision(add)
     return command
 
 
@@ -114,6 +124,7 @@ def _predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("--format", choices=("log", "tsv", "jsonl"), default="log",
                          help="log lines on standard error, or a table or JSON lines on standard "
                          "output (default: %(default)s)")
+    _add_precision(command.add_argument)
     return command
 
 
@@ -215,6 +226,12 @@ def _add_max_pixels(command: argparse.ArgumentParser | argparse._ArgumentGroup) 
         "--max-pixels", type=_at_least_one, default=MAX_PIXELS, metavar="N",
         help="images whose header promises more are skipped, before they take memory "
         "(default: %(default)s)")
+
+
+def _add_precision(add: Callable[..., object]) -> None:
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
+        help="type of the convolutions; mixed_bfloat16 is faster on processors with AVX512_BF16 "
+        "or AMX and on GPUs, mixed_float16 on GPUs (default: %(default)s)")
 
 
 def _add_run_flags(command: argparse.ArgumentParser) -> None:

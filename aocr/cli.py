@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aocr import arguments, console, quiet
-from aocr.config import PRINTABLE_ASCII, ModelConfig, TrainConfig
+from aocr.config import PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig
 from aocr.console import log
 from aocr.errors import AocrError, SkipError, reason
 from aocr.serve.options import Limits, Options
@@ -221,6 +221,7 @@ def _restore(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; 
     # GPUs would round to 10 bits: what an image reads as must not depend on its batch or device.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     restored = recognizer.Recognizer.load(args.model_dir, _choice(args), args.max_pixels,
+                                          getattr(args, "precision", PRECISIONS[0]),
                                           **_given(args))
     log.info(f"Reading model parameters from {restored.source}")
     return restored
@@ -247,7 +248,7 @@ def _train_settings(args: argparse.Namespace) -> TrainConfig:
         initial_learning_rate=args.initial_learning_rate,
         max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed,
         keep=args.keep, val=tuple(args.val), val_split=args.val_split, early_stop=args.early_stop,
-        max_pixels=args.max_pixels)
+        max_pixels=args.max_pixels, precision=args.precision)
 
 
 def _charset(args: argparse.Namespace) -> str:

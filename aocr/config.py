@@ -14,6 +14,7 @@ PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
 LAYOUTS = ("own-width", "padded")
 OVERSIZE = ("skip", "shrink")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
 MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
 _BYTES_A_PIXEL = 4
@@ -122,6 +123,9 @@ class TrainConfig:
         val_split: Share of the images to validate on instead of training on them.
         early_stop: Validations without gain that end the training; `None` for never.
         max_pixels: Most pixels that an image may promise; larger ones are skipped.
+        precision: "float32", or the type in which the CNN and the encoder's input gates are
+            computed, "mixed_bfloat16" or "mixed_float16"; weights, statistics, softmax and loss
+            are float32 always.
 
     Raises:
         AocrError: A value is out of its range.
@@ -139,6 +143,7 @@ class TrainConfig:
     val_split: float = 0.0
     early_stop: int | None = None
     max_pixels: int = MAX_PIXELS
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_epoch", "steps_per_checkpoint", "keep", "max_pixels"):
@@ -148,6 +153,7 @@ class TrainConfig:
             raise AocrError(f"--seed must be below 2^63, got {self.seed}")
         if self.max_steps is not None:
             _require_at_least(self, "max_steps", 1)
+        _require_one_of(self, "precision", PRECISIONS)
         self._check_validation()
         for name in ("initial_learning_rate", "max_gradient_norm"):
             value = getattr(self, name)
@@ -169,6 +175,11 @@ class TrainConfig:
 def max_bytes(max_pixels: int) -> int:
     """Most bytes of an image file: those of its pixels without any compression."""
     return _BYTES_A_PIXEL * max_pixels + (1 << 20)
+
+
+def compute_type(precision: str) -> str:
+    """Name of the type in which a precision computes: `mixed_bfloat16` → `bfloat16`."""
+    return precision.removeprefix("mixed_")
 
 
 def flag(name: str) -> str:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from aocr import formats, headers, image, metrics
 from aocr.charmap import EOS_ID, CharMap
-from aocr.config import MAX_PIXELS, ModelConfig
-from aocr.model import AttentionOCR, Decoded
+from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig, compute_type
+from aocr.model import AttentionOCR, Decoded, Memory
 
 _BLANK = formats.from_pillow(Image.new("L", (1, 1)))
 
@@ -60,13 +60,15 @@ class Reader:
         config: How images are read, and the alphabet.
         model: The network.
         max_pixels: Most pixels of an image; the graph refuses larger ones before decoding.
+        precision: One of `aocr.config.PRECISIONS`.
     """
 
-    def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS
-                 ) -> None:
+    def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS,
+                 precision: str = PRECISIONS[0]) -> None:
         self.config = config
         self.model = model
         self.max_pixels = max_pixels
+        self._compute = tf.as_dtype(compute_type(precision))
         self._symbols = [symbol.encode() for symbol in CharMap(config.alphabet).symbols()]
 
     def read(self, encoded: tf.Tensor) -> Reading:
@@ -79,11 +81,11 @@ class Reader:
 
     def read_images(self, images: tf.Tensor, widths: tf.Tensor) -> Reading:
         """Reads scaled images `[batch, 32, width, channels]` with their own widths `[batch]`."""
-        return self._reading(self.model.greedy(self.model.encode(images, widths)), widths)
+        return self._reading(self.model.greedy(self._encode(images, widths)), widths)
 
     def scan(self, images: tf.Tensor, widths: tf.Tensor) -> Scan:
         """As `read_images`, without text."""
-        return self._scan(self.model.greedy(self.model.encode(images, widths)))
+        return self._scan(self.model.greedy(self._encode(images, widths)))
 
     def examine(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
                 ) -> tuple[Reading, tf.Tensor]:
@@ -97,9 +99,12 @@ class Reader:
         Returns:
             The reading, and the teacher-forced loss of each image, `[batch]`.
         """
-        memory = self.model.encode(images, widths)
+        memory = self._encode(images, widths)
         loss = metrics.sequence_loss(self.model.teacher_forced(memory, targets), targets)
         return self._reading(self.model.greedy(memory), widths), loss
+
+    def _encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
+        return self.model.encode(tf.cast(images, self._compute), widths)
 
     def _reading(self, decoded: Decoded, widths: tf.Tensor) -> Reading:
         scan = self._scan(decoded)

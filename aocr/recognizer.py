@@ -13,7 +13,7 @@ from PIL import Image
 
 from aocr import checkpoint, configfile, formats, headers
 from aocr.checkpoint import DEFAULT_CHOICE, Choice
-from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, ModelConfig
+from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError, reason
 from aocr.reader import Reader, Reading
 
@@ -71,7 +71,8 @@ class Recognizer:
 
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str], choice: Choice = DEFAULT_CHOICE,
-             max_pixels: int = MAX_PIXELS, **settings: object) -> Recognizer:
+             max_pixels: int = MAX_PIXELS, precision: str = PRECISIONS[0], **settings: object
+             ) -> Recognizer:
         """Restores a model.
 
         Args:
@@ -80,6 +81,7 @@ class Recognizer:
             choice: Which checkpoint of the folder, and how it is read.
             max_pixels: Most pixels that an image may promise; larger ones are refused before
                 they take memory. An exported model has a limit of its own as well.
+            precision: How checkpoints are computed, one of `aocr.config.PRECISIONS`.
             settings: Fields of `aocr.config.ModelConfig`. A model of the original needs those
                 that were its flags (`max_width=160`, …); others must agree with the folder.
 
@@ -89,12 +91,16 @@ class Recognizer:
         folder = os.fspath(model_dir)
         exported = _exported(folder)
         if exported is not None:
+            if precision != PRECISIONS[0]:
+                raise AocrError(f"{exported} is an exported model, which computes in "
+                                f"{PRECISIONS[0]}; leave out --precision {precision}")
             read = _read_exported(exported)
             config = configfile.load(tf.io.gfile.join(exported, EXTRA))
             configfile.check_flags(exported, config, settings)
             return cls(exported, config, read, max_pixels=max_pixels)
         loaded = checkpoint.load(folder, settings, choice)
-        return cls.around(loaded.path, Reader(loaded.config, loaded.model, max_pixels))
+        return cls.around(loaded.path, Reader(
+            loaded.config, loaded.model, max_pixels, precision))
 
     @classmethod
     def around(cls, source: str, reader: Reader) -> Recognizer:

@@ -13,8 +13,17 @@ import tensorflow as tf
 from aocr import batches, metrics, replicas
 from aocr.adadelta import Adadelta
 from aocr.cluster import Cluster
-from aocr.config import COLUMN_PIXELS, CONV_FEATURES, IMAGE_HEIGHT, ModelConfig, TrainConfig
+from aocr.config import (
+    COLUMN_PIXELS,
+    CONV_FEATURES,
+    IMAGE_HEIGHT,
+    ModelConfig,
+    TrainConfig,
+    compute_type,
+)
 from aocr.model import AttentionOCR
+from aocr.model.cnn import UNPADDED
+from aocr.scaling import LossScale
 
 KEEP_PROBABILITY = 0.5
 # Random batches hold wide and narrow images. With five parts 1.2 to 1.3 times their own pixels are
@@ -74,6 +83,8 @@ class Trainer:
     def __init__(self, config: ModelConfig, settings: TrainConfig,
                  cluster: Cluster | None = None, dtype: tf.DType = tf.float32) -> None:
         self._settings, self._dtype = settings, dtype
+        self._compute = tf.as_dtype(compute_type(settings.precision)) if (
+            dtype == tf.float32) else dtype
         self._cluster = cluster or Cluster(tf.distribute.get_strategy())
         with self._cluster.strategy.scope():
             self.model = AttentionOCR(config, settings.seed, dtype)
@@ -82,18 +93,19 @@ class Trainer:
             self.step, self.epoch, self.position = (
                 tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
             self.best = Best()
+            self._scale = LossScale()
         self.checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
-            position=self.position, best=self.best)
+            position=self.position, best=self.best, scale=self._scale)
         signature = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
                      tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32),
                      tf.TensorSpec([2], tf.int32)]
         self._take_step = {parts: tf.function(
             partial(self._everywhere, self._graph, parts), autograph=False,
-            input_signature=signature) for parts in (1, PARTS)}
+            input_signature=signature) for parts in (UNPADDED, 1, PARTS)}
         self._settle = {parts: tf.function(
             partial(self._everywhere, self._settle_graph, parts), autograph=False,
-            input_signature=signature[:2]) for parts in (1, PARTS)}
+            input_signature=signature[:2]) for parts in (UNPADDED, 1, PARTS)}
         self._recent: deque[tuple[int, batches.Batch]] = deque(maxlen=SETTLING_BATCHES)
 
     def take_step(self, batch: batches.Batch, widths: np.ndarray) -> tuple[float, float]:
@@ -107,7 +119,7 @@ class Trainer:
             Its loss before the change, and the gradients' global norm after clipping.
         """
         devices = self._cluster.replicas
-        parts = _parts(widths, devices)
+        parts = self._parts(batch, widths)
         whole = tf.constant([max(len(widths), devices), widths.max()], tf.int32)
         loss, norm = self._take_step[parts](
             batch["images"], batch["widths"], batch["targets"], whole)
@@ -154,26 +166,33 @@ class Trainer:
 
     def _graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, widths, targets = self._own(*inputs[:3])
+        half = self._compute == tf.float16
         (count,) = replicas.total([tf.math.count_nonzero(widths, dtype=self._dtype)])
         with tf.GradientTape() as tape:
             keep = self._keep(inputs[3], tf.shape(images)[2])
-            memory = self.model.encode_batch(tf.cast(images, self._dtype), widths, keep, parts)
+            memory = self.model.encode_batch(tf.cast(images, self._compute), widths, keep, parts)
             logits = self.model.teacher_forced(memory, targets)
             loss = tf.reduce_sum(metrics.sequence_loss(logits, targets)) / count
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._variables)]
+            scaled = loss * self._scale.factor if half else loss
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self._variables)]
+        if half:
+            gradients = self._scale.unscaled(gradients)
         loss, *gradients = replicas.total([loss, *gradients])
         norm = total = tf.linalg.global_norm(gradients)
         limit = self._settings.max_gradient_norm
         if limit is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, limit, total)
             norm = tf.where(tf.math.is_finite(total), tf.minimum(total, limit), total)
-        self._optimizer.apply(gradients)
+        if half:
+            norm = self._scale.guarded(norm, lambda: self._optimizer.apply(gradients))
+        else:
+            self._optimizer.apply(gradients)
         self.step.assign_add(1)
         return loss, norm
 
     def _settle_graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         images, widths = self._own(*inputs)
-        self.model.settle(tf.cast(images, self._dtype), widths, parts)
+        self.model.settle(tf.cast(images, self._compute), widths, parts)
         return ()
 
     def _own(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -198,14 +217,18 @@ class Trainer:
         chance = chance[_replica()::self._cluster.replicas, :-(-width // COLUMN_PIXELS)]
         return tf.cast(chance < KEEP_PROBABILITY, self._dtype) / KEEP_PROBABILITY
 
+    def _parts(self, batch: batches.Batch, widths: np.ndarray) -> int:
+        """Several where much of the batch would be padding in one piece."""
+        devices = self._cluster.replicas
+        # The fused batch norm of a batch without padding does not sum over devices.
+        fused = devices == 1 and self._compute != self._dtype
+        if fused and np.all(batch["widths"].numpy() == batch["images"].shape[2]):
+            return UNPADDED
+        padded = int(widths.max()) * len(widths)
+        worth = len(widths) // devices >= PARTS and padded > WORTH_PARTING * int(widths.sum())
+        return PARTS if worth else 1
+
 
 def _replica() -> int | tf.Tensor:
     """Number of the device that runs this part of a graph."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group
-
-
-def _parts(widths: np.ndarray, devices: int) -> int:
-    """Several where much of the batch would be padding in one piece."""
-    padded = int(widths.max()) * len(widths)
-    worth = len(widths) // devices >= PARTS and padded > WORTH_PARTING * int(widths.sum())
-    return PARTS if worth else 1

@@ -2,8 +2,8 @@
 
     python -m tests.distributed RECORDS alone|mirrored|worker STEPS
 
-prints the losses, and what the weights have come to, of so many steps in float64 and of one in
-float32. A worker has `TF_CONFIG`.
+prints the losses, and what the weights have come to, of so many steps in float64, of one in
+float32, and of one in each mixed precision. A worker has `TF_CONFIG`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import aocr
 from aocr import batches, cluster, records
 from aocr.charmap import CharMap
 from aocr.cluster import Cluster
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.records import Record
 from aocr.trainer import Trainer
 from tests.drawing import encoded, undecodable_png, word
@@ -90,10 +90,12 @@ def _joined(how: str) -> Cluster:
     return cluster.join([])
 
 
-def _train(data: str, joined: Cluster, dtype: tf.DType, steps: int) -> dict[str, list[float]]:
+def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, list[float]]:
     characters = CharMap(CONFIG.alphabet)
     index = records.index([data], CONFIG, characters)
-    trainer = Trainer(CONFIG, TrainConfig(), joined, dtype)
+    exact = precision == "float64"
+    trainer = Trainer(CONFIG, TrainConfig(precision=PRECISIONS[0] if exact else precision), joined,
+                      tf.float64 if exact else tf.float32)
     plan = list(itertools.islice(batches.endless(index, BATCH, 0, 0, 0), steps))
     own = [planned.records[joined.own(len(planned.records))] for planned in plan]
     losses = []
@@ -109,5 +111,5 @@ def _train(data: str, joined: Cluster, dtype: tf.DType, steps: int) -> dict[str,
 if __name__ == "__main__":
     _, DATA, HOW, STEPS = sys.argv
     JOINED = _joined(HOW)
-    print(json.dumps({"float64": _train(DATA, JOINED, tf.float64, int(STEPS)),
-                      "float32": _train(DATA, JOINED, tf.float32, 1)}))
+    print(json.dumps({"float64": _train(DATA, JOINED, "float64", int(STEPS)),
+                      **{name: _train(DATA, JOINED, name, 1) for name in PRECISIONS}}))

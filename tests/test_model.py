@@ -21,6 +21,7 @@ from aocr.charmap import EOS_ID, GO_ID, PAD_ID
 from aocr.config import ModelConfig
 from aocr.metrics import sequence_loss
 from aocr.model import AttentionOCR, Decoded, Memory
+from aocr.model.cnn import UNPADDED
 from aocr.model.layers import BatchNorm, GruCell, Initializer, Linear
 from tests import reference
 from tests.reference import Array
@@ -313,6 +314,34 @@ def test_a_batch_in_parts_is_the_same_batch(parts: int) -> None:
         close(row[:length], other[:length])
     for one, other in zip(whole.cnn.variables, cut.cnn.variables, strict=True):
         close(one, other)
+
+
+def test_a_batch_without_padding_needs_no_masks() -> None:
+    images, widths = pad(make_images([24, 24, 24]))
+    images = tf.cast(images, tf.float32)
+    masked, bare = (AttentionOCR(make_config()) for _ in range(2))
+    features, lengths = masked.cnn(images, widths, BatchNorm.by_batch)
+    same, same_lengths = bare.cnn(images, widths, BatchNorm.by_batch, UNPADDED)
+    assert lengths.numpy().tolist() == same_lengths.numpy().tolist()
+    close(features, same, 1e-5)
+    for one, other in zip(masked.cnn.variables, bare.cnn.variables, strict=True):
+        close(one, other, 1e-5)
+
+
+@pytest.mark.parametrize("number", [tf.bfloat16, tf.float16])
+@pytest.mark.parametrize("parts", [UNPADDED, 1, 2])
+def test_half_precision_gives_features_near_those_of_float32(number: tf.DType, parts: int) -> None:
+    images, widths = pad(make_images([24, 24, 24] if parts == UNPADDED else [8, 17, 24]))
+    images = tf.cast(images, tf.float32)
+    whole, half = (AttentionOCR(make_config()) for _ in range(2))
+    features, _ = whole.cnn(images, widths, BatchNorm.by_batch, parts)
+    near, _ = half.cnn(tf.cast(images, number), widths, BatchNorm.by_batch, parts)
+    assert near.dtype == number
+    difference = np.abs(features - tf.cast(near, tf.float32))
+    assert 0 < difference.mean() < 0.02 * np.abs(features).mean()
+    for one, other in zip(whole.cnn.variables, half.cnn.variables, strict=True):
+        assert other.dtype == one.dtype  # weights and statistics stay as they are
+        close(one, other, 0.02)
 
 
 def test_reference_averages_equal_the_running_form_and_keep_constants() -> None:

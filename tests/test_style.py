@@ -46,9 +46,9 @@ def test_imports_only_point_down() -> None:
              "refusal", "export", "warmup", "recognizer", "reader", "visualize", "dataset",
              "shards", "sizes", "skips", "batches", "records", "scan", "examples", "containers",
              "checkpoint", "configfile", "original", "network", "decoder", "encoder", "cnn",
-             "layers", "cluster", "replicas", "adadelta", "metrics", "events", "lock", "files",
-             "stopping", "image", "headers", "formats", "charmap", "console", "quiet", "config",
-             "options", "errors"]
+             "layers", "cluster", "replicas", "adadelta", "scaling", "metrics", "events", "lock",
+             "files", "stopping", "image", "headers", "formats", "charmap", "console", "quiet",
+             "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

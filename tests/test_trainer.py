@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.random import default_rng
 
 from aocr.batches import Batch
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.model.layers import BatchNorm
 from aocr.trainer import PARTS, SETTLING_BATCHES, Trainer
 
@@ -77,3 +79,42 @@ def test_too_few_batches_leave_the_running_averages() -> None:
     before = averages(trainer)
     trainer.settle()  # only the batches since the last call count
     assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))
+
+
+@pytest.mark.parametrize("widths", [[16, 16], [9, 16]])
+def test_every_precision_takes_nearly_the_same_step(widths: list[int]) -> None:
+    found = {}
+    for precision in PRECISIONS:
+        trainer = Trainer(CONFIG, TrainConfig(precision=precision))
+        first = trainer.take_step(batch(widths), np.array(widths))
+        second, _ = trainer.take_step(batch(widths), np.array(widths))
+        assert all(each.dtype != tf.float16 and each.dtype != tf.bfloat16
+                   for each in trainer.model.variables)
+        found[precision] = [*first, second]
+    for half in PRECISIONS[1:]:
+        assert found[half] != found[PRECISIONS[0]]
+        np.testing.assert_allclose(found[half], found[PRECISIONS[0]], rtol=0.05)
+
+
+def test_a_checkpoint_holds_the_factor_of_float16(tmp_path: Path) -> None:
+    settings = TrainConfig(precision="mixed_float16")
+    saved, restored = (Trainer(CONFIG, settings) for _ in range(2))
+    saved._scale.factor.assign(2.0 ** 60)
+    saved.take_step(batch([8, 8]), np.array([8, 8]))
+    path = saved.checkpoint.write(str(tmp_path / "saved"))
+    restored.checkpoint.read(path).assert_consumed()
+    assert restored._scale.factor.numpy() == 2.0 ** 59
+    steps = [each.take_step(batch([8, 8]), np.array([8, 8])) for each in (saved, restored)]
+    assert steps[0] == steps[1]
+
+
+def test_a_float16_step_that_overflows_changes_no_weight() -> None:
+    trainer = Trainer(CONFIG, TrainConfig(precision="mixed_float16"))
+    trainer._scale.factor.assign(2.0 ** 60)
+    before = [each.numpy() for each in trainer.model.trainable_variables]
+    loss, norm = trainer.take_step(batch([8, 8]), np.array([8, 8]))
+    assert np.isfinite(loss)
+    assert norm == 0.0
+    assert trainer._scale.factor.numpy() == 2.0 ** 59
+    assert all(np.array_equal(*pair) for pair in zip(
+        before, trainer.model.trainable_variables, strict=True))

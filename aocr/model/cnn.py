@@ -11,8 +11,11 @@ from aocr.config import COLUMN_PIXELS
 from aocr.model.layers import BatchNorm, Initializer
 
 Tensors = Sequence[tf.Tensor]
-Normalize = Callable[[BatchNorm, Tensors, Tensors], list[tf.Tensor]]
+Masks = Sequence[tf.Tensor | None]
+Normalize = Callable[[BatchNorm, Tensors, Masks], list[tf.Tensor]]
 
+# In place of a number of parts: no row has padding, and nothing is masked.
+UNPADDED = 0
 # Convolutions are prepared anew for every width they meet; this many columns make one width.
 WIDTH_STEP = 8
 
@@ -39,10 +42,15 @@ STAGES = (
 
 
 class Part(NamedTuple):
-    """Some rows of a batch, padded to the widest of them, and their own widths `[batch]`."""
+    """Some rows of a batch, padded to the widest of them.
+
+    Attributes:
+        x: `[batch, height, width, channels]`, zero beyond the own widths.
+        widths: The own widths `[batch]`; `None` where all are as wide as `x`.
+    """
 
     x: tf.Tensor
-    widths: tf.Tensor
+    widths: tf.Tensor | None
 
 
 class Conv(tf.Module):
@@ -62,23 +70,25 @@ class Conv(tf.Module):
         """One stage, over the parts of one batch.
 
         Args:
-            parts: Images `[batch, height, width, inputs]`, zero beyond each row's own width.
+            parts: Images `[batch, height, width, inputs]`; their type is that of all that is
+                computed, weights are rounded to it.
             normalize: `BatchNorm.by_average` or `BatchNorm.by_batch`.
 
         Returns:
-            `[batch, height', width', filters]`, zero beyond the own widths, and those widths.
+            `[batch, height', width', filters]` and their own widths.
         """
-        xs = [tf.nn.conv2d(x, self.kernel, strides=1, padding="SAME") for x, _ in parts]
-        masks = [column_mask(widths, tf.shape(x)[2], x.dtype)
+        kernel = tf.cast(self.kernel, parts[0].x.dtype)
+        xs = [tf.nn.conv2d(x, kernel, strides=1, padding="SAME") for x, _ in parts]
+        masks = [None if widths is None else column_mask(widths, tf.shape(x)[2], x.dtype)
                  for x, (_, widths) in zip(xs, parts, strict=True)]
         if self.norm is not None:
             xs = normalize(self.norm, xs, masks)
         # After ReLU nothing is below zero, so zeros beyond the own width act in the pooling
         # and in the next convolution exactly as the border of a narrower batch does.
-        xs = [tf.nn.relu(x) * mask for x, mask in zip(xs, masks, strict=True)]
+        xs = [_masked(tf.nn.relu(x), mask) for x, mask in zip(xs, masks, strict=True)]
         if self._pool != (1, 1):
             xs = [tf.nn.max_pool2d(x, self._pool, self._pool, padding="SAME") for x in xs]
-        return [Part(x, -(-part.widths // self._pool[1]))
+        return [Part(x, None if part.widths is None else -(-part.widths // self._pool[1]))
                 for x, part in zip(xs, parts, strict=True)]
 
 
@@ -101,17 +111,19 @@ class ConvNet(tf.Module):
             normalize: `BatchNorm.by_average` or `BatchNorm.by_batch`.
             parts: Parts to cut the batch into, at most its rows; the result is the same, and
                 when rows come in the order of their widths, little padding is computed.
+                `UNPADDED` where every row is as wide as the batch.
 
         Returns:
-            Features `[batch, ceil(width / 4), 512]` and their lengths `[batch]` int32.
+            Features `[batch, ceil(width / 4), 512]` of the images' type, and their lengths
+            `[batch]` int32.
         """
-        cut = _cut(images, widths, parts)
+        cut = _cut(images, widths, parts) if parts else [Part(images, None)]
         for conv in self.convs:
             cut = conv(cut, normalize)
         columns = -(-tf.shape(images)[2] // COLUMN_PIXELS)
         features = [tf.squeeze(x, 1) for x, _ in cut]
         features = [tf.pad(x, [[0, 0], [0, columns - tf.shape(x)[1]], [0, 0]]) for x in features]
-        return tf.concat(features, 0), tf.concat([own for _, own in cut], 0)
+        return tf.concat(features, 0), -(-tf.convert_to_tensor(widths) // COLUMN_PIXELS)
 
 
 def _cut(images: tf.Tensor, widths: tf.Tensor, parts: int) -> list[Part]:
@@ -125,6 +137,10 @@ def _cut(images: tf.Tensor, widths: tf.Tensor, parts: int) -> list[Part]:
         x = images[rows, :, :widest] if parts > 1 else images
         cut.append(Part(x * column_mask(own, tf.shape(x)[2], x.dtype), own))
     return cut
+
+
+def _masked(x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    return x if mask is None else x * mask
 
 
 def column_mask(widths: tf.Tensor, width: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

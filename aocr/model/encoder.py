@@ -20,7 +20,8 @@ class Encoder(tf.Module):
         """Reads the columns from both sides.
 
         Args:
-            features: `[batch, time, inputs]`.
+            features: `[batch, time, inputs]`; the input gates are computed in their type, all
+                else in that of the weights.
             lengths: `[batch]` int32, the columns of each row that are not padding.
 
         Returns:
@@ -38,7 +39,8 @@ class Encoder(tf.Module):
     def _input_gates(self, cell: LstmCell, x: tf.Tensor) -> tf.Tensor:
         """The input's part of all gates at once, `[time, batch, 4 * units]`."""
         x = tf.transpose(x, [1, 0, 2])
-        return tf.tensordot(x, cell.kernel[:self._inputs], 1) + cell.bias
+        gates = tf.tensordot(x, tf.cast(cell.kernel[:self._inputs], x.dtype), 1)
+        return tf.cast(gates, cell.bias.dtype) + cell.bias
 
     def _run(self, gates: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, State]:
         """Both recurrences in one loop; gates `[time, 2, batch, 4 * units]`."""

@@ -85,46 +85,77 @@ class BatchNorm(tf.Module):
             f"{name}/moving_variance", [units], 1.0, trainable=False)
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates")
 
-    def by_average(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def by_average(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None]
+                   ) -> list[tf.Tensor]:
         """Normalises with the saved statistics; the masks are not needed."""
         del masks
         return [self._normalize(x, self.moving_mean, self.moving_variance) for x in xs]
 
-    def by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None]
+                 ) -> list[tf.Tensor]:
         """Normalises with the batch's own statistics and takes them into the averages.
 
         Args:
             xs: The parts of the batch, `[rows, height, width, units]`.
-            masks: For each `[rows, 1, width, 1]`, 1 for image and 0 for padding.
+            masks: For each `[rows, 1, width, 1]`, 1 for image and 0 for padding; `None` for the
+                only part of a batch that has none.
         """
         least = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
         return self._by_batch(xs, masks, lambda t: tf.maximum(least, 10.0 / (t + 9.0)))
 
-    def by_batch_evenly(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor]
+    def by_batch_evenly(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None]
                         ) -> list[tf.Tensor]:
         """As `by_batch`, with averages in which every update since the first weighs the same."""
         return self._by_batch(xs, masks, lambda t: 1.0 / t)
 
-    def _by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor],
+    def _by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None],
                   weight: Callable[[tf.Tensor], tf.Tensor]) -> list[tf.Tensor]:
-        pairs = list(zip(xs, masks, strict=True))
-        height = tf.cast(tf.shape(xs[0])[1], xs[0].dtype)
+        whole = [mask for mask in masks if mask is not None]
+        if whole:
+            mean, variance = self._moments(list(zip(xs, whole, strict=True)))
+            normalized = [self._normalize(x, mean, variance) for x in xs]
+        else:
+            y, mean, variance = self._fused(xs[0])
+            normalized = [y]
+        share = weight(tf.cast(self.updates.assign_add(1), tf.float64))
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign_add((value - average) * tf.cast(share, average.dtype))
+        return normalized
+
+    def _moments(self, pairs: Sequence[tuple[tf.Tensor, tf.Tensor]]
+                 ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and variance of what the masks leave of the global batch."""
+        number = self.gamma.dtype
+        pairs = [(tf.cast(x, number), tf.cast(mask, number)) for x, mask in pairs]
+        height = tf.cast(tf.shape(pairs[0][0])[1], number)
         count, sums = replicas.total([
-            tf.add_n([tf.reduce_sum(mask) for mask in masks]) * height,
+            tf.add_n([tf.reduce_sum(mask) for _, mask in pairs]) * height,
             tf.add_n([tf.reduce_sum(x * mask, [0, 1, 2]) for x, mask in pairs])])
         mean = sums / count
         (squares,) = replicas.total([
             tf.add_n([tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])
                       for x, mask in pairs])])
-        variance = squares / count
-        share = weight(tf.cast(self.updates.assign_add(1), tf.float64))
-        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign_add((value - average) * tf.cast(share, average.dtype))
-        return [self._normalize(x, mean, variance) for x in xs]
+        return mean, squares / count
+
+    def _fused(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The batch without padding, normalised by one operation; its mean and variance."""
+        fused = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[],
+            epsilon=BATCH_NORM_EPSILON, is_training=True)
+        count = tf.cast(tf.size(x) // tf.shape(x)[3], self.gamma.dtype)
+        # The operation estimates the variance of what the batch is a sample of.
+        return fused.y, fused.batch_mean, fused.batch_variance * (count - 1.0) / count
 
     def _normalize(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
         scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
-        return x * scale + (self.beta - mean * scale)
+        offset = self.beta - mean * scale
+        if x.dtype == scale.dtype:
+            return x * scale + offset
+        # One pass over `x`, which is computed in float32 whatever its type is.
+        zeros = tf.zeros_like(scale)
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=scale, offset=offset, mean=zeros, variance=zeros + 1.0, epsilon=0.0,
+            is_training=False).y
 
 
 class LstmCell(tf.Module):

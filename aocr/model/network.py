@@ -32,7 +32,8 @@ class AttentionOCR(tf.Module):
         """Memory of the images, read with the saved statistics.
 
         Args:
-            images: `[batch, 32, width, channels]`, values about -1…1.
+            images: `[batch, 32, width, channels]`, values about -1…1; the CNN is computed in
+                their type.
             widths: `[batch]` int32, each image's own width in pixels, at least 1.
         """
         return self._remember(*self.cnn(images, widths, BatchNorm.by_average))
@@ -48,7 +49,7 @@ class AttentionOCR(tf.Module):
             parts: See `ConvNet`.
         """
         features, lengths = self.cnn(images, widths, BatchNorm.by_batch, parts)
-        return self._remember(features * keep, lengths)
+        return self._remember(features * tf.cast(keep, features.dtype), lengths)
 
     def settle(self, images: tf.Tensor, widths: tf.Tensor, parts: int = 1) -> None:
         """Takes a batch's statistics into the averages, all batches weighing the same.

@@ -23,13 +23,13 @@ from tests.benchmarks import machine
 
 # Name → module and function, in the order of the table.
 ROWS = {
-    "step": "training.step", "input": "training.pipeline",
-    "own-width": "training.own_width", "test": "reading.in_batches", "one": "reading.one",
-    "export": "reading.exported",
+    "step": "training.step", "input": "training.pipeline", "precision": "precision.steps",
+    "own-width": "training.own_width", "test": "reading.in_batches", "test-bfloat16":
+    "precision.in_batches", "one": "reading.one", "export": "reading.exported",
     "dataset": "datasets.one_job", "dataset-2": "datasets.two_jobs", "cold": "reading.cold",
     "memory": "training.memory", "flat": "training.flat", "labels": "reading.labels",
     "growth": "datasets.growth"}
-LONG: dict[str, str] = {}
+LONG = {"accuracy-digits": "accuracy.digits", "accuracy-text": "accuracy.text"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from aocr import configfile, evaluate, export, image, records, store
 from aocr.charmap import CharMap
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.model import AttentionOCR
 from aocr.reader import Reader
 from aocr.recognizer import Recognizer
@@ -24,26 +24,34 @@ from tests.benchmarks.bare import Bare
 from tests.benchmarks.timing import Row, Times, interleaved, ratio
 
 _MIXED = 32
+_TESTED = 195
 
 
-def recognizer(config: ModelConfig) -> Recognizer:
+def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> Recognizer:
     """A network at its start values: it never meets EOS, and decodes as long as may be."""
-    return Recognizer.around("start values", Reader(config, AttentionOCR(config)))
+    reader = Reader(config, AttentionOCR(config), precision=precision)
+    return Recognizer.around("start values", reader)
 
 
-def in_batches(rounds: int = 3, count: int = 195) -> Row:
+def in_batches(rounds: int = 3) -> Row:
     """`aocr test` in its batches, against itself one image at a time."""
-    with images.scratch() as folder:
-        path = str(images.DIGITS.records("test", Path(folder), count))
-        model = recognizer(images.DIGITS.config)
+    return batches_against_one(rounds, PRECISIONS[0], 4.0)
 
-        def run(batch_size: int) -> None:
+
+def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
+    """The same, the batches in another precision; one at a time is float32 always."""
+    config = images.DIGITS.config
+    with images.scratch() as folder:
+        path = str(images.DIGITS.records("test", Path(folder), _TESTED))
+        slow, fast = recognizer(config), recognizer(config, precision)
+
+        def run(model: Recognizer, batch_size: int) -> None:
             evaluate.evaluate([path], model, evaluate.Options(batch_size))
 
-        times = interleaved({"one": lambda: run(1), "batches": lambda: run(65)}, rounds)
+        times = interleaved({"one": lambda: run(slow, 1), "batches": lambda: run(fast, 65)}, rounds)
     found = ratio(times["one"], times["batches"])
-    return Row("aocr test: batches / one at a time, images/s", found["by_clock"], 4.0, False,
-               {**found, **{name: each.to_json() for name, each in times.items()}})
+    return Row(f"aocr test, {precision}: batches / one at a time, images/s", found["by_clock"],
+               goal, False, {**found, **{name: each.to_json() for name, each in times.items()}})
 
 
 def one(rounds: int = 60) -> Row:

@@ -45,7 +45,7 @@ def _dataset(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     add("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
         help="TFRecords file to write (default: %(default)s)")
     add("--shards", type=_at_least_one, metavar="N",
-        help="write N files, OUTPUT-00000-of-0000N and so on")
+        help="write N files: words.tfrecords becomes words-00000-of-0000N.tfrecords and so on")
     add("--shard-index", type=int, metavar="I",
         help="write only file I of --shards, from 0: several machines make one dataset")
     add("--log-step", type=_at_least_one, default=500, metavar="N",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aocr import arguments, console, quiet
-from aocr.config import PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig
+from aocr.config import PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig, flag
 from aocr.console import log
 from aocr.errors import AocrError, SkipError, reason
 from aocr.serve.options import Limits, Options
@@ -27,6 +29,8 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 _SERVE_PACKAGES = ("tensorflow_serving", "grpc", "uvicorn", "httptools", "starlette",
                    "prometheus_client")
 _DEFAULT_LOG = "aocr.log"
+_MODEL_PATHS = ("model_dir", "init_from", "dir")
+_PATTERN = re.compile(r"[*?[]" if os.sep == "\\" else r"[*?[\\]")
 _MODEL_FLAGS = ("max_width", "max_height", "max_prediction", "color", "use_gru",
                 "attn_num_layers", "attn_num_hidden", "target_embedding_size", "oversize")
 
@@ -40,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 something the user can mend, 130 interrupted; wrong usage exits with 2.
     """
+    for name in ("stdout", "stderr"):  # `>&-`: nobody wants to hear
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     args = arguments.parser().parse_args(argv)
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
@@ -126,9 +133,7 @@ def test(args: argparse.Namespace) -> int:
     recognizer = _restore(args)
     options = evaluate.Options(args.batch_size, args.use_distance, args.json,
                                args.output_dir if args.visualize else None)
-    summary = evaluate.evaluate(args.dataset, recognizer, options)
-    for line in evaluate.table(summary):
-        log.info(line)
+    evaluate.evaluate(args.dataset, recognizer, options)
     return OK
 
 
@@ -138,8 +143,11 @@ def predict(args: argparse.Namespace) -> int:
 
     restored = _restore(args)
     write = _WRITERS[args.format]
-    failed = False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    failed, none = False, True
     for some in names.batched(names.file_names(args.files or ["-"]), recognizer.BATCH_SIZE):
+        none = False
         for name, answer in zip(some, restored.predict_each(some), strict=True):
             if isinstance(answer, SkipError):
                 failed = True
@@ -147,6 +155,8 @@ def predict(args: argparse.Namespace) -> int:
             else:
                 write(name, answer)
         sys.stdout.flush()
+    if none:
+        log.warning("No file was named: nothing is read.")
     return FAILED if failed else OK
 
 
@@ -170,7 +180,8 @@ def serve(args: argparse.Namespace) -> int:
     """`aocr serve`."""
     missing = [name for name in _SERVE_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise AocrError(f"serving needs {', '.join(missing)}: pip install 'aocr[serve]'")
+        raise AocrError(f"serving needs {', '.join(missing)}: install this package with "
+                        "its extra, pip install '.[serve]' in the folder that it came in")
     from aocr.serve import server
 
     log.setLevel(args.log_level.upper())
@@ -188,19 +199,29 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def _require_reach(args: argparse.Namespace) -> None:
-    """Refuses remote paths that cannot even be asked for, such as `s3://` without its plugin."""
+    """Refuses paths that cannot even be asked for, such as `s3://` without its plugin."""
     import tensorflow as tf
 
     from aocr import files
 
     values = (value if isinstance(value, list | tuple) else [value]
               for value in vars(args).values())
+    for name in _MODEL_PATHS:
+        _require_plain(name, getattr(args, name, None))
     for path in (str(each) for some in values for each in some):
         try:
             if files.is_remote(path):
                 tf.io.gfile.exists(path)
         except tf.errors.OpError as error:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
+
+
+def _require_plain(name: str, path: str | None) -> None:
+    """Refuses the path of a model in which TensorFlow sees a pattern or no text."""
+    shown = "DIR" if name == "dir" else flag(name)
+    if path is not None and _PATTERN.search(path):
+        raise AocrError(f"{shown} {path}: TensorFlow takes a path of a model with * ? [ or \\ for "
+                        "a pattern, and would not find it again; rename the folder")
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

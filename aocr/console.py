@@ -29,8 +29,10 @@ class _BesideBars(logging.Handler):
         on_bar = getattr(record, "on_bar", False)
         if on_bar and sys.stderr.isatty():
             return
+        # File names need not be text.
+        line = self.format(record).encode(errors="backslashreplace").decode()
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(line, file=sys.stderr)
         except (OSError, ValueError):  # nobody reads standard error any more; the work goes on
             return
 
@@ -112,7 +114,7 @@ def start_log(path: str, chosen: bool) -> None:
         _attach(_opened(path))
         return
     try:
-        _attach(_LogFile(path, encoding="utf-8"))
+        _attach(_LogFile(path, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         problem = f"cannot write the log file {path} ({error.strerror}); --log-path names another"
         if chosen:

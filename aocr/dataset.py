@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from aocr import charmap, formats, records
+from aocr import charmap, files, formats, records
 from aocr.config import MAX_PIXELS
 from aocr.console import bar, log
 from aocr.errors import AocrError, SkipError, reason
@@ -157,7 +157,9 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
 
 def _refuse_obstacles(annotations: str, paths: Sequence[str]) -> None:
     for path in paths:
-        if tf.io.gfile.isdir(path):
+        if files.is_special(path):
+            raise AocrError(f"{path} is no plain file; name the file to write the records to")
+        if path.endswith("/") or tf.io.gfile.isdir(path):
             raise AocrError(f"{path} is a folder; name the file to write the records to")
         if os.path.abspath(annotations) in (os.path.abspath(path), os.path.abspath(path + _PART)):
             raise AocrError(f"the records would overwrite the annotations {annotations}; name "

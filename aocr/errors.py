@@ -22,10 +22,17 @@ class DamagedError(AocrError):
                          "and .data-… must both be there, and whole")
 
 
+# Lines that TensorFlow puts before and around what went wrong in a graph.
+_AROUND = re.compile(
+    r"Graph execution error:|Detected at node |<stack traces? |File \"|\d+ root error|\[\[|\s*$")
+
+
 def reason(error: BaseException) -> str:
-    """The first line of what TensorFlow said, without its notes on nodes, ops and our own class."""
-    lines = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]|^AocrError: ", "", str(error)).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    """The line of TensorFlow's that tells, without its notes on nodes, ops and our own class."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]|^AocrError: ", "", str(error))
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if not _AROUND.match(line)]
+    return re.sub(r"^\(\d+\) [A-Z_]+: ", "", telling[0]) if telling else type(error).__name__
 
 
 class SkipError(AocrError):

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,9 @@ from aocr.console import bar, log
 from aocr.errors import AocrError, SkipError, reason
 from aocr.recognizer import Recognizer, Result
 from aocr.records import Index, Record, Skipped
+
+_VERDICTS = ("incorrect", "correct")
+_NOTE = "word.txt"
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Totals:
 
 
 def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) -> dict[str, Any]:
-    """Tests a model, and logs a line an image in the original's words.
+    """Tests a model, and logs a line an image in the original's words and a table at the end.
 
     Args:
         patterns: Names or globs of TFRecords files.
@@ -113,7 +117,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
         The summary: images, skipped, rates, loss, perplexity, images a second.
 
     Raises:
-        AocrError: No image can be used.
+        AocrError: No image can be used, or a result cannot be written.
     """
     reader = recognizer.reader
     if reader is None:
@@ -122,8 +126,11 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     characters = CharMap(reader.config.alphabet)
     index = records.index(records.find(patterns), reader.config, characters, reader.max_pixels)
     skips.require_some(len(index), index.skipped)
+    if options.json_path is not None:
+        _require_place(options.json_path)
     if options.pictures_dir is not None:
-        _clear_pictures(options.pictures_dir)
+        with _writing_pictures(options.pictures_dir):
+            _clear_pictures(options.pictures_dir)
     run = _Run(recognizer, index, options)
     plan = batches.in_order(index, options.batch_size)
     data = batches.load(index, plan, characters, reader.config)
@@ -134,6 +141,8 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
     skips.report(run.skipped, run.totals.images, None)
     skips.require_some(run.totals.images, run.skipped)
     summary = run.summary()
+    for told in table(summary):
+        log.info(told)
     if options.json_path is not None:
         _write_json(options.json_path, {"summary": summary, "images": run.rows, "skipped": [
             skip._asdict() for skip in run.skipped]})
@@ -202,11 +211,8 @@ class _Run:
         if self.options.json_path is not None:
             self.rows.append(row.to_json())
         if self.options.pictures_dir is not None:
-            try:
+            with _writing_pictures(self.options.pictures_dir):
                 _write_pictures(self.options.pictures_dir, self.totals.images, row)
-            except tf.errors.OpError as error:
-                raise AocrError(f"cannot write pictures to {self.options.pictures_dir}: "
-                                f"{reason(error)}; --output-dir names another folder") from error
 
 
 def line(number: int, row: Row, accuracy: float) -> str:
@@ -238,18 +244,30 @@ def table(summary: dict[str, Any]) -> list[str]:
     return [f"{name:<24}{value:>12}" for name, value in rows]
 
 
+@contextmanager
+def _writing_pictures(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot write pictures to {folder}: {reason(error)}; --output-dir names "
+                        "another folder") from error
+
+
 def _clear_pictures(folder: str) -> None:
     """Removes the pictures of an earlier test, and nothing else."""
-    for note in tf.io.gfile.glob(tf.io.gfile.join(folder, "*correct", "*", "word.txt")):
-        tf.io.gfile.rmtree(os.path.dirname(note))
+    for verdict in _VERDICTS:
+        within = tf.io.gfile.join(folder, verdict)
+        for name in tf.io.gfile.listdir(within) if tf.io.gfile.isdir(within) else ():
+            own = tf.io.gfile.join(within, name.rstrip("/"))
+            if tf.io.gfile.exists(tf.io.gfile.join(own, _NOTE)):
+                tf.io.gfile.rmtree(own)
 
 
 def _write_pictures(folder: str, number: int, row: Row) -> None:
     """The pictures of one image, in a folder named by its number in the test."""
-    verdict = "correct" if row.correct else "incorrect"
-    own = tf.io.gfile.join(folder, verdict, f"{number:06}")
+    own = tf.io.gfile.join(folder, _VERDICTS[row.correct], f"{number:06}")
     tf.io.gfile.makedirs(own)
-    files = {"word.txt": f"{row.result.text}\n{row.record.label}\n".encode()}
+    files = {_NOTE: f"{row.result.text}\n{row.record.label}\n".encode()}
     try:
         pictures = visualize.pictures(row.record.image, np.asarray(row.result.attention),
                                       row.width, row.result.text)
@@ -275,4 +293,17 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
     try:
         files.write(path, text + "\n")
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot write {path}: {reason(error)}") from error
+        raise _unwritable(path, reason(error).rsplit("; ", 1)[-1]) from error
+
+
+def _require_place(path: str) -> None:
+    """Refuses, before any image is read, a file of results that cannot be written."""
+    folder = os.path.dirname(path)
+    if tf.io.gfile.isdir(path):
+        raise _unwritable(path, "it is a folder")
+    if folder and not files.is_remote(path) and not tf.io.gfile.isdir(folder):
+        raise _unwritable(path, f"there is no folder {folder}")
+
+
+def _unwritable(path: str, problem: str) -> AocrError:
+    return AocrError(f"cannot write the results to {path}: {problem}; --json names another file")

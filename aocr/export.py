@@ -19,7 +19,7 @@ from aocr.reader import Reader
 from aocr.recognizer import EXTRA
 
 FROZEN_GRAPH = "frozen_graph.pb"
-_MODELS = (FROZEN_GRAPH, "saved_model.pb")
+_MODELS = {"frozengraph": FROZEN_GRAPH, "savedmodel": "saved_model.pb"}
 _TOLERANCE = 1e-5
 _CHECK_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))
 _PART = ".part"
@@ -79,6 +79,7 @@ def export(reader: Reader, target: str, kind: str, version: int | None = None) -
     """
     folder = target if version is None else tf.io.gfile.join(target, str(version))
     _refuse_obstacles(target, folder, version)
+    _refuse_another(folder, kind, reader)
     served = Served(reader)
     write, answer = ((_write_saved_model, _saved_model_answer) if kind == "savedmodel"
                      else (_write_frozen_graph, _frozen_graph_answer))
@@ -106,6 +107,16 @@ def _refuse_obstacles(target: str, folder: str, version: int | None) -> None:
                    if name.rstrip("/").isdecimal()]
         raise AocrError(f"{folder} exists, and a server may be using it; the next free number "
                         f"is --model-version {max(numbers) + 1}")
+
+
+def _refuse_another(folder: str, kind: str, reader: Reader) -> None:
+    """Refuses to write beside a model in the other format that shares no settings with this one."""
+    extra = tf.io.gfile.join(folder, EXTRA)
+    others = [name for other, name in _MODELS.items() if other != kind
+              and tf.io.gfile.exists(tf.io.gfile.join(folder, name))]
+    if others and tf.io.gfile.isdir(extra) and configfile.load(extra) != reader.config:
+        raise AocrError(f"{folder} holds the {others[0]} of a model with other settings; name "
+                        "another folder")
 
 
 def _write_saved_model(served: Served, folder: str) -> None:
@@ -204,9 +215,8 @@ def _move(aside: str, folder: str) -> None:
     if not files.is_remote(folder) and not tf.io.gfile.exists(folder):
         tf.io.gfile.rename(aside, folder)
         return
-    *others, model = sorted(_files_in(aside), key=lambda name: (name in _MODELS, name))
-    for name in (model, *tf.io.gfile.listdir(aside)):
-        files.remove(tf.io.gfile.join(folder, name.rstrip("/")))
+    *others, model = sorted(_files_in(aside), key=lambda name: (name in _MODELS.values(), name))
+    files.remove(tf.io.gfile.join(folder, model))
     for name in (*others, model):
         place = tf.io.gfile.join(folder, name)
         tf.io.gfile.makedirs(os.path.dirname(place))

@@ -16,12 +16,22 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def is_special(path: str) -> bool:
+    """Whether a local path is a device, a pipe or a socket: nothing to put a file in place of."""
+    return not is_remote(path) and os.path.exists(path) and not (
+        os.path.isfile(path) or os.path.isdir(path))
+
+
 def write(path: str, text: str) -> None:
-    """Writes a file aside and moves it into its place.
+    """Writes a file aside and moves it into its place; a link or a device is written to itself.
 
     Raises:
         tf.errors.OpError: The file system refuses.
     """
+    if is_special(path) or os.path.islink(path):
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(text)
+        return
     # Of its own name, so that two who write the same file do not write into each other's.
     part = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import queue
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
+from aocr import files
 from aocr.console import log
 from aocr.errors import AocrError, reason
 
@@ -23,24 +25,32 @@ def file_names(given: Iterable[str]) -> Iterator[str | None]:
     for name in given:
         if name == "-":
             yield from _standard_input()
-        elif tf.io.gfile.isdir(name):
+        elif _is_folder(name):
             yield from _files_of(name)
         else:
             yield name
 
 
-def _files_of(folder: str) -> list[str]:
+def _is_folder(name: str) -> bool:
     try:
-        inside = [tf.io.gfile.join(folder, each) for each in sorted(tf.io.gfile.listdir(folder))]
-    except tf.errors.OpError as error:
+        return bool(tf.io.gfile.isdir(name))
+    except UnicodeEncodeError:  # TensorFlow's paths are UTF-8, those of a disk any bytes
+        return False
+
+
+def _files_of(folder: str) -> list[str]:
+    listed = tf.io.gfile.listdir if files.is_remote(folder) else os.listdir
+    try:
+        inside = [tf.io.gfile.join(folder, each) for each in sorted(listed(folder))]
+    except (tf.errors.OpError, OSError) as error:
         raise AocrError(f"cannot read the folder {folder}: {reason(error)}") from error
-    files = [each for each in inside if not tf.io.gfile.isdir(each)]
-    if not files:
+    found = [each for each in inside if not _is_folder(each)]
+    if not found:
         raise AocrError(f"no file in the folder {folder}")
-    if len(files) < len(inside):
-        log.warning(f"Left out {len(inside) - len(files)} folders within {folder}; name them "
+    if len(found) < len(inside):
+        log.warning(f"Left out {len(inside) - len(found)} folders within {folder}; name them "
                     "to read them")
-    return files
+    return found
 
 
 def _standard_input() -> Iterator[str | None]:

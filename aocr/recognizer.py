@@ -94,6 +94,9 @@ class Recognizer:
             if precision != PRECISIONS[0]:
                 raise AocrError(f"{exported} is an exported model, which computes in "
                                 f"{PRECISIONS[0]}; leave out --precision {precision}")
+            if choice.which is not None or choice.debias:
+                raise AocrError(f"{exported} is an exported model; --checkpoint and --debias are "
+                                "for folders of checkpoints: leave them out")
             read = _read_exported(exported)
             config = configfile.load(tf.io.gfile.join(exported, EXTRA))
             configfile.check_flags(exported, config, settings)
@@ -227,8 +230,9 @@ def _encoded(source: Source, max_pixels: int) -> bytes:
             return bytes(file.read())
     except tf.errors.OpError as error:
         raise SkipError("cannot open the file", reason(error)) from error
-    except ValueError as error:  # a name that is no UTF-8
-        raise SkipError("cannot open the file", str(error)) from error
+    except (ValueError, TypeError) as error:  # TensorFlow's paths are UTF-8 without NUL
+        raise SkipError("cannot open the file", "its name is no UTF-8, or holds NUL: rename it"
+                        ) from error
 
 
 def _name(source: Source) -> str:

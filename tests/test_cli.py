@@ -318,6 +318,76 @@ def test_mistakes_are_told_in_one_line_with_exit_code_1(
     assert len(messages(logged)) == 1
 
 
+@pytest.mark.parametrize("name", ["m [1]", "m*", "m?", "m\\\\n"])
+def test_a_model_path_that_tensorflow_takes_for_a_pattern_is_refused(
+        world: World, command: Command, name: str) -> None:
+    code, logged = command("train", world.records, "--model-dir", name)
+    assert code == 1
+    (line,) = messages(logged)
+    assert f"--model-dir {name}: TensorFlow takes" in line
+    assert not Path(name).exists()
+
+
+def test_results_that_cannot_be_written_are_told_before_the_test(
+        world: World, command: Command, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "none" / "r.json"):
+        code, logged = command("test", world.records, "--json", place)
+        assert code == 1
+        assert f"cannot write the results to {place}" in messages(logged)[-1]
+        assert "Step 1" not in logged
+
+
+def test_results_go_through_links_and_pipes(world: World, command: Command, tmp_path: Path
+                                            ) -> None:
+    link, file = tmp_path / "link", tmp_path / "file.json"
+    file.write_text("")
+    link.symlink_to(file)
+    assert command("test", world.records, "--json", link)[0] == 0
+    assert link.is_symlink()
+    assert json.loads(file.read_text(encoding="utf-8"))["summary"]["images"] == 8
+
+
+def test_records_do_not_take_the_place_of_a_device_or_a_folder(
+        world: World, command: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for output, words in ((f"{tmp_path}/pipe", "no plain file"), (f"{tmp_path}/new/", "a folder")):
+        code, logged = command("dataset", world.annotations, output)
+        assert code == 1
+        assert words in messages(logged)[-1]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".log"] == ["pipe"]
+
+
+def test_names_that_are_no_utf8_are_named_and_cost_only_themselves(
+        world: World, command: Command, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "images")
+    os.mkdir(folder)
+    for name in (b"caf\xe9.png", b"good.png"):
+        shutil.copy(world.images[0], os.path.join(folder, name))
+    for files in ([tmp_path / "images"], [os.fsdecode(os.path.join(folder, b"caf\xe9.png")),
+                                          tmp_path / "images" / "good.png"]):
+        code, logged = command("predict", *files)
+        assert code == 1
+        told = messages(logged)
+        assert sum("Result: OK" in line for line in told) == 1
+        assert sum("caf\\udce9.png" in line and "no UTF-8" in line for line in told) == 1
+
+
+def test_predict_says_that_nothing_was_named(command: Command, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    code, logged = command("predict")
+    assert code == 0
+    assert "No file was named: nothing is read." in messages(logged)
+
+
+@pytest.mark.parametrize("flags", [["--checkpoint", "7"], ["--debias"]])
+def test_what_an_exported_model_has_not_is_refused(exported: Path, world: World, command: Command,
+                                                   flags: list[str]) -> None:
+    code, logged = command("predict", world.images[0], "--model-dir", exported, *flags)
+    assert code == 1
+    assert "is an exported model; --checkpoint and --debias" in messages(logged)[-1]
+
+
 def test_a_missing_dataset_is_told(command: Command) -> None:
     code, logged = command("test", "missing.tfrecords")
     assert code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,12 +147,28 @@ def test_a_version_is_written_once(reader: Reader, tmp_path: Path) -> None:
 def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, saved: Path
                                                                 ) -> None:
     (saved / "note.txt").write_text("kept")
+    (saved / "assets" / "logo.svg").write_text("kept")
     code = main(["export", str(saved), "--model-dir", str(world.model_dir),
                  "--log-path", str(world.log)])
     assert code == 0
     assert (saved / "note.txt").exists()
+    assert (saved / "assets" / "logo.svg").exists()
     assert not Path(f"{saved}.part").exists()
     assert (saved / "variables" / "variables.index").exists()
+
+
+@pytest.mark.slow
+def test_a_frozen_graph_beside_a_saved_model_leaves_what_is_its_own(
+        world: World, reader: Reader, tmp_path: Path) -> None:
+    both = str(tmp_path / "both")
+    export.export(reader, both, "savedmodel")
+    before = (tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
+    export.export(reader, both, "frozengraph")
+    kept = tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests"
+    assert kept.read_bytes() == before
+    other = Reader(replace(reader.config, max_prediction=3), reader.model)
+    with pytest.raises(AocrError, match="other settings"):
+        export.export(other, both, "frozengraph")
 
 
 def test_the_export_carries_its_config(world: World, saved: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shutil
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aocr.errors import AocrError
 from aocr.recognizer import Recognizer, Result
 from tests import capi, contract, drawing, serving
 from tests.conftest import World
@@ -34,6 +37,7 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
+from aocr.serve import guard, server  # noqa: E402
 from aocr.serve.options import Limits  # noqa: E402
 
 FILES = contract.images()
@@ -174,6 +178,12 @@ def _wrong_shape() -> predict_pb2.PredictRequest:
     return request
 
 
+def _wrong_type() -> predict_pb2.PredictRequest:
+    request = question(FILES[0])
+    request.inputs["input"].dtype = tf.resource.as_datatype_enum
+    return request
+
+
 def _wrong_filter() -> predict_pb2.PredictRequest:
     request = question(FILES[0])
     request.output_filter.append("other")
@@ -191,6 +201,7 @@ def _wrong_filter() -> predict_pb2.PredictRequest:
     (question(FILES[0], signature="serving_images"), "INVALID_ARGUMENT"),
     (question(bytes(300_000)), "RESOURCE_EXHAUSTED"),
     (_wrong_shape(), "INVALID_ARGUMENT"),
+    (_wrong_type(), "INVALID_ARGUMENT"),
     (_wrong_filter(), "INVALID_ARGUMENT"),
 ])
 def test_grpc_refuses_in_its_own_codes(channel: grpc.Channel, request_: Any, code: str) -> None:
@@ -209,6 +220,7 @@ def test_one_bad_image_costs_only_its_own_request(client: Client, answers: list[
     for file, (code, reply) in zip(requests, replies, strict=True):
         if file in bad:
             assert code == 400, reply
+            assert "Graph execution error" not in reply["error"]
         else:
             assert code == 200, reply
             assert reply["outputs"]["output"] == answers[FILES.index(file)].text
@@ -255,6 +267,25 @@ def test_a_body_in_chunks_is_held_to_the_limit(client: Client) -> None:
     path = f"/v1/models/{NAME}:predict"
     assert client.ask("POST", path, pieces(5))[0] == 413  # type: ignore[arg-type]
     assert client.ask("POST", path, pieces(1))[0] == 400  # type: ignore[arg-type]
+
+
+def test_small_chunks_are_no_headers(client: Client) -> None:
+    path = f"/v1/models/{NAME}:predict"
+    body = json.dumps({"inputs": b64(FILES[0])}).encode().ljust(40_000)
+    pieces = (body[n:n + 2] for n in range(0, len(body), 2))
+    assert client.ask("POST", path, pieces)[0] == 200  # type: ignore[arg-type]
+
+
+def test_an_early_reply_starts_no_clock(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_connection(("127.0.0.1", client.rest)) as door:
+        door.sendall(b"POST /v1/models/other:predict HTTP/1.1\r\nhost: x\r\n"
+                     b"content-length: 5\r\n\r\n")
+        assert door.recv(1000).startswith(b"HTTP/1.1 404")
+        monkeypatch.setattr(guard, "_HEAD_SECONDS", 0.2)
+        door.sendall(b"12345")
+        door.settimeout(1.0)
+        with contextlib.suppress(TimeoutError):
+            assert door.recv(1000) == b""
 
 
 def test_a_gif_whose_frames_are_larger_than_its_canvas_is_refused(client: Client) -> None:
@@ -311,3 +342,14 @@ def test_tensorflow_serving_gives_the_same_replies(exported: Path, answers: list
                 contract.check(pair, NAME, client.ask)
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize("host", ["a..b", "no such host"])
+def test_a_host_that_cannot_be_is_one_line(host: str) -> None:
+    with pytest.raises(AocrError, match="cannot listen on"):
+        server._bound(host, 0)
+
+
+def test_an_address_of_version_6_stands_in_brackets() -> None:
+    assert server._bracketed("::1") == "[::1]"
+    assert server._bracketed("127.0.0.1") == "127.0.0.1"

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _HEAD_SECONDS = 10.0
 _HEAD_BYTES = 64 * 1024
+_FRAMING = 8  # bytes that one byte of the body may come with, itself among them
 _REPLY = ("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
           "connection: close\r\n\r\n{body}")
 
@@ -37,15 +38,15 @@ class GuardedProtocol(HttpToolsProtocol):
         """Takes bytes of a request, as long as its head does not grow without end."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
-            self._await_head()
         self._overhead += len(data)
         super().data_received(data)
         if self._overhead > _HEAD_BYTES and not self.transport.is_closing():
-            self._refuse("431 Request Header Fields Too Large", "the headers are too large")
+            self._refuse("431 Request Header Fields Too Large",
+                         "the headers, or the framing of the body's chunks, are too large")
 
     def on_message_begin(self) -> None:
         """Starts a request."""
+        self._await_head()
         self._overhead = 0
         super().on_message_begin()
 
@@ -57,7 +58,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body."""
-        self._overhead -= len(body)
+        # A body in chunks pays for their framing, of small ones too.
+        self._overhead = max(0, self._overhead - _FRAMING * len(body))
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:

@@ -77,6 +77,9 @@ class Rpc:
         except RefusalError as error:
             code = error.reason.grpc
             return await context.abort(grpc.StatusCode[code], str(error))
+        except Exception:
+            code = "INTERNAL"
+            raise
         finally:
             seconds = time.perf_counter() - start
             self._monitoring.answered("grpc", code, seconds)
@@ -144,5 +147,5 @@ def _array(alias: str, value: Any, max_bytes: int) -> np.ndarray:  # noqa: ANN40
         raise RefusalError(Reason.TOO_LARGE, f"input {alias!r}: the shape {sizes} is too large")
     try:
         return tf.make_ndarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise invalid(f"input {alias!r}: the shape or type does not fit the values") from error

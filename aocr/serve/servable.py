@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from aocr import formats, warmup
-from aocr.errors import AocrError
+from aocr.errors import AocrError, reason
 from aocr.serve.refusal import Reason, RefusalError, invalid
 
 DEFAULT = "serving_default"
@@ -47,7 +47,7 @@ class Servable:
         except (tf.errors.OpError, OSError, ValueError, LookupError, AttributeError, TypeError,
                 AssertionError, RuntimeError, DecodeError, RefusalError) as error:
             raise AocrError(f"{folder} is not a SavedModel that can be served: "
-                            f"{_first_line(error)}") from error
+                            f"{_told(error)}") from error
 
     def inputs(self, signature: str) -> dict[str, np.dtype[Any]]:
         """Type of each input of a signature; object for strings.
@@ -82,9 +82,9 @@ class Servable:
         except tf.errors.ResourceExhaustedError as error:
             raise RefusalError(Reason.FULL, "no memory is left for the request") from error
         except (tf.errors.InvalidArgumentError, ValueError, TypeError) as error:
-            raise invalid(f"the model cannot read it: {_first_line(error)}") from error
+            raise invalid(f"the model cannot read it: {_told(error)}") from error
         except tf.errors.OpError as error:
-            raise RefusalError(Reason.FAILED, f"the model failed: {_first_line(error)}") from error
+            raise RefusalError(Reason.FAILED, f"the model failed: {_told(error)}") from error
 
     def unload(self) -> None:
         """Lets go of the model; no request may use it any more."""
@@ -118,6 +118,5 @@ def _blank() -> np.ndarray:
     return np.array([formats.from_array(np.zeros((32, 64), np.uint8))], object)
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def _told(error: Exception) -> str:
+    return reason(error)[:300]

@@ -78,7 +78,7 @@ class RestDoor:
 
     def __init__(self, desk: Desk, monitoring: Monitoring, options: Options) -> None:
         self._socket = _bound(options.host, options.rest_port)
-        self.name = f"REST on http://{options.host}:{options.rest_port}"
+        self.name = f"REST on http://{_bracketed(options.host)}:{options.rest_port}"
         self._server = _Uvicorn(uvicorn.Config(
             app.make(desk, monitoring), http=guard.protocol(options.limits.max_connections),
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
@@ -114,7 +114,7 @@ class GrpcDoor:
     def __init__(self, desk: Desk, monitoring: Monitoring, options: Options) -> None:
         self._server = rpc.make(rpc.Rpc(desk, monitoring), options)
         self._seconds = options.limits.seconds + 1
-        host = f"[{options.host}]" if ":" in options.host else options.host
+        host = _bracketed(options.host)
         self.name = f"gRPC on {host}:{options.port}"
         _bound(options.host, options.port).close()  # whose error tells more than gRPC's
         try:
@@ -157,6 +157,11 @@ def _signals() -> asyncio.Future[int]:
     return came
 
 
+def _bracketed(host: str) -> str:
+    """A host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -164,7 +169,8 @@ def _bound(host: str, port: int) -> socket.socket:
         door = socket.socket(family, kind, protocol)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind(address)
-    except OSError as error:
-        raise AocrError(f"cannot listen on {host}:{port} ({error.strerror}); --host, --port and "
+    except (OSError, UnicodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "not the name of a host"
+        raise AocrError(f"cannot listen on {host}:{port} ({problem}); --host, --port and "
                         "--rest-api-port choose another address") from error
     return door

@@ -230,8 +230,8 @@ def _add_max_pixels(command: argparse.ArgumentParser | argparse._ArgumentGroup) 
 
 def _add_precision(add: Callable[..., object]) -> None:
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
-        help="type of the convolutions; mixed_bfloat16 is faster on processors with AVX512_BF16 "
-        "or AMX and on GPUs, mixed_float16 on GPUs (default: %(default)s)")
+        help="type of the convolutions; mixed_bfloat16 is for processors with AVX512_BF16 or AMX "
+        "and for GPUs that have it, mixed_float16 for GPUs (default: %(default)s)")
 
 
 def _add_run_flags(command: argparse.ArgumentParser) -> None:

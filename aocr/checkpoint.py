@@ -76,9 +76,12 @@ def candidates(model_dir: str, which: str | None = None) -> list[str]:
     numbered = [path for path in latest + best if path.endswith(f"-{which}")][:1]
     found = {None: best + latest, "latest": latest, "best": best}.get(which, numbered)
     if found:
+        if started(model_dir) and not _named_by_state(model_dir):
+            log.warning(f"{model_dir}/{STATE_FILE} is damaged, and names no checkpoint; those "
+                        "beside it are taken, the newest first")
         return found
     if which is not None and latest + best:
-        steps = sorted({int(path.rsplit("-")[-1]) for path in latest + best})
+        steps = sorted({_step(path) for path in latest + best})
         raise AocrError(f"no checkpoint {which!r} in {model_dir}; it has "
                         f"{', '.join(map(str, steps))}" + ", best" * bool(best))
     if started(model_dir):
@@ -91,6 +94,25 @@ def candidates(model_dir: str, which: str | None = None) -> list[str]:
         raise AocrError(f"{model_dir} is a file; name the folder that `aocr train` has written")
     raise AocrError(f"no {'checkpoint in' if there else 'model folder'} {model_dir}; --model-dir "
                     "names the folder that `aocr train` has written")
+
+
+def mend_state(model_dir: str) -> None:
+    """Writes a damaged state file anew, with the checkpoints that lie beside it."""
+    paths = _listed(model_dir)
+    if started(model_dir) and paths and not _named_by_state(model_dir):
+        tf.compat.v1.train.update_checkpoint_state(model_dir, paths[0], paths[::-1])
+
+
+def refuse_unnamed(model_dir: str) -> None:
+    """Refuses to start in a folder with checkpoints of ours whose state file is lost.
+
+    Raises:
+        AocrError: It is such a folder.
+    """
+    if not started(model_dir) and configfile.exists(model_dir) and _listed(model_dir):
+        raise AocrError(f"{model_dir} holds checkpoints, but the file {STATE_FILE} that names them "
+                        "is gone; bring it back, or an empty one, to go on from the newest of "
+                        "them; --no-resume starts anew, and removes the best one")
 
 
 def refuse_exported(model_dir: str) -> None:
@@ -222,8 +244,19 @@ def _paths(folder: str) -> list[str]:
     named = _named_by_state(folder)
     if named and (configfile.exists(folder) or any(_there(folder, path) for path in named)):
         return [_moved(folder, path) for path in named]
-    if configfile.exists(folder):
+    if configfile.exists(folder) and not started(folder):
         return []  # a training that was started anew and has saved nothing yet
+    return _listed(folder)
+
+
+def _step(path: str) -> int:
+    """Number of a checkpoint; 0 where its name has none."""
+    number = path.rsplit("-", 1)[-1]
+    return int(number) if number.isdecimal() else 0
+
+
+def _listed(folder: str) -> list[str]:
+    """Paths of the checkpoints that lie in a folder, the newest first."""
     pattern = re.compile(re.escape(CHECKPOINT_NAME) + r"-(\d+)\.index")
     names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
     steps = sorted((int(found[1]) for found in map(pattern.fullmatch, names) if found),

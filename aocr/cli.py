@@ -56,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AocrError as error:
         log.error(f"aocr {args.command}: {error}")
         return FAILED
+    except _out_of_memory() as error:
+        log.error(f"aocr {args.command}: the memory does not suffice: {reason(error)}; give a "
+                  "smaller --batch-size, or train a smaller model")
+        return FAILED
     except BrokenPipeError:
         # The reader of standard output has gone; Python would complain of it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     finally:
         console.stop_log()
+
+
+def _out_of_memory() -> tuple[type[BaseException], ...]:
+    """What is raised then; TensorFlow's own only once that is imported."""
+    tensorflow = sys.modules.get("tensorflow")
+    more = (tensorflow.errors.ResourceExhaustedError,) if tensorflow is not None else ()
+    return (MemoryError, *more)
 
 
 def dataset(args: argparse.Namespace) -> int:
@@ -108,6 +119,8 @@ def train(args: argparse.Namespace) -> int:
     given = _given(args)
     weights = None
     resume = args.resume and checkpoint.started(args.model_dir)
+    if args.resume and not resume:
+        checkpoint.refuse_unnamed(args.model_dir)
     if args.charset is not None and not (resume and args.charset == "auto"):
         given["alphabet"] = _charset(args)
     if resume:
@@ -234,13 +247,9 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _restore(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; imported late
-    import tensorflow as tf
-
     from aocr import cluster, recognizer
 
     cluster.use_gpus(args.gpu_id, most=1)
-    # GPUs would round to 10 bits: what an image reads as must not depend on its batch or device.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
     restored = recognizer.Recognizer.load(args.model_dir, _choice(args), args.max_pixels,
                                           getattr(args, "precision", PRECISIONS[0]),
                                           **_given(args))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aocr import replicas
+from aocr import quiet, replicas
 from aocr.console import log
 from aocr.errors import AocrError, reason
 
@@ -80,7 +80,7 @@ class Cluster:
         try:
             yield
         except tf.errors.OpError as error:
-            if self.workers == 1:
+            if self.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
                 raise
             raise AocrError(
                 f"worker {self.worker} of {self.workers} cannot go on, as another one has gone: "
@@ -117,7 +117,8 @@ def _several_machines(task: Task) -> tf.distribute.Strategy:
         tf.train.ClusterSpec({"worker": task.addresses}), task_type="worker",
         task_id=task.number, rpc_layer="grpc")
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with quiet.aside():  # TensorFlow 2.20 tells of the server that it starts
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise AocrError(f"worker {task.number} at {task.addresses[task.number]} cannot join the "
                         f"others of {CONFIG_VARIABLE}: {reason(error)}") from error

@@ -16,6 +16,7 @@ LAYOUTS = ("own-width", "padded")
 OVERSIZE = ("skip", "shrink")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
+_MOST = 1 << 20  # pixels, characters, units
 MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
 _BYTES_A_PIXEL = 4
 _SHOWN = 80
@@ -63,10 +64,15 @@ class ModelConfig:
         for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
                      "attn_num_hidden", "target_embedding_size"):
             _require_at_least(self, name, 1)
+            if getattr(self, name) > _MOST:
+                raise AocrError(f"{flag(name)} must be at most {_MOST}, got "
+                                f"{shown(getattr(self, name))}")
         if not isinstance(self.alphabet, str):
             raise AocrError(f"the alphabet must be text, got {shown(self.alphabet)}")
         if not self.alphabet or len(set(self.alphabet)) != len(self.alphabet):
             raise AocrError("the alphabet must hold at least one character, and each only once")
+        if any(0xD800 <= ord(character) < 0xE000 for character in self.alphabet):
+            raise AocrError("the alphabet must hold characters of Unicode, and holds half of one")
         _require_one_of(self, "oversize", OVERSIZE)
         _require_one_of(self, "kernel", KERNELS)
         _require_one_of(self, "layout", LAYOUTS)
@@ -124,8 +130,8 @@ class TrainConfig:
         early_stop: Validations without gain that end the training; `None` for never.
         max_pixels: Most pixels that an image may promise; larger ones are skipped.
         precision: "float32", or the type in which the CNN and the encoder's input gates are
-            computed, "mixed_bfloat16" or "mixed_float16"; weights, statistics, softmax and loss
-            are float32 always.
+            computed, "mixed_bfloat16" or "mixed_float16"; weights, statistics, softmax, loss
+            and all of validation are float32 always.
 
     Raises:
         AocrError: A value is out of its range.

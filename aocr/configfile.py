@@ -59,6 +59,9 @@ def check_flags(model_dir: str, config: ModelConfig, given: Mapping[str, object]
         AocrError: Names both values of the first that differs.
     """
     for name, value in given.items():
+        if name not in ModelConfig.__dataclass_fields__:
+            raise AocrError(f"a model has no setting {name!r}; it has "
+                            f"{', '.join(ModelConfig.__dataclass_fields__)}")
         stored = getattr(config, name)
         if value != stored:
             raise AocrError(f"{_named(name, value)} contradicts {model_dir}, whose model has "

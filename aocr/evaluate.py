@@ -138,7 +138,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options) 
         for numbers, batch in zip(plan, batches.each(data), strict=False):
             run.take(numbers, batch)
             progress.update(len(numbers))
-    skips.report(run.skipped, run.totals.images, None)
+    skips.report(run.skipped, run.totals.images)
     skips.require_some(run.totals.images, run.skipped)
     summary = run.summary()
     for told in table(summary):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import tensorflow as tf
 
-from aocr import configfile, lock, skips, store
+from aocr import checkpoint, configfile, lock, skips, store
 from aocr.config import ModelConfig
 from aocr.errors import AocrError, reason
 from aocr.events import EventFile
@@ -32,7 +32,8 @@ class Elsewhere:
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers at a step, for TensorBoard."""
 
-    def report(self, skipped: Sequence[Skipped], used: int) -> None:
+    def report(self, skipped: Sequence[Skipped], used: int, others: Sequence[Skipped],
+               purpose: str) -> None:
         """Tells what is skipped."""
 
     def save(self) -> None:
@@ -45,6 +46,13 @@ class Elsewhere:
     def latest(self) -> str | None:
         """Path of the newest checkpoint, as far as this worker knows."""
         return None
+
+    @property
+    def kept(self) -> str:
+        """What a run that fails can go on from, in words."""
+        if self.latest is None:
+            return "no checkpoint before it is known here"
+        return f"the last good checkpoint is {self.latest}"
 
 
 class Folder(Elsewhere):
@@ -59,7 +67,7 @@ class Folder(Elsewhere):
         super().__init__(path)
         with self._writing():
             tf.io.gfile.makedirs(path)
-            stack.enter_context(lock.held(path))
+            self._check = stack.enter_context(lock.held(path))
         self._stack = stack
         self._store: Store | None = None
         self._events: EventFile | None = None
@@ -67,10 +75,13 @@ class Folder(Elsewhere):
     def begin(self, trainer: Trainer, config: ModelConfig, keep: int, resume: bool) -> None:
         """Clears what an earlier training has left, or an interrupted one."""
         with self._writing():
-            if not resume:
+            if resume:
+                checkpoint.mend_state(self.path)
+            else:
                 store.clear(self.path)
                 configfile.save(self.path, config)
-            store.clear_unfinished(self.path)
+            for place in (self.path, checkpoint.best_dir(self.path)):
+                store.clear_unfinished(place)
             self._store = Store(trainer, self.path, config, keep)
             self._events = self._stack.enter_context(EventFile(self.path))
 
@@ -80,15 +91,18 @@ class Folder(Elsewhere):
         with self._writing():
             self._events.scalars(step, values)
 
-    def report(self, skipped: Sequence[Skipped], used: int) -> None:
-        """Logs the table of reasons and writes the list."""
+    def report(self, skipped: Sequence[Skipped], used: int, others: Sequence[Skipped],
+               purpose: str) -> None:
+        """Logs the table of reasons and writes the list, which holds others at its end."""
+        skips.report(skipped, used, purpose)
         with self._writing():
-            skips.report(skipped, used, self.path)
+            skips.write([*skipped, *others], tf.io.gfile.join(self.path, skips.SKIPPED_FILE))
 
     def save(self) -> None:
         """A checkpoint of everything, and the events so far."""
         assert self._store is not None
         assert self._events is not None
+        self._check()
         self._store.save()
         with self._writing():
             self._events.flush()
@@ -96,6 +110,7 @@ class Folder(Elsewhere):
     def save_best(self) -> None:
         """The weights as the best so far."""
         assert self._store is not None
+        self._check()
         self._store.save_best()
 
     @property

@@ -36,6 +36,10 @@ _FORMATS = ("PNG", "JPEG", *(name for name in Image.OPEN if name not in {
 # Pillow warns of odd metadata, which do not matter here; a filter for each call would not be
 # safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow's decoders raise any of these for damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
+           ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
+           zlib.error)
 _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 _PNG_BIT_DEPTH = slice(24, 25)
 _BMP_HEAD = slice(28, 34)
@@ -65,10 +69,7 @@ def readable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple
         raise _too_large(str(error).split(" exceeds")[0], max_pixels) from error
     except UnidentifiedImageError as error:
         raise SkipError("unreadable image", "not an image file that can be read") from error
-    # Pillow's decoders raise any of these for damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
-            ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
-            zlib.error) as error:
+    except _DAMAGE as error:
         raise SkipError("unreadable image", f"damaged: {error}") from error
 
 
@@ -87,9 +88,12 @@ def from_pillow(image: Image.Image) -> bytes:
     """PNG bytes of a Pillow image, turned upright by its EXIF orientation.
 
     Raises:
-        SkipError: The image has no pixels.
+        SkipError: The image has no pixels, or is of a damaged file that was not read before.
     """
-    return _png(_plain(image))
+    try:
+        return _png(_plain(image))
+    except _DAMAGE as error:
+        raise SkipError("unreadable image", f"damaged: {error}") from error
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,20 +28,26 @@ BEAT_SECONDS = 60.0
 STALE_SECONDS = 5 * BEAT_SECONDS
 
 
+_HELD: set[str] = set()  # the heartbeats of this process
+
+
 @contextmanager
-def held(model_dir: str) -> Iterator[None]:
+def held(model_dir: str) -> Iterator[Callable[[], None]]:
     """Keeps the folder for this training; the folder must exist.
 
     On a local disk the operating system holds the lock and drops it with the process. On other
     file systems a file is written anew every minute, and counts for five.
+
+    Yields:
+        What raises an `AocrError` once another training has taken the folder over.
 
     Raises:
         AocrError: Another training has it; names its host and process.
     """
     path = tf.io.gfile.join(model_dir, LOCK_FILE)
     if files.is_remote(model_dir) or fcntl is None:
-        with _beating(path, model_dir):
-            yield
+        with _beating(path, model_dir) as check:
+            yield check
         return
     with open(path, "a+", encoding="utf-8") as file:
         try:
@@ -51,12 +58,12 @@ def held(model_dir: str) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps(_owner()))
         file.flush()
-        yield
+        yield lambda: None
         file.truncate(0)
 
 
 @contextmanager
-def _beating(path: str, model_dir: str) -> Iterator[None]:
+def _beating(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
     owner = _owner()
     found = _read(path)
     if found and not _is_over(found):
@@ -65,21 +72,35 @@ def _beating(path: str, model_dir: str) -> Iterator[None]:
     # Of two that start at once, both have written by now, and one of them has written last.
     if _read(path).get("id") != owner["id"]:
         raise _taken(model_dir, _read(path))
+    _HELD.add(owner["id"])
     ended = threading.Event()
+
+    def ours() -> bool:
+        return bool(_read(path).get("id", owner["id"]) == owner["id"])
+
+    def check() -> None:
+        if not ours():
+            raise AocrError(f"{_taken(model_dir, _read(path))}; this training was not heard of for "
+                            "minutes, and ends without writing more")
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
             with suppress(tf.errors.OpError):  # the next beat may get through
+                if not ours():
+                    return
                 files.write(path, json.dumps({**owner, "time": time.time()}))
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield
+        yield check
     finally:
         ended.set()
         thread.join()
-        tf.io.gfile.remove(path)
+        _HELD.discard(owner["id"])
+        with suppress(tf.errors.OpError):
+            if ours():
+                tf.io.gfile.remove(path)
 
 
 def _owner() -> dict[str, Any]:
@@ -88,9 +109,19 @@ def _owner() -> dict[str, Any]:
 
 
 def _is_over(owner: dict[str, Any]) -> bool:
-    if owner.get("host") == socket.gethostname() and not _runs(int(owner.get("process", 0))):
-        return True
-    return time.time() - float(owner.get("time", 0)) > STALE_SECONDS
+    process = int(_number(owner.get("process")))
+    if owner.get("host") == socket.gethostname():
+        # A container that starts again has the host and the number that it had before.
+        if process == os.getpid():
+            return owner.get("id") not in _HELD
+        if not _runs(process):
+            return True
+    return time.time() - _number(owner.get("time")) > STALE_SECONDS
+
+
+def _number(value: object) -> float:
+    """0 for what a damaged file holds in place of one."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 def _runs(process: int) -> bool:

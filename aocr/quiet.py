@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -24,17 +26,24 @@ def import_tensorflow() -> None:
         return
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    with aside():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Keeps standard error from the terminal; what was written there is shown after a failure."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
+            yield
         except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
+            file.seek(0)
+            os.write(kept, file.read())
             raise
         finally:
             os.dup2(kept, 2)

@@ -53,6 +53,19 @@ class Scan(NamedTuple):
     counts: tf.Tensor
 
 
+def exact_products() -> bool:
+    """Keeps GPUs from rounding to 10 bits (TensorFlow's default there).
+
+    What an image reads as must not depend on its batch or device.
+
+    Returns:
+        Whether they rounded before.
+    """
+    rounded: bool = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    return rounded
+
+
 class Reader:
     """The graph from bytes, or from scaled images, to a `Reading`.
 

@@ -15,7 +15,7 @@ from aocr import checkpoint, configfile, formats, headers
 from aocr.checkpoint import DEFAULT_CHOICE, Choice
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError, reason
-from aocr.reader import Reader, Reading
+from aocr.reader import Reader, Reading, exact_products
 
 BATCH_SIZE = 32
 _HELD_BYTES = 1 << 26  # of encoded images that wait to be read
@@ -88,6 +88,9 @@ class Recognizer:
         Raises:
             AocrError: There is no model, it is damaged, or a setting contradicts it.
         """
+        if precision not in PRECISIONS:
+            raise AocrError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        exact_products()
         folder = os.fspath(model_dir)
         exported = _exported(folder)
         if exported is not None:

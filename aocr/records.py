@@ -86,12 +86,12 @@ _COLUMNS = {"file": np.int32, "number": np.int32, "offset": np.int64, "length": 
 
 
 def split(index: Index, share: float) -> tuple[Index, Index]:
-    """Two parts of the records: the rest, and about this share.
+    """Two parts of the records: the rest with all that is skipped, and about this share.
 
     An image is always on the same side, whatever stands beside it.
     """
     chosen = index.bucket < share * scan.BUCKETS
-    return index.subset(~chosen), index.subset(chosen)
+    return index.subset(~chosen), replace(index.subset(chosen), skipped=[])
 
 
 def grouped(index: Index, wanted: np.ndarray) -> dict[str, list[int]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 START = 2.0 ** 15
+_LARGEST = 2.0 ** 100
 _PATIENCE = 1000  # steps without overflow after which the factor is doubled
 
 
@@ -51,7 +52,7 @@ class LossScale(tf.Module):
 
         tf.cond(finite, change, lambda: tf.constant(0))
         calm = tf.where(finite, self._calm + 1, 0)
-        grown = tf.where(calm >= _PATIENCE, 2.0 * self.factor, self.factor)
+        grown = tf.where(calm >= _PATIENCE, tf.minimum(2.0 * self.factor, _LARGEST), self.factor)
         factor = tf.where(finite, grown, 0.5 * self.factor)
         self._calm.assign(tf.where(calm >= _PATIENCE, 0, calm))
         self.factor.assign(factor)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from aocr import files
 from aocr.console import log
 from aocr.errors import AocrError
@@ -26,13 +24,12 @@ def count(skipped: Sequence[Skipped]) -> dict[str, int]:
     return dict(Counter(skip.reason for skip in skipped).most_common())
 
 
-def report(skipped: Sequence[Skipped], used: int, folder: str | None, purpose: str = "") -> None:
-    """Logs the table of reasons and writes `skipped.tsv`.
+def report(skipped: Sequence[Skipped], used: int, purpose: str = "") -> None:
+    """Logs the table of reasons.
 
     Args:
         skipped: The records left out.
         used: How many are used.
-        folder: Where the list goes; `None` writes none.
         purpose: What the images are used for, if it is not the command's own purpose.
     """
     log.info(f"Using {used} of {used + len(skipped)} images{' ' * bool(purpose)}{purpose}, "
@@ -42,8 +39,6 @@ def report(skipped: Sequence[Skipped], used: int, folder: str | None, purpose: s
         remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
         log.warning(f"Skipped: {number} x {reason} (first: record {first.record} of "
                     f"{first.path}, {first.detail}{remedy})")
-    if folder is not None:
-        write(skipped, tf.io.gfile.join(folder, SKIPPED_FILE))
 
 
 def write(skipped: Sequence[Skipped], path: str) -> None:

@@ -48,9 +48,10 @@ class Store:
         """
         step = int(self._trainer.step.numpy())
         if not self._trainer.finite():
+            kept = f"the last good checkpoint is {self.latest}" if self.latest else (
+                "there is none before it")
             raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
-                            f"was saved, and the last good checkpoint is {self.latest}; a lower "
-                            "--initial-learning-rate may help")
+                            f"was saved, and {kept}; a lower --initial-learning-rate may help")
         with self._writing(self._model_dir, step):
             self._newest.save(checkpoint_number=step)
 

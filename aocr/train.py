@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aocr import batches, checkpoint, folder, metrics, records, skips, transfer
+from aocr import batches, checkpoint, folder, metrics, records, sets, skips, transfer
 from aocr.charmap import CharMap
 from aocr.checkpoint import Loaded
 from aocr.cluster import Cluster
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.console import bar, log, on_bar
 from aocr.errors import AocrError
 from aocr.folder import Elsewhere
 from aocr.reader import Reader
 from aocr.records import Index, Skipped
+from aocr.sets import Sets
 from aocr.stopping import SIGNALS, Stop, stoppable
 from aocr.trainer import Trainer
 from aocr.validate import Scores, Validator
@@ -60,7 +61,7 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
         AocrError: No image can be used, the folder does not fit or is taken, the disk is full, or
             another process of the cluster has gone.
     """
-    images = _images(patterns, config, settings)
+    images = sets.find(patterns, config, settings)
     with folder.opened(model_dir, cluster.chief) as place, stoppable() as stop, cluster.watched():
         trainer = Trainer(config, settings, cluster)
         _begin(trainer, place, config, start)
@@ -69,42 +70,9 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
         reader = Reader(config, trainer.model, settings.max_pixels)
         validator = (Validator(images.validation, reader, settings.batch_size, cluster)
                      if images.validation is not None else None)
-        ended_by = _Run(trainer, images.training, config, settings, validator, place, stop,
+        ended_by = _Run(trainer, images, config, settings, validator, place, stop,
                         cluster).to_the_end()
     return ended_by or stop.signal or 0
-
-
-class _Images(NamedTuple):
-    """What is learned, and what is only read to see how well it goes."""
-
-    training: Index
-    validation: Index | None
-
-
-def _images(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig) -> _Images:
-    """Finds the images.
-
-    Raises:
-        AocrError: Nothing is left to train or to validate on.
-    """
-    characters = CharMap(config.alphabet)
-    index = records.index(records.find(patterns), config, characters, settings.max_pixels)
-    skips.require_some(len(index), index.skipped)
-    if settings.val:
-        validation = records.index(records.find(settings.val), config, characters,
-                                   settings.max_pixels)
-        skips.report(validation.skipped, len(validation), None, "to validate on")
-        skips.require_some(len(validation), validation.skipped)
-        return _Images(index, validation)
-    if not settings.val_split:
-        return _Images(index, None)
-    training, validation = records.split(index, settings.val_split)
-    if not len(training) or not len(validation):
-        raise AocrError(f"--val-split {settings.val_split} leaves {len(training)} images to train "
-                        f"and {len(validation)} to validate on; choose another share, or give "
-                        "--val DATASET")
-    log.info(f"Validating on {len(validation)} of the {len(index)} images, which are not learned.")
-    return _Images(training, validation)
 
 
 @dataclass
@@ -125,7 +93,7 @@ class _Run:
     """One process's part of a training."""
 
     trainer: Trainer
-    index: Index
+    images: Sets
     config: ModelConfig
     settings: TrainConfig
     validator: Validator | None
@@ -136,9 +104,14 @@ class _Run:
     steps: int = 0
     averages: _Averages = field(default_factory=_Averages)
     undecodable: dict[int, Skipped] = field(default_factory=dict)
-    reported: int = 0
+    reported: int = -1
     validated: str = ""
     begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def index(self) -> Index:
+        """What is learned."""
+        return self.images.training
 
     def to_the_end(self) -> int:
         """All epochs that are left; returns the signal that ended them, or 0."""
@@ -147,7 +120,8 @@ class _Run:
         total = min(total, self.settings.max_steps or total)
         with bar(total=total, initial=_number(self.trainer.step), unit="step") as progress:
             if self._finished():
-                log.info("There is nothing left to do: give a larger --num-epoch or --max-steps.")
+                log.info("There is nothing left to do: give a larger --num-epoch or --max-steps, "
+                         "or a larger --early-stop or none.")
             else:
                 self._go_on(progress)
             if self.averages.losses:
@@ -219,9 +193,17 @@ class _Run:
     def _report_skipped(self) -> None:
         """Tells what is skipped: at first, and when decoding has found more of it."""
         found = self._skipped()
-        if len(found) > self.reported or not self.steps:
-            self.folder.report(found, len(self.index) - len(self.undecodable))
+        if len(found) > self.reported:
+            used = len(self.index) - len(self.undecodable)
+            self.folder.report(found, used, self._not_validated(),
+                               "to train on" if self.images.split else "")
             self.reported = len(found)
+
+    def _not_validated(self) -> list[Skipped]:
+        """What cannot be validated on, for the list."""
+        if self.validator is None or self.images.validation is None:
+            return []
+        return [*self.images.validation.skipped, *(self.validator.undecodable or {}).values()]
 
     def _step(self, planned: batches.Planned, batch: batches.Batch, progress: Any,  # noqa: ANN401
               begun: float) -> None:
@@ -249,17 +231,21 @@ class _Run:
             records.grouped(self.index, planned.records).items())
         return AocrError(
             f"the loss is {loss} and the norm of the gradients {norm} at step "
-            f"{_number(self.trainer.step)}, in the batch of {where}; the last good checkpoint is "
-            f"{self.folder.latest}; a lower --initial-learning-rate may help")
+            f"{_number(self.trainer.step)}, in the batch of {where}; {self.folder.kept}; a "
+            f"lower --initial-learning-rate may help{_precision_hint(self.settings)}")
 
     def _save(self, progress: Any) -> None:  # noqa: ANN401
         step = _number(self.trainer.step)
         log.info(self.averages.line(step))
         self.averages = _Averages()
         self.trainer.settle()
-        if self.validator is not None:
+        # Who ends a training may wait for seconds only, and asks for no judgement.
+        if self.validator is not None and not self.ended_by:
             progress.set_postfix_str("validating")
+            first = self.validator.undecodable is None
             self._take_scores(self.validator.run(), step)
+            if first and self.validator.undecodable:
+                self.reported = -1
         log.info(f"Saving the model at step {step}.")
         self.folder.save()
 
@@ -291,6 +277,10 @@ class _Run:
         return " ".join(words)
 
 
+def _precision_hint(settings: TrainConfig) -> str:
+    return f", or --precision {PRECISIONS[0]}" if settings.precision != PRECISIONS[0] else ""
+
+
 def _number(variable: tf.Variable) -> int:
     return int(variable.numpy())
 
@@ -298,13 +288,13 @@ def _number(variable: tf.Variable) -> int:
 def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start) -> None:
     """Restores what is there, or takes the first weights from elsewhere."""
     if start.resume:
-        paths = checkpoint.candidates(place.path, "latest")
-        path = checkpoint.restore(trainer.checkpoint, paths, start.strict)
+        path = trainer.restore(checkpoint.candidates(place.path, "latest"), start.strict)
         log.info(f"Reading model parameters from {path}")
         log.info(f"Going on at step {_number(trainer.step)}, epoch {_number(trainer.epoch) + 1}.")
         return
     if checkpoint.started(place.path):
-        log.info(f"Starting anew in {place.path}; its earlier checkpoints are no longer used.")
+        log.info(f"Starting anew in {place.path}; its earlier checkpoints are no longer used, "
+                 f"and the best of them is removed.")
     if start.weights is not None:
         transfer.copy(start.weights, trainer.model, config)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from aocr import batches, metrics, replicas
+from aocr import batches, checkpoint, metrics, replicas
 from aocr.adadelta import Adadelta
 from aocr.cluster import Cluster
 from aocr.config import (
@@ -97,6 +97,10 @@ class Trainer:
         self.checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
             position=self.position, best=self.best, scale=self._scale)
+        # Trainings of versions before `--precision` have no scale, which only float16 uses.
+        self._required = tf.train.Checkpoint(
+            model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
+            position=self.position, best=self.best)
         signature = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
                      tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32),
                      tf.TensorSpec([2], tf.int32)]
@@ -107,6 +111,12 @@ class Trainer:
             partial(self._everywhere, self._settle_graph, parts), autograph=False,
             input_signature=signature[:2]) for parts in (UNPADDED, 1, PARTS)}
         self._recent: deque[tuple[int, batches.Batch]] = deque(maxlen=SETTLING_BATCHES)
+
+    def restore(self, paths: Sequence[str], strict: bool) -> str:
+        """Goes on from a checkpoint; see `aocr.checkpoint.restore`."""
+        path = checkpoint.restore(self._required, paths, strict)
+        tf.train.Checkpoint(scale=self._scale).read(path).expect_partial()
+        return path
 
     def take_step(self, batch: batches.Batch, widths: np.ndarray) -> tuple[float, float]:
         """Changes the weights by one batch.
@@ -131,8 +141,8 @@ class Trainer:
 
         The running averages look back over up to a hundred steps, in which the weights change:
         on receipt-numbers at step 500 they read 76 %, the statistics of the batches 82 %. Only
-        batches since the last call count, so that a resumed training settles as an uninterrupted
-        one does; where they are too few, the running averages stay.
+        batches since the last call count, so that a training resumed from a regular checkpoint
+        settles as an uninterrupted one does; where they are too few, the running averages stay.
 
         Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm" (precise batch norm).
         """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aocr import batches
+from aocr import batches, skips
 from aocr.charmap import CharMap
 from aocr.cluster import Cluster
 from aocr.console import log
@@ -16,7 +16,7 @@ from aocr.errors import AocrError
 from aocr.evaluate import Totals
 from aocr.reader import Reader
 from aocr.recognizer import Recognizer
-from aocr.records import Index
+from aocr.records import Index, Skipped
 
 _ENOUGH_TO_JUDGE = 10
 _BUCKETS = 4096  # of texts, to tell whether all processes read the same one
@@ -54,6 +54,9 @@ class Validator:
         reader: The graph of the network that is being trained.
         batch_size: Images read at once.
         cluster: The processes that share them.
+
+    Attributes:
+        undecodable: Images that cannot be decoded, by number; `None` before the first run.
     """
 
     def __init__(self, index: Index, reader: Reader, batch_size: int, cluster: Cluster) -> None:
@@ -62,6 +65,7 @@ class Validator:
         self._recognizer = Recognizer.around("training", reader)
         self._plan = batches.in_order(index, batch_size)[cluster.worker::cluster.workers]
         self._cluster = cluster
+        self.undecodable: dict[int, Skipped] | None = None
 
     def run(self) -> Scores:
         """Reads all images, each process its share.
@@ -69,7 +73,9 @@ class Validator:
         Raises:
             AocrError: None of them can be decoded.
         """
-        own, texts = self._read()
+        own, texts, gone = self._read()
+        if self.undecodable is None:
+            self._tell(gone)
         counts = np.bincount([zlib.crc32(text.encode()) % _BUCKETS for text in texts],
                              minlength=_BUCKETS)
         sums = self._cluster.total(np.concatenate([dataclasses.astuple(own), counts]))
@@ -84,16 +90,29 @@ class Validator:
         rates = totals.summary()
         return Scores(rates["loss"], rates["word_accuracy"], rates["cer"])
 
-    def _read(self) -> tuple[Totals, set[str]]:
-        """What this process finds in its images, and the different texts that it reads."""
+    def _tell(self, gone: np.ndarray) -> None:
+        """Names, once, the images that one of the processes cannot decode."""
+        everywhere = np.flatnonzero(self._cluster.total(gone.astype(np.float64)))
+        self.undecodable = batches.undecodable(self._index, everywhere)
+        if self.undecodable:
+            skipped = [*self._index.skipped, *self.undecodable.values()]
+            skips.report(skipped, len(self._index) - len(everywhere), "to validate on")
+
+    def _read(self) -> tuple[Totals, set[str], np.ndarray]:
+        """What this process finds in its images, the different texts that it reads, what is lost.
+
+        The last as `[images]` bool.
+        """
         totals, texts = Totals(), set()
+        gone = np.zeros(len(self._index), bool)
         characters = CharMap(self._config.alphabet)
         data = batches.load(self._index, self._plan, characters, self._config)
-        for batch in batches.each(data):
+        for numbers, batch in zip(self._plan, batches.each(data), strict=False):
+            gone[batches.missing(numbers, batch)] = True
             if not len(batch["records"]):
                 continue
             read = self._recognizer.examine(batch)
             for target, (result, loss) in zip(batch["targets"].numpy(), read, strict=True):
                 totals.add(result.text, characters.decode(target), loss)
                 texts.add(result.text)
-        return totals, texts
+        return totals, texts, gone

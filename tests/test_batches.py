@@ -142,6 +142,27 @@ def test_a_position_within_a_batch_leaves_out_only_what_was_used() -> None:
     assert [one.position for one in plan if one.epoch == 0][-1] == 10
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9), st.data())
+def test_a_new_batch_size_uses_every_record_once(count: int, before: int, after: int,
+                                                 data: st.DataObject) -> None:
+    index = planned([5 + n % 7 for n in range(count)])
+    first = batches.shuffled(index, before, 3, 0)
+    used = first[:data.draw(st.integers(0, len(first) - 1))]
+    rest = itertools.takewhile(lambda one: one.epoch == 0, batches.endless(
+        index, after, 3, 0, sum(map(len, used))))
+    assert sorted(np.concatenate([*used, *(one.records for one in rest)])) == list(range(count))
+
+
+def test_a_share_without_images_is_an_empty_batch(tmp_path: Path) -> None:
+    index = stored(tmp_path / "data", [encoded(word("a", (20, 24)))])
+    plan = [np.array([], np.int32), np.array([0])]
+    first, second = batches.load(index, plan, CHARACTERS, CONFIG).as_numpy_iterator()
+    assert (len(first["records"]), list(second["records"])) == (0, [0])
+    whole = batches.filled({name: tf.constant(part) for name, part in first.items()}, plan[0], 1)
+    assert (whole["images"].shape[0], whole["widths"].numpy().tolist()) == (1, [0])
+
+
 def test_batches_hold_images_targets_and_numbers(tmp_path: Path) -> None:
     files = [encoded(word("a", (10 + 9 * n, 24))) for n in range(7)]
     index = stored(tmp_path / "data", files)

@@ -362,7 +362,7 @@ def test_names_that_are_no_utf8_are_named_and_cost_only_themselves(
     folder = os.fsencode(tmp_path / "images")
     os.mkdir(folder)
     for name in (b"caf\xe9.png", b"good.png"):
-        shutil.copy(world.images[0], os.path.join(folder, name))
+        shutil.copy(os.fsencode(world.images[0]), os.path.join(folder, name))
     for files in ([tmp_path / "images"], [os.fsdecode(os.path.join(folder, b"caf\xe9.png")),
                                           tmp_path / "images" / "good.png"]):
         code, logged = command("predict", *files)

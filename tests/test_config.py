@@ -109,3 +109,14 @@ def test_choices_are_listed_when_refused(name: str, wrong: str, right: str) -> N
 
 def test_flag_is_the_name_on_the_command_line() -> None:
     assert flag("max_width") == "--max-width"
+
+
+@pytest.mark.parametrize("name", ["max_width", "max_prediction", "attn_num_hidden"])
+def test_sizes_that_nothing_could_hold_are_refused(name: str) -> None:
+    with pytest.raises(AocrError, match="must be at most"):
+        ModelConfig(**{name: 10 ** 12})  # type: ignore[arg-type]
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(AocrError, match="half of one"):
+        ModelConfig(alphabet="a\ud800")

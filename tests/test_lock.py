@@ -87,6 +87,34 @@ def test_a_heartbeat_of_a_dead_process_of_this_machine_does_not_count(remote: st
         pass
 
 
+def test_a_former_life_of_this_process_does_not_count(remote: str) -> None:
+    leave(remote, host=socket.gethostname(), process=os.getpid(), time=time.time())
+    with lock.held(remote):
+        pass
+
+
+def test_a_folder_taken_over_is_told_and_left_to_the_other(remote: str) -> None:
+    with lock.held(remote) as check:
+        check()
+        leave(remote, time=time.time())
+        with pytest.raises(AocrError, match="process 7 on elsewhere.* ends without writing more"):
+            check()
+    assert tf.io.gfile.exists(f"{remote}/{lock.LOCK_FILE}")
+
+
+@pytest.mark.parametrize("owner", [{"time": "x"}, {"process": []}, {"time": float("inf")}])
+def test_a_heartbeat_of_other_types_does_not_block(remote: str, owner: dict[str, object]) -> None:
+    leave(remote, **{"time": 0, **owner})
+    with lock.held(remote):
+        pass
+
+
+def test_a_heartbeat_that_somebody_removed_is_no_fault(remote: str) -> None:
+    with lock.held(remote) as check:
+        tf.io.gfile.remove(f"{remote}/{lock.LOCK_FILE}")
+        check()
+
+
 def test_a_heartbeat_beats(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     path = f"{remote}/{lock.LOCK_FILE}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,18 @@ def test_load_batch_is_what_the_graph_reads(world: World, restored: Recognizer) 
     assert isinstance(expected, list)
     assert [text.decode() for text in reading.output.numpy()] == [
         result.text for result in expected]
+
+
+def test_a_setting_or_precision_that_is_none_is_refused(world: World) -> None:
+    with pytest.raises(AocrError, match="precision must be one of float32"):
+        Recognizer.load(world.model_dir, precision="int8")
+    with pytest.raises(AocrError, match="no setting 'width'"):
+        Recognizer.load(world.model_dir, width=3)
+
+
+def test_a_damaged_image_that_pillow_has_not_read_yet_costs_only_itself(
+        world: World, restored: Recognizer) -> None:
+    content = world.images[0].read_bytes()
+    lazy = Image.open(io.BytesIO(content[:len(content) // 2]))
+    with pytest.raises(AocrError, match="damaged"):
+        restored.predict(lazy)

@@ -34,6 +34,14 @@ def test_calm_steps_in_a_row_double_the_factor() -> None:
     assert scale.factor.numpy() == START
 
 
+def test_the_factor_stays_finite() -> None:
+    scale = LossScale()
+    scale.factor.assign(2.0 ** 100)
+    scale._calm.assign(CALM)
+    scale.guarded(tf.constant(1.0), lambda: None)
+    assert scale.factor.numpy() == 2.0 ** 100
+
+
 def test_what_no_factor_mends_is_not_hidden() -> None:
     scale = LossScale()
     scale.factor.assign(1.0)

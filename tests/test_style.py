@@ -41,14 +41,14 @@ def test_no_room_catches_everything(path: Path) -> None:
 
 def test_imports_only_point_down() -> None:
     order = ["__main__", "cli", "arguments", "train", "folder", "store", "trainer", "validate",
-             "transfer", "evaluate", "names", "server", "app", "rpc", "messages", "guard",
-             "desk", "batching", "versions", "servable", "inspection", "monitoring", "rest",
-             "refusal", "export", "warmup", "recognizer", "reader", "visualize", "dataset",
-             "shards", "sizes", "skips", "batches", "records", "scan", "examples", "containers",
-             "checkpoint", "configfile", "original", "network", "decoder", "encoder", "cnn",
-             "layers", "cluster", "replicas", "adadelta", "scaling", "metrics", "events", "lock",
-             "files", "stopping", "image", "headers", "formats", "charmap", "console", "quiet",
-             "config", "options", "errors"]
+             "transfer", "evaluate", "names", "server", "app", "rpc", "messages", "guard", "desk",
+             "batching", "versions", "servable", "inspection", "monitoring", "rest", "refusal",
+             "export", "warmup", "recognizer", "reader", "visualize", "dataset", "shards", "sizes",
+             "sets", "skips", "batches", "records", "scan", "examples", "containers", "checkpoint",
+             "configfile", "original", "network", "decoder", "encoder", "cnn", "layers", "cluster",
+             "replicas", "adadelta", "scaling", "metrics", "events", "lock", "files", "stopping",
+             "image", "headers", "formats", "charmap", "console", "quiet", "config", "options",
+             "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

@@ -15,9 +15,9 @@ from aocr.charmap import CharMap
 from aocr.config import ModelConfig
 from aocr.recognizer import Recognizer
 from aocr.records import Record
-from aocr.trainer import Best
+from aocr.trainer import Best, Trainer
 from tests.conftest import WORDS, Command, World, files_no_larger_than, messages
-from tests.drawing import encoded, word
+from tests.drawing import encoded, undecodable_png, word
 
 SHORT = ("--batch-size", "4", "--steps-per-checkpoint", "1")
 
@@ -162,6 +162,54 @@ def test_a_lost_newest_checkpoint_is_as_a_damaged_one(
     code, logged = command("predict", world.images[0], "--model-dir", copied)
     assert code == 0
     assert f"Taking {copied}/model.ckpt-1 instead" in logged
+
+
+def test_a_lost_state_file_costs_no_model(world: World, command: Command, copied: Path) -> None:
+    (copied / "checkpoint").unlink()
+    before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+    code, logged = command("train", world.records, "--model-dir", copied, "--max-steps", 3)
+    assert code == 1
+    assert "the file checkpoint that names them is gone" in messages(logged)[-1]
+    assert {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("content", ["", "model_checkpoint_path: ", "\0\0"])
+def test_a_damaged_state_file_is_named_and_the_newest_checkpoint_taken(
+        world: World, command: Command, copied: Path, content: str) -> None:
+    (copied / "checkpoint").write_text(content)
+    for words in (("predict", world.images[0]), ("train", world.records, *SHORT,
+                                                 "--max-steps", 2)):
+        code, logged = command(*words, "--model-dir", copied)
+        assert code == 0
+        assert f"{copied}/checkpoint is damaged" in logged
+        assert f"Reading model parameters from {copied}/model.ckpt-2" in messages(logged)
+
+
+def test_validation_images_that_cannot_be_decoded_are_named(
+        world: World, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "val.tfrecords"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for image in (encoded(word("A", (20, 20))), undecodable_png()):
+            writer.write(records.encode(Record(image, "A", "")))
+    code, logged = command("train", world.records, "--model-dir", tmp_path / "m", *SHORT,
+                           "--max-steps", 1, "--val", path)
+    assert code == 0
+    said = messages(logged)
+    assert "Using 1 of 2 images to validate on, skipping 1." in said
+    assert any("1 x unreadable image (first: record 2 of" in line for line in said)
+    listed = (tmp_path / "m" / "skipped.tsv").read_text(encoding="utf-8").splitlines()
+    assert listed[1:] == [f"{path}\t2\tunreadable image\tits data cannot be decoded"]
+
+
+def test_memory_that_does_not_suffice_is_one_line(
+        world: World, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(Trainer, "take_step", full)
+    code, logged = command("train", world.records, "--model-dir", tmp_path / "m")
+    assert code == 1
+    assert "the memory does not suffice: OOM when allocating tensor" in messages(logged)[-1]
 
 
 @pytest.mark.slow

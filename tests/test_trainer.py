@@ -108,6 +108,14 @@ def test_a_checkpoint_holds_the_factor_of_float16(tmp_path: Path) -> None:
     assert steps[0] == steps[1]
 
 
+def test_a_checkpoint_of_before_the_factor_is_gone_on_from(tmp_path: Path) -> None:
+    saved, restored = (Trainer(CONFIG, TrainConfig(seed=seed)) for seed in range(2))
+    path = saved._required.write(str(tmp_path / "model.ckpt-1"))
+    assert restored.restore([path], strict=True) == path
+    for one, other in zip(saved.model.variables, restored.model.variables, strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_a_float16_step_that_overflows_changes_no_weight() -> None:
     trainer = Trainer(CONFIG, TrainConfig(precision="mixed_float16"))
     trainer._scale.factor.assign(2.0 ** 60)

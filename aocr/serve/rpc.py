@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -69,7 +70,7 @@ class Rpc:
     async def answered(self, handler: Handler, request: Any,  # noqa: ANN401
                        context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
         """Runs a handler; counts, times and logs the call."""
-        start, code = time.perf_counter(), "CANCELLED"
+        start, code = time.perf_counter(), "INTERNAL"
         try:
             response = await handler(request)
             code = "OK"
@@ -77,8 +78,8 @@ class Rpc:
         except RefusalError as error:
             code = error.reason.grpc
             return await context.abort(grpc.StatusCode[code], str(error))
-        except Exception:
-            code = "INTERNAL"
+        except asyncio.CancelledError:
+            code = "CANCELLED"
             raise
         finally:
             seconds = time.perf_counter() - start

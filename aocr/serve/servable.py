@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from aocr import formats, warmup
 from aocr.errors import AocrError, reason
+from aocr.reader import exact_products
 from aocr.serve.refusal import Reason, RefusalError, invalid
 
 DEFAULT = "serving_default"
@@ -38,6 +39,7 @@ class Servable:
     def __init__(self, folder: str, version: int) -> None:
         self.version = version
         self.users = 0
+        exact_products()
         try:
             self.signatures = _signatures(folder)
             self._loaded = tf.saved_model.load(folder)

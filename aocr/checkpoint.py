@@ -62,23 +62,26 @@ def best_dir(model_dir: str) -> str:
     return str(tf.io.gfile.join(model_dir, "best"))
 
 
-def candidates(model_dir: str, which: str | None = None) -> list[str]:
+def candidates(model_dir: str, which: str | None = None, strict: bool = False) -> list[str]:
     """Paths of checkpoints, the wanted one first and then those that may stand in for it.
 
     Args:
         model_dir: The folder.
         which: "latest", "best" or the number of a step; `None` for the best if there is one.
+        strict: Refuse a damaged state file instead of taking what lies beside it.
 
     Raises:
-        AocrError: There is none.
+        AocrError: There is none, or the state file is refused.
     """
     latest, best = _paths(model_dir), _paths(best_dir(model_dir))
     numbered = [path for path in latest + best if path.endswith(f"-{which}")][:1]
     found = {None: best + latest, "latest": latest, "best": best}.get(which, numbered)
     if found:
         if started(model_dir) and not _named_by_state(model_dir):
-            log.warning(f"{model_dir}/{STATE_FILE} is damaged, and names no checkpoint; those "
-                        "beside it are taken, the newest first")
+            problem = f"{model_dir}/{STATE_FILE} is damaged, and names no checkpoint"
+            if strict:
+                raise AocrError(f"{problem}; without --strict those beside it are taken")
+            log.warning(f"{problem}; those beside it are taken, the newest first")
         return found
     if which is not None and latest + best:
         steps = sorted({_step(path) for path in latest + best})
@@ -147,7 +150,7 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
     Raises:
         AocrError: There is none, it does not fit its config, or what is given contradicts it.
     """
-    paths = candidates(model_dir, choice.which)
+    paths = candidates(model_dir, choice.which, choice.strict)
     if not configfile.exists(model_dir):
         return _first_whole(paths, choice.strict,
                             lambda path: _load_original(path, given, choice.debias))

@@ -288,7 +288,8 @@ def _number(variable: tf.Variable) -> int:
 def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start) -> None:
     """Restores what is there, or takes the first weights from elsewhere."""
     if start.resume:
-        path = trainer.restore(checkpoint.candidates(place.path, "latest"), start.strict)
+        path = trainer.restore(checkpoint.candidates(place.path, "latest", start.strict),
+                               start.strict)
         log.info(f"Reading model parameters from {path}")
         log.info(f"Going on at step {_number(trainer.step)}, epoch {_number(trainer.epoch) + 1}.")
         return

@@ -127,7 +127,7 @@ def test_what_makes_a_remote_version_visible_is_written_last(
     assert [new for new, _ in seen][-1] == f"{folder}/saved_model.pb"
     assert not any(visible for _, visible in seen)
     assert [content(f"{folder}/{name}").decode() for name in names] == [aside] * len(names)
-    assert not gfile.exists(f"{folder}/variables/old")
+    assert gfile.exists(f"{folder}/variables/old")  # it may be somebody else's
 
 
 def test_a_remote_log_has_every_line_and_is_gone_on_with(ram: str) -> None:

@@ -196,7 +196,7 @@ def test_a_missing_extra_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("aocr.cli._SERVE_PACKAGES", ("no_such_package",))
     assert main(["serve", "x", "--log-path", str(tmp_path / "log")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "pip install 'aocr[serve]'" in line
+    assert "pip install '.[serve]'" in line
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
         quiet.import_tensorflow()
+        # It tells, at exit, of each value that a damaged checkpoint did not give.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         _require_reach(args)
         return _COMMANDS[args.command](args)
     except AocrError as error:

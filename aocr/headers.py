@@ -12,6 +12,7 @@ import tensorflow as tf
 
 TOO_LARGE = "image too large"
 _HEAD_BYTES = 32
+_GIF = b"GIF8"
 _JPEG_SEGMENTS = 4096
 _GIF_BLOCKS = 1 << 16
 _14_BITS = 1 << 14
@@ -55,7 +56,10 @@ def promises(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """
     heights, widths = sizes(encoded)
     tall, wide = (tf.minimum(each, 1 << 31) for each in (heights, widths))
-    pixels = tf.where(wide == 0, wide, tf.maximum(tall * wide, _gif_pixels(encoded)))
+    gif = tf.strings.substr(encoded, 0, len(_GIF)) == _GIF
+    frames = tf.cond(tf.reduce_any(gif), lambda: tf.where(gif, _gif_pixels(encoded), 0),
+                     lambda: tf.zeros_like(wide))
+    pixels = tf.where(wide == 0, wide, tf.maximum(tall * wide, frames))
     return heights, widths, pixels
 
 
@@ -107,7 +111,7 @@ _Size = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 # Magic bytes, their place, and where height and width stand.
 _HEADERS: tuple[tuple[bytes, int, _Size], ...] = (
     (b"IHDR", 12, lambda head: (_big(head, 20, 4), _big(head, 16, 4))),
-    (b"GIF8", 0, lambda head: (_little(head, 8, 2), _little(head, 6, 2))),
+    (_GIF, 0, lambda head: (_little(head, 8, 2), _little(head, 6, 2))),
     (b"BM", 0, _bmp_size),
     (b"WEBPVP8 ", 8,
      lambda head: (_little(head, 28, 2) % _14_BITS, _little(head, 26, 2) % _14_BITS)),
@@ -147,15 +151,13 @@ def _jpeg_sizes(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """Walks the blocks of all GIF files at once, and sums up their frames; 0 for other files.
+    """Walks the blocks of all files at once as those of GIF, and sums up their frames.
 
     TensorFlow takes memory for every frame before it looks at the first.
     """
     total = tf.strings.length(encoded)
     start = tf.strings.substr(encoded, 0, 13)
     head = tf.cast(tf.io.decode_raw(start, tf.uint8, fixed_length=13), tf.int32)
-    gif = tf.reduce_all(head[:, :4] == list(b"GIF8"), -1)
-
     def more(n: tf.Tensor, at: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
         return (n < _GIF_BLOCKS) & tf.reduce_any(at < total)
 
@@ -171,7 +173,7 @@ def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
         pixels += tf.where(frame, area, tf.zeros_like(area))
         return n + 1, tf.minimum(at + step, total), tf.where(inside, kind > 0, True), pixels
 
-    first = tf.where(gif, 13 + _gif_palette(head[:, 10]), total)
+    first = 13 + _gif_palette(head[:, 10])
     none = tf.zeros_like(total, tf.int64)
     _, at, _, pixels = tf.while_loop(more, walk, (
         tf.constant(0), first, tf.zeros_like(total, tf.bool), none))

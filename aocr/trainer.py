@@ -231,7 +231,7 @@ class Trainer:
         """Several where much of the batch would be padding in one piece."""
         devices = self._cluster.replicas
         # The fused batch norm of a batch without padding does not sum over devices.
-        fused = devices == 1 and self._compute != self._dtype
+        fused = devices == 1 and self._compute != tf.float64
         if fused and np.all(batch["widths"].numpy() == batch["images"].shape[2]):
             return UNPADDED
         padded = int(widths.max()) * len(widths)

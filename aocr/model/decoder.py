@@ -165,7 +165,8 @@ class Decoder(tf.Module):
             after.extend(parts)
             x = parts[-1]
         query = self.query(tf.concat(after, -1))
-        scores = tf.reduce_sum(self.score * tf.tanh(memory.keys + query[:, None]), -1)
+        scores = tf.tensordot(tf.tanh(memory.keys + query[:, None]), self.score, 1)
         attention = tf.nn.softmax(scores + memory.bias)
-        context = tf.linalg.matvec(memory.values, attention, transpose_a=True)
+        # A product of batches takes longer than this sum where the batch is one image.
+        context = tf.reduce_sum(memory.values * attention[:, :, None], 1)
         return tuple(after), context, Look(tf.concat([x, context], -1), attention)

@@ -29,12 +29,11 @@ class Encoder(tf.Module):
             and the last states `[c_fw, h_fw, c_bw, h_bw]`, `[batch, 4 * units]`.
         """
         flipped = tf.reverse_sequence(features, lengths, seq_axis=1)
-        gates = tf.stack([self._input_gates(self.forward, features),
-                          self._input_gates(self.backward, flipped)], axis=1)
-        outputs, (c, h) = self._run(gates, lengths)
-        backward = tf.reverse_sequence(outputs[:, 1], lengths, seq_axis=0, batch_axis=1)
-        both = tf.concat([outputs[:, 0], backward], -1)
-        return tf.transpose(both, [1, 0, 2]), tf.concat([c[0], h[0], c[1], h[1]], -1)
+        forward, first = self._run(self.forward, features, lengths)
+        backward, last = self._run(self.backward, flipped, lengths)
+        backward = tf.reverse_sequence(backward, lengths, seq_axis=0, batch_axis=1)
+        both = tf.concat([forward, backward], -1)
+        return tf.transpose(both, [1, 0, 2]), tf.concat([*first, *last], -1)
 
     def _input_gates(self, cell: LstmCell, x: tf.Tensor) -> tf.Tensor:
         """The input's part of all gates at once, `[time, batch, 4 * units]`."""
@@ -42,18 +41,17 @@ class Encoder(tf.Module):
         gates = tf.tensordot(x, tf.cast(cell.kernel[:self._inputs], x.dtype), 1)
         return tf.cast(gates, cell.bias.dtype) + cell.bias
 
-    def _run(self, gates: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, State]:
-        """Both recurrences in one loop; gates `[time, 2, batch, 4 * units]`."""
-        kernel = tf.stack([self.forward.kernel[self._inputs:],
-                           self.backward.kernel[self._inputs:]])
-        time, batch = tf.shape(gates)[0], tf.shape(gates)[2]
-        zero = tf.zeros([2, batch, self._units], gates.dtype)
-        outputs = tf.TensorArray(gates.dtype, time, element_shape=[2, None, self._units])
+    def _run(self, cell: LstmCell, x: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, State]:
+        """One direction: outputs `[time, batch, units]` and the last state `(c, h)`."""
+        gates, kernel = self._input_gates(cell, x), cell.kernel[self._inputs:]
+        time, batch = tf.shape(gates)[0], tf.shape(gates)[1]
+        zero = tf.zeros([batch, self._units], gates.dtype)
+        outputs = tf.TensorArray(gates.dtype, time, element_shape=[None, self._units])
 
         def step(t: tf.Tensor, c: tf.Tensor, h: tf.Tensor, outputs: tf.TensorArray
                  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
             new_c, new_h = lstm_step(gates[t] + h @ kernel, c)
-            inside = (t < lengths)[None, :, None]
+            inside = (t < lengths)[:, None]
             c, h = tf.where(inside, new_c, c), tf.where(inside, new_h, h)
             return t + 1, c, h, outputs.write(t, h)
 

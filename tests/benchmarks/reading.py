@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> Recognize
     """A network at its start values: it never meets EOS, and decodes as long as may be."""
     reader = Reader(config, AttentionOCR(config), precision=precision)
     return Recognizer.around("start values", reader)
+
+
+def _ending(config: ModelConfig, found: Sequence[records.Record]) -> ModelConfig:
+    """Settings under which decoding ends with the longest text, as that of a trained model does."""
+    longest = max(len(record.label) for record in found)
+    return dataclasses.replace(config, max_prediction=longest - 1)
 
 
 def in_batches(rounds: int = 3) -> Row:
@@ -60,8 +67,9 @@ def one(rounds: int = 60) -> Row:
     with images.scratch() as folder:
         path = str(images.DIGITS.records("test", Path(folder), rounds))
         index = records.index([path], config, CharMap(config.alphabet))
-        files = [record.image for record in records.read(index, range(len(index)))]
-    model, stack = recognizer(config), Bare()
+        chosen = list(records.read(index, range(len(index))))
+    files = [record.image for record in chosen]
+    model, stack = recognizer(_ending(config, chosen)), Bare()
     predict, bare = Times(), Times()
     for n, file in enumerate([*files[:5], *files]):
         pixels = image.load(tf.constant(file), config)[None]
@@ -79,15 +87,12 @@ def exported(rounds: int = 9) -> Row:
     with images.scratch() as folder:
         path = str(images.WORDS.records("test", Path(folder), _MIXED))
         index = records.index([path], config, CharMap(config.alphabet))
-        found = list(records.read(index, range(len(index))))
-        # A trained model ends with the longest text; one at its start values never does.
-        config = dataclasses.replace(config, max_prediction=max(
-            len(record.label) for record in found) - 1)
-        model = recognizer(config)
+        chosen = list(records.read(index, range(len(index))))
+        model = recognizer(_ending(config, chosen))
         assert model.reader is not None
         target = export.export(model.reader, f"{folder}/exported", "savedmodel")
         read = tf.saved_model.load(target).signatures["serving_default"]
-        encoded = tf.constant([record.image for record in found])
+        encoded = tf.constant([record.image for record in chosen])
         pixels, widths = image.load_batch(encoded, config)
         stack = Bare()
         times = interleaved({

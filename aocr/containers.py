@@ -21,6 +21,7 @@ from aocr.errors import AocrError, reason
 
 # A record in the file: length (8 bytes), its checksum (4), the data, its checksum (4).
 BYTES_BEFORE, _BYTES_AFTER = 12, 4
+BYTES_AROUND = BYTES_BEFORE + _BYTES_AFTER
 _EMPTY_RECORD = bytes(8) + b"\x29\x03\x98\x07"
 _GZIP = b"\x1f\x8b\x08"
 _PIECE = 1 << 20
@@ -32,11 +33,13 @@ class Container(NamedTuple):
 
     Attributes:
         path: Its name.
-        longest: Bytes of its longest record.
+        records: Their number.
+        longest: Bytes of the longest of them.
         unpacked: The temporary copy of a gzip file, without compression; else `None`.
     """
 
     path: str
+    records: int
     longest: int
     unpacked: IO[bytes] | None
 
@@ -65,7 +68,7 @@ def measured(path: str, limit: int) -> Container:
             raw: io.RawIOBase = _Raw(file)
             stream: BinaryIO = io.BufferedReader(raw, _PIECE)
             size = tf.io.gfile.stat(path).length
-            return Container(path, _longest(path, stream, _Skipping(stream, size), limit), None)
+            return Container(path, *_lengths(path, stream, _Skipping(stream, size), limit), None)
     except tf.errors.OpError as error:
         raise AocrError(f"cannot read the dataset {path}: {reason(error)}") from error
 
@@ -125,7 +128,7 @@ def _unpacked(path: str, file: tf.io.gfile.GFile, limit: int) -> Container:
         copy = tempfile.NamedTemporaryFile(  # noqa: SIM115  # it goes with its last reference
             prefix="aocr-", suffix=".tfrecords")
         with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-            longest = _longest(path, stream, _copying(stream, copy), limit)
+            lengths = _lengths(path, stream, _copying(stream, copy), limit)
         copy.flush()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise AocrError(f"{path} is damaged: its gzip compression cannot be undone ({error}); "
@@ -133,7 +136,7 @@ def _unpacked(path: str, file: tf.io.gfile.GFile, limit: int) -> Container:
     except OSError as error:
         raise AocrError(f"cannot unpack {path} to {tempfile.gettempdir()}: {error.strerror}; "
                         "the environment variable TMPDIR names another folder") from error
-    return Container(path, longest, copy)
+    return Container(path, *lengths, copy)
 
 
 def _copying(stream: BinaryIO | gzip.GzipFile, copy: IO[bytes]) -> Callable[[bytes, int], bool]:
@@ -147,8 +150,8 @@ def _copying(stream: BinaryIO | gzip.GzipFile, copy: IO[bytes]) -> Callable[[byt
     return skip
 
 
-def _longest(path: str, stream: BinaryIO | gzip.GzipFile,
-             skip: Callable[[bytes, int], bool], limit: int) -> int:
+def _lengths(path: str, stream: BinaryIO | gzip.GzipFile,
+             skip: Callable[[bytes, int], bool], limit: int) -> tuple[int, int]:
     """Goes from record to record.
 
     Args:
@@ -158,7 +161,7 @@ def _longest(path: str, stream: BinaryIO | gzip.GzipFile,
         limit: Most bytes of a record.
 
     Returns:
-        The most bytes of a record.
+        The number of records, and the most bytes of one.
     """
     number = longest = 0
     while head := stream.read(BYTES_BEFORE):
@@ -177,7 +180,7 @@ def _longest(path: str, stream: BinaryIO | gzip.GzipFile,
             longest = length
     if not number:
         raise AocrError(f"{path} holds no record; write it again with `aocr dataset`")
-    return longest
+    return number, longest
 
 
 def _too_long(path: str, number: int, length: int, limit: int) -> AocrError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from aocr import charmap, files, formats, records
+from aocr import charmap, files, formats, imagefiles, records
+from aocr.annotations import Line, lines, parse, readable_size, short
 from aocr.config import MAX_PIXELS
 from aocr.console import bar, log
 from aocr.errors import AocrError, SkipError, reason
@@ -21,12 +21,7 @@ from aocr.records import Record
 from aocr.shards import Sharding
 from aocr.sizes import Sizes
 
-_FIELDS = re.compile(r"[ \t\v\f]+")
 _AHEAD = 4  # lines on the way for each thread
-_PIECE = 1 << 20
-_LONGEST_LINE = 1 << 20
-_SHOWN = 80
-_BOM = b"\xef\xbb\xbf"
 _PART = ".part"
 
 
@@ -49,20 +44,6 @@ class Options:
     log_step: int = 500
     max_pixels: int = MAX_PIXELS
     sharding: Sharding = Sharding()
-
-
-class Line(NamedTuple):
-    """A line of the annotations.
-
-    Attributes:
-        number: Counted from 1.
-        content: Its bytes, without the end of line.
-        passed: Bytes of the file since the line before it that this run uses.
-    """
-
-    number: int
-    content: bytes
-    passed: int
 
 
 class Pair(NamedTuple):
@@ -132,7 +113,7 @@ def generate(annotations: str, output: str, options: Options) -> Summary:
         AocrError: The annotations cannot be read, the output cannot be written, or no line of
             the annotations can be used.
     """
-    size = _readable_size(annotations)
+    size = readable_size(annotations)
     paths = options.sharding.paths(output)
     _refuse_obstacles(annotations, paths)
     summary = Summary()
@@ -174,68 +155,19 @@ def _refuse_empty(paths: Sequence[str], written: Counter[int]) -> None:
                             "give fewer --shards")
 
 
-def parse(line: bytes) -> tuple[str, str]:
-    """Path and label of a line, the label in NFC without blanks around it.
-
-    Raises:
-        SkipError: The line has no label field, is not UTF-8, or is too long.
-    """
-    if len(line) > _LONGEST_LINE:
-        raise SkipError("line too long", f"more than {_LONGEST_LINE} bytes, it begins "
-                        f"{line[:_SHOWN]!r}")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SkipError("not UTF-8", f"byte {error.start} of the line") from error
-    text = text.lstrip()
-    if not text:
-        raise SkipError("blank line")
-    path, *label = _FIELDS.split(text, maxsplit=1)
-    if not label:
-        raise SkipError("no label field", f"expected `path label`, got {_short(text)!r}")
-    return path, charmap.normalize(label[0].strip())
-
-
-def _readable_size(annotations: str) -> int:
-    """Bytes of the annotation file, of which one has been read."""
-    try:
-        with tf.io.gfile.GFile(annotations, "rb") as file:
-            file.read(1)
-        return int(tf.io.gfile.stat(annotations).length)
-    except tf.errors.NotFoundError as error:
-        raise AocrError(f"no such annotation file: {annotations}") from error
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the annotations {annotations}: {reason(error)}") from error
-
-
-def _lines(annotations: str) -> Iterator[bytes]:
-    """The lines without their ends; of one that is too long, the beginning."""
-    try:
-        with tf.io.gfile.GFile(annotations, "rb") as file:
-            rest, piece = b"", file.read(_PIECE).removeprefix(_BOM)
-            while piece:
-                *whole, rest = (rest + piece).split(b"\n")
-                yield from (line.removesuffix(b"\r") for line in whole)
-                rest, piece = rest[:_LONGEST_LINE + 1], file.read(_PIECE)
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read on in {annotations}: {reason(error)}") from error
-    if rest:
-        yield rest
-
-
 def _pairs(annotations: str, size: int, options: Options, summary: Summary
            ) -> Iterator[tuple[int, Pair]]:
     """The usable lines with their numbers, read by several threads; others are told and counted."""
-    folder = os.path.dirname(annotations)
+    images = _Images(os.path.dirname(annotations), options.max_pixels)
 
     def one(line: Line) -> _Answer:
         try:
-            return line, _pair(line.content, folder, options)
+            return line, _pair(line.content, images, options)
         except SkipError as error:
             return line, error
 
     progress = bar(total=size, unit="B", unit_scale=True)
-    dealt = _dealt(_lines(annotations), options.sharding)
+    dealt = _dealt(lines(annotations), options.sharding)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
         # A thread beside this one would only take its turns from it.
         answers = map(one, dealt) if options.jobs == 1 else _in_order(
@@ -277,35 +209,56 @@ def _note_repetition(path: str, line: int, annotations: str, summary: Summary) -
     place = hash(path)
     if place in summary.paths:
         if not summary.repeated:
-            log.warning(f"Line {line} of {annotations} names {_short(path)} again; both "
+            log.warning(f"Line {line} of {annotations} names {short(path)} again; both "
                         "lines are used, remove one if that is not meant (further ones are only "
                         "counted)")
         summary.repeated += 1
     summary.paths.add(place)
 
 
-def _pair(line: bytes, folder: str, options: Options) -> Pair:
+def _pair(line: bytes, images: _Images, options: Options) -> Pair:
     path, truth = parse(line)
-    encoded, size = formats.readable(_read_image(path, folder, options.max_pixels),
-                                     options.max_pixels)
+    encoded, size = formats.readable(images.load(path), options.max_pixels)
     label = charmap.normalize(truth.upper()) if options.force_uppercase else truth
     record = Record(encoded, label, path if options.save_filename else "")
     return Pair(record, path, size, label != truth)
 
 
-def _read_image(path: str, folder: str, max_pixels: int) -> bytes:
-    if "\0" in path:
-        raise SkipError("cannot open the file", f"{_short(path)!r} holds a NUL character")
-    for candidate in dict.fromkeys((path, tf.io.gfile.join(folder, path))):
-        try:
-            formats.check_length(tf.io.gfile.stat(candidate).length, max_pixels)
-            with tf.io.gfile.GFile(candidate, "rb") as file:
-                return bytes(file.read())
-        except tf.errors.NotFoundError:
-            continue
-        except (tf.errors.OpError, ValueError) as error:
-            raise SkipError("cannot open the file", f"{_short(path)}: {_reason(error)}") from error
-    raise SkipError("missing file", _short(path))
+class _Images:
+    """The image files that annotations name.
+
+    A path holds from the working directory, or else from the annotations' own folder.
+    """
+
+    def __init__(self, folder: str, max_pixels: int) -> None:
+        self._folder, self._max_pixels = folder, max_pixels
+        self._there: dict[str, bool] = {}
+
+    def load(self, path: str) -> bytes:
+        """The bytes of an image.
+
+        Raises:
+            SkipError: There is none, or it cannot be read.
+        """
+        if "\0" in path:
+            raise SkipError("cannot open the file", f"{short(path)!r} holds a NUL character")
+        for candidate in dict.fromkeys((path, tf.io.gfile.join(self._folder, path))):
+            try:
+                if self._may_be(candidate):
+                    return imagefiles.load(candidate, self._max_pixels)
+            except tf.errors.NotFoundError:
+                continue
+            except (tf.errors.OpError, ValueError) as error:
+                raise SkipError("cannot open the file", f"{short(path)}: {_reason(error)}"
+                                ) from error
+        raise SkipError("missing file", short(path))
+
+    def _may_be(self, path: str) -> bool:
+        """Whether its folder is there: asking once for all its files is faster than for each."""
+        folder = os.path.dirname(path)
+        if folder not in self._there:
+            self._there[folder] = files.is_remote(folder) or os.path.isdir(folder or ".")
+        return self._there[folder]
 
 
 def _write(paths: Sequence[str], pairs: Iterable[tuple[int, Pair]], summary: Summary,
@@ -332,9 +285,5 @@ def _nothing(annotations: str, summary: Summary) -> str:
             f"{reason!r}; nothing was written")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
-
-
 def _reason(error: Exception) -> str:
-    return _short(str(getattr(error, "message", error)).split(";")[-1].strip())
+    return short(str(getattr(error, "message", error)).split(";")[-1].strip())

@@ -43,16 +43,9 @@ class Elsewhere:
         """The weights as the best so far."""
 
     @property
-    def latest(self) -> str | None:
-        """Path of the newest checkpoint, as far as this worker knows."""
-        return None
-
-    @property
     def kept(self) -> str:
         """What a run that fails can go on from, in words."""
-        if self.latest is None:
-            return "no checkpoint before it is known here"
-        return f"the last good checkpoint is {self.latest}"
+        return "another process keeps the checkpoints"
 
 
 class Folder(Elsewhere):
@@ -114,9 +107,10 @@ class Folder(Elsewhere):
         self._store.save_best()
 
     @property
-    def latest(self) -> str | None:
-        """Path of the newest checkpoint."""
-        return self._store.latest if self._store is not None else None
+    def kept(self) -> str:
+        """What a run that fails can go on from, in words."""
+        assert self._store is not None
+        return self._store.kept
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from aocr import checkpoint, configfile, formats, headers
+from aocr import checkpoint, configfile, formats, headers, imagefiles
 from aocr.checkpoint import DEFAULT_CHOICE, Choice
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError, reason
@@ -228,9 +228,7 @@ def _encoded(source: Source, max_pixels: int) -> bytes:
         return formats.from_array(source)
     path = os.fspath(source)
     try:
-        formats.check_length(tf.io.gfile.stat(path).length, max_pixels)
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return bytes(file.read())
+        return imagefiles.load(path, max_pixels)
     except tf.errors.OpError as error:
         raise SkipError("cannot open the file", reason(error)) from error
     except (ValueError, TypeError) as error:  # TensorFlow's paths are UTF-8 without NUL

@@ -15,13 +15,13 @@ import numpy as np
 import six
 import tensorflow as tf
 
-from aocr import charmap, headers, image, scan
+from aocr import charmap, columns, headers, image, scan
 from aocr.charmap import CharMap
+from aocr.columns import Columns
 from aocr.config import MAX_PIXELS, ModelConfig
-from aocr.containers import BYTES_BEFORE, Container
+from aocr.containers import BYTES_AROUND, BYTES_BEFORE, Container
 from aocr.errors import AocrError, SkipError
 
-_BYTES_AROUND = 16
 _READS_AT_A_TIME = 16
 
 
@@ -74,15 +74,11 @@ class Index:
 
     def subset(self, chosen: np.ndarray) -> Index:
         """The records where `chosen`, `[n]` bool, is true; what is skipped stays."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns.TYPES})
 
     def skip(self, n: int, reason: str, detail: str) -> Skipped:
         """The entry for usable record `n` that turned out not to be."""
         return Skipped(self.paths[self.file[n]], int(self.number[n]), reason, detail)
-
-
-_COLUMNS = {"file": np.int32, "number": np.int32, "offset": np.int64, "length": np.int32,
-            "width": np.int32, "bucket": np.int16}
 
 
 def split(index: Index, share: float) -> tuple[Index, Index]:
@@ -104,12 +100,14 @@ def grouped(index: Index, wanted: np.ndarray) -> dict[str, list[int]]:
 
 def encode(record: Record) -> bytes:
     """The serialized example; `comment` is left out when empty."""
-    features = {"image": record.image, "label": six.ensure_binary(record.label)}
-    if record.comment:
-        features["comment"] = six.ensure_binary(record.comment)
-    return tf.train.Example(features=tf.train.Features(feature={
-        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in features.items()})).SerializeToString()
+    example = tf.train.Example()
+    features = {"image": record.image, "label": six.ensure_binary(record.label),
+                "comment": six.ensure_binary(record.comment)}
+    for name, value in features.items():
+        if value or name != "comment":
+            example.features.feature[name].bytes_list.value.append(value)
+    serialized: bytes = example.SerializeToString()
+    return serialized
 
 
 def decode(serialized: bytes) -> Record:
@@ -200,41 +198,21 @@ def index(paths: Sequence[str], config: ModelConfig, characters: CharMap,
 
 def _indexed(files: list[Container], scans: Iterator[scan.Scan], config: ModelConfig,
              characters: CharMap, max_pixels: int) -> Index:
-    chunks: list[dict[str, np.ndarray]] = []
+    found = Columns(files)
     skipped: list[tuple[int, Skipped]] = []
-    ends, numbers = [0] * len(files), [0] * len(files)
     for one in scans:
-        file, after = int(one.file), one.lengths.astype(np.int64).cumsum()
-        after += _BYTES_AROUND * np.arange(1, len(after) + 1)
-        used = np.ones(len(after), bool)
+        file, used = int(one.file), np.ones(len(one.lengths), bool)
         for n in _suspects(one, config, characters, max_pixels):
             try:
                 _check(one, n, config, characters, max_pixels)
             except SkipError as error:
                 used[n] = False
-                skipped.append((file, Skipped(files[file].path, numbers[file] + int(n) + 1,
+                skipped.append((file, Skipped(files[file].path, found.done[file] + int(n) + 1,
                                               error.reason, error.detail)))
-        chunk = {
-            "file": np.full(len(after), file),
-            "number": numbers[file] + 1 + np.arange(len(after)),
-            "offset": ends[file] + after - one.lengths - (_BYTES_AROUND - BYTES_BEFORE),
-            "length": one.lengths, "bucket": one.buckets,
-            "width": image.scaled_size(one.heights, one.widths, config)[1].numpy()}
-        chunks.append({name: chunk[name][used].astype(kind) for name, kind in _COLUMNS.items()})
-        numbers[file] += len(after)
-        ends[file] += int(after[-1])
+        found.add(one, image.scaled_size(one.heights, one.widths, config)[1].numpy(), used)
     skipped.sort(key=lambda each: each[0])
-    return Index([file.path for file in files], **_joined(chunks),
+    return Index([file.path for file in files], **found.used(),
                  skipped=[each for _, each in skipped], containers=files)
-
-
-def _joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The columns of all chunks in the order of the files, which may have been read together."""
-    columns = {}
-    chunks.sort(key=lambda chunk: int(chunk["file"][0]) if len(chunk["file"]) else -1)
-    for name in _COLUMNS:
-        columns[name] = np.concatenate([chunk.pop(name) for chunk in chunks])
-    return columns
 
 
 def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
@@ -280,7 +258,7 @@ def _fetch() -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """
     def one(name: tf.Tensor, place: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         following = tf.raw_ops.TFRecordDatasetV2(
-            filenames=name[None], compression_type="", buffer_size=length + _BYTES_AROUND,
+            filenames=name[None], compression_type="", buffer_size=length + BYTES_AROUND,
             byte_offsets=place[None])
         return tf.data.experimental.from_variant(
             following, tf.TensorSpec([], tf.string)).take(1).get_single_element()

@@ -140,5 +140,10 @@ def _damage(files: Sequence[Container]) -> AocrError:
                 number += 1
         except tf.errors.DataLossError:
             return containers.damage(path, number)
+    return changed(files)
+
+
+def changed(files: Sequence[Container]) -> AocrError:
+    """The error for files of which one is no longer what it was when it was measured."""
     return AocrError(f"cannot read {', '.join(file.path for file in files)}: a file changed "
-                     "while it was read")
+                     "while it was read; give the command again once it is at rest")

@@ -35,10 +35,11 @@ class Store:
         self._best = _manager(weights, self._best_dir, 1)
 
     @property
-    def latest(self) -> str | None:
-        """Path of the newest checkpoint."""
+    def kept(self) -> str:
+        """What a run that fails can go on from, in words."""
         path: str | None = self._newest.latest_checkpoint
-        return path
+        return (f"the last good checkpoint is {path}, from which the same command goes on" if path
+                else "there is no checkpoint before it")
 
     def save(self) -> None:
         """Writes everything, whole or not at all.
@@ -48,10 +49,8 @@ class Store:
         """
         step = int(self._trainer.step.numpy())
         if not self._trainer.finite():
-            kept = f"the last good checkpoint is {self.latest}" if self.latest else (
-                "there is none before it")
             raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
-                            f"was saved, and {kept}; a lower --initial-learning-rate may help")
+                            f"was saved, and {self.kept}; a lower --initial-learning-rate may help")
         with self._writing(self._model_dir, step):
             self._newest.save(checkpoint_number=step)
 
@@ -73,10 +72,8 @@ class Store:
             yield
         except tf.errors.OpError as error:
             clear_unfinished(folder)
-            kept = (f"the same command goes on from the last one, {self.latest}" if self.latest
-                    else "there is none before it")
             raise AocrError(f"cannot write the checkpoint of step {step} to {folder}: "
-                            f"{reason(error)}; {kept}") from error
+                            f"{reason(error)}; {self.kept}") from error
 
 
 def clear(model_dir: str) -> None:

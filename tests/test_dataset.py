@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from aocr import dataset, formats, records
+from aocr.annotations import parse
 from aocr.charmap import CharMap
 from aocr.cli import main
 from aocr.config import PRINTABLE_ASCII, ModelConfig
@@ -251,7 +252,7 @@ def test_annotations_are_not_overwritten_by_their_own_records(folder: Path) -> N
     (b"", "blank line"), (b"a", "no label field"), (b"\xff a", "not UTF-8")])
 def test_parse_tells_why(line: bytes, reason: str) -> None:
     with pytest.raises(SkipError) as caught:
-        dataset.parse(line)
+        parse(line)
     assert caught.value.reason == reason
 
 

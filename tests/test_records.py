@@ -247,6 +247,17 @@ def test_a_file_cut_within_a_record_is_an_error_that_names_it(
         records.index([str(path)], CONFIG, CHARACTERS)
 
 
+@pytest.mark.parametrize("other", [-1, 1])
+def test_a_file_that_changes_between_two_looks_is_an_error_that_names_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int) -> None:
+    path = str(tmp_path / "moving.tfrecords")
+    file_of_three(Path(path))
+    (file,) = scan.measured([path], 1 << 20)
+    monkeypatch.setattr(scan, "measured", lambda *_: [file._replace(records=3 + other)])
+    with pytest.raises(AocrError, match=r"moving\.tfrecords: a file changed"):
+        records.index([path], CONFIG, CHARACTERS)
+
+
 def test_characters_of_a_damaged_file_are_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "cut.tfrecords"
     path.write_bytes(file_of_three(path)[:100])

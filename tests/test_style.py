@@ -44,11 +44,11 @@ def test_imports_only_point_down() -> None:
              "transfer", "evaluate", "names", "server", "app", "rpc", "messages", "guard", "desk",
              "batching", "versions", "servable", "inspection", "monitoring", "rest", "refusal",
              "export", "warmup", "recognizer", "reader", "visualize", "dataset", "shards", "sizes",
-             "sets", "skips", "batches", "records", "scan", "examples", "containers", "checkpoint",
-             "configfile", "original", "network", "decoder", "encoder", "cnn", "layers", "cluster",
-             "replicas", "adadelta", "scaling", "metrics", "events", "lock", "files", "stopping",
-             "image", "headers", "formats", "charmap", "console", "quiet", "config", "options",
-             "errors"]
+             "annotations", "sets", "skips", "batches", "records", "columns", "scan", "examples",
+             "containers", "checkpoint", "configfile", "original", "network", "decoder", "encoder",
+             "cnn", "layers", "cluster", "replicas", "adadelta", "scaling", "metrics", "events",
+             "lock", "files", "stopping", "image", "imagefiles", "headers", "formats", "charmap",
+             "console", "quiet", "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

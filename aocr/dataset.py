@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from aocr import charmap, files, formats, imagefiles, records
+from aocr import ahead, charmap, files, formats, imagefiles, records
 from aocr.annotations import Line, lines, parse, readable_size, short
 from aocr.config import MAX_PIXELS
 from aocr.console import bar, log
@@ -170,7 +170,7 @@ def _pairs(annotations: str, size: int, options: Options, summary: Summary
     dealt = _dealt(lines(annotations), options.sharding)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
         # A thread beside this one would only take its turns from it.
-        answers = map(one, dealt) if options.jobs == 1 else _in_order(
+        answers = map(one, dealt) if options.jobs == 1 else ahead.in_order(
             pool, one, dealt, options.jobs * _AHEAD)
         for line, answer in answers:
             progress.update(line.passed)
@@ -191,18 +191,6 @@ def _dealt(lines: Iterable[bytes], sharding: Sharding) -> Iterator[Line]:
         if sharding.takes(number):
             yield Line(number, content, passed)
             passed = 0
-
-
-def _in_order(pool: ThreadPoolExecutor, function: Callable[[Line], _Answer],
-              lines: Iterable[Line], ahead: int) -> Iterator[_Answer]:
-    """`pool.map`, so far ahead and no further: only so many images are in memory."""
-    waiting: deque[Future[_Answer]] = deque()
-    for line in lines:
-        waiting.append(pool.submit(function, line))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _note_repetition(path: str, line: int, annotations: str, summary: Summary) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from aocr import containers, examples, headers
+from aocr import ahead, containers, examples, headers
 from aocr.config import max_bytes
 from aocr.containers import Container
 from aocr.errors import AocrError, reason
@@ -18,6 +18,7 @@ from aocr.errors import AocrError, reason
 BUCKETS = 10_000
 _SCAN_BATCH = 2048
 _SCAN_BYTES = 1 << 23
+_THREADS = 2
 _FILES_AT_A_TIME = 4  # stores of objects give one reader a part of what they can give
 _Used = TypeVar("_Used")
 
@@ -80,12 +81,13 @@ def _scan_batch(file: Container) -> int:
     return min(_SCAN_BATCH, _SCAN_BYTES // (file.longest + 1) + 1)
 
 
-def _looked_at(files: Sequence[Container]) -> tf.data.Dataset:
-    """The number of a file with what `_of_records` tells of a batch of its records."""
+def _stored(files: Sequence[Container]) -> tf.data.Dataset:
+    """The number of a file with a batch of its records."""
+    @tf.autograph.experimental.do_not_convert
     def batches(file: tf.Tensor, one: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
         path, size = one
         whole = tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(size)
-        return whole.map(lambda serialized: (file, *_graph(_of_records)(serialized)))
+        return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(file).repeat(), whole)
 
     # One pipeline for all files: a graph for each would take longer than reading a small one.
     named = tf.data.Dataset.from_tensor_slices(
@@ -114,10 +116,16 @@ def scanned(files: Sequence[Container], use: Callable[[Iterator[Scan]], _Used]) 
 
 
 def _scan(files: Sequence[Container]) -> Iterator[Scan]:
-    looked_at = _looked_at(files).prefetch(_FILES_AT_A_TIME)
-    for file, plain, others, *columns in without_autotuning(looked_at).as_numpy_iterator():
-        one = Scan(file, *columns)
-        yield _completed(one, ~plain, others) if len(others) else one
+    stored = without_autotuning(_stored(files).prefetch(_FILES_AT_A_TIME))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from ahead.in_order(pool, _look, stored, _THREADS + 1)
+
+
+def _look(stored: tuple[tf.Tensor, tf.Tensor]) -> Scan:
+    file, serialized = stored
+    plain, others, *columns = (part.numpy() for part in _graph(_of_records)(serialized))
+    one = Scan(file.numpy(), *columns)
+    return _completed(one, ~plain, others) if len(others) else one
 
 
 def _completed(one: Scan, where: np.ndarray, others: np.ndarray) -> Scan:

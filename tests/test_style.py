@@ -47,8 +47,8 @@ def test_imports_only_point_down() -> None:
              "annotations", "sets", "skips", "batches", "records", "columns", "scan", "examples",
              "containers", "checkpoint", "configfile", "original", "network", "decoder", "encoder",
              "cnn", "layers", "cluster", "replicas", "adadelta", "scaling", "metrics", "events",
-             "lock", "files", "stopping", "image", "imagefiles", "headers", "formats", "charmap",
-             "console", "quiet", "config", "options", "errors"]
+             "lock", "files", "stopping", "image", "imagefiles", "headers", "formats", "ahead",
+             "charmap", "console", "quiet", "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

@@ -36,6 +36,7 @@ def damage(folder: Path, step: int) -> None:
     data.tofile(path)
 
 
+@pytest.mark.slow
 def test_validation_is_told_and_the_best_checkpoint_is_kept_and_taken(
         world: World, command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "validated"
@@ -128,6 +129,7 @@ def test_only_the_newest_checkpoints_are_kept(
         "model.ckpt-2.index", "model.ckpt-3.index"}
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
         world: World, command: Command, copied: Path) -> None:
     damage(copied, 2)
@@ -185,6 +187,7 @@ def test_a_damaged_state_file_is_named_and_the_newest_checkpoint_taken(
         assert f"Reading model parameters from {copied}/model.ckpt-2" in messages(logged)
 
 
+@pytest.mark.slow
 def test_validation_images_that_cannot_be_decoded_are_named(
         world: World, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "val.tfrecords"

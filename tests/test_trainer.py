@@ -81,6 +81,7 @@ def test_too_few_batches_leave_the_running_averages() -> None:
     assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [[16, 16], [9, 16]])
 def test_every_precision_takes_nearly_the_same_step(widths: list[int]) -> None:
     found = {}
@@ -96,6 +97,7 @@ def test_every_precision_takes_nearly_the_same_step(widths: list[int]) -> None:
         np.testing.assert_allclose(found[half], found[PRECISIONS[0]], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_the_factor_of_float16(tmp_path: Path) -> None:
     settings = TrainConfig(precision="mixed_float16")
     saved, restored = (Trainer(CONFIG, settings) for _ in range(2))

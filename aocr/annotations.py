@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from aocr import charmap
+from aocr import charmap, files
 from aocr.errors import AocrError, SkipError, reason
 
 _FIELDS = re.compile(r"[ \t\v\f]+")
@@ -34,6 +34,8 @@ class Line(NamedTuple):
 
 def readable_size(annotations: str) -> int:
     """Bytes of the annotation file, of which one has been read."""
+    if files.is_special(annotations):
+        raise AocrError(f"{annotations} is no plain file; write the annotations to one")
     try:
         with tf.io.gfile.GFile(annotations, "rb") as file:
             file.read(1)
@@ -63,7 +65,7 @@ def parse(line: bytes) -> tuple[str, str]:
     """Path and label of a line, the label in NFC without blanks around it.
 
     Raises:
-        SkipError: The line has no label field, is not UTF-8, or is too long.
+        SkipError: The line has no label field, is not UTF-8, holds NUL, or is too long.
     """
     if len(line) > _LONGEST_LINE:
         raise SkipError("line too long", f"more than {_LONGEST_LINE} bytes, it begins "
@@ -73,6 +75,8 @@ def parse(line: bytes) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         raise SkipError("not UTF-8", f"byte {error.start} of the line") from error
     text = text.lstrip()
+    if "\0" in text:
+        raise SkipError("NUL character", f"in {short(text)!r}; annotations are plain UTF-8 text")
     if not text:
         raise SkipError("blank line")
     path, *label = _FIELDS.split(text, maxsplit=1)

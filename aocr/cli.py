@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aocr import arguments, console, quiet
 from aocr.config import PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig, flag
-from aocr.console import log
+from aocr.console import log, printable
 from aocr.errors import AocrError, SkipError, reason
 from aocr.serve.options import Limits, Options
 
@@ -95,7 +95,7 @@ def dataset(args: argparse.Namespace) -> int:
     else:
         log.info(f"Shard {sharding.index} of {sharding.count} is ready: {summary.pairs} pairs; "
                  "what follows is of this shard alone.")
-    log.info(f"Longest label ({len(summary.longest)}): {summary.longest}")
+    log.info(f"Longest label ({len(summary.longest)}): {printable(summary.longest)}")
     for line in _dataset_summary(summary):
         log.info(line)
     line = _train_line(summary, sharding.pattern(args.output))
@@ -309,7 +309,7 @@ def _dataset_summary(summary: Summary) -> Iterator[str]:
         f" ({skipped})" if skipped else "")
     if summary.repeated:
         yield f"Lines that name an image again: {summary.repeated}; they are used"
-    counts = " ".join(f"{'space' if character == ' ' else character}:{number}"
+    counts = " ".join(f"{'space' if character == ' ' else printable(character)}:{number}"
                       for character, number in sorted(summary.characters.items()))
     yield f"Characters ({len(summary.characters)}): {counts}"
     if summary.upper_cased:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import time
+import unicodedata
 from typing import Any
 
 from tqdm import tqdm
@@ -167,3 +168,9 @@ def bar(**options: Any) -> Any:  # noqa: ANN401
     """A tqdm progress bar on standard error; nothing where that is no terminal, or no log."""
     shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     return tqdm(file=sys.stderr, disable=not shown, dynamic_ncols=True, **options)
+
+
+def printable(text: str) -> str:
+    """The text with its control characters, which would move a cursor, as escapes."""
+    return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each
+                   for each in text)

@@ -228,8 +228,6 @@ class _Images:
         Raises:
             SkipError: There is none, or it cannot be read.
         """
-        if "\0" in path:
-            raise SkipError("cannot open the file", f"{short(path)!r} holds a NUL character")
         for candidate in dict.fromkeys((path, tf.io.gfile.join(self._folder, path))):
             try:
                 if self._may_be(candidate):

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from aocr import files
 from aocr.console import log
-from aocr.errors import AocrError, reason
 
 
 def file_names(given: Iterable[str]) -> Iterator[str | None]:
@@ -39,18 +38,17 @@ def _is_folder(name: str) -> bool:
 
 
 def _files_of(folder: str) -> list[str]:
+    """The files in a folder; itself, which reads as an error, where there are none."""
     listed = tf.io.gfile.listdir if files.is_remote(folder) else os.listdir
     try:
         inside = [tf.io.gfile.join(folder, each) for each in sorted(listed(folder))]
-    except (tf.errors.OpError, OSError) as error:
-        raise AocrError(f"cannot read the folder {folder}: {reason(error)}") from error
+    except (tf.errors.OpError, OSError):
+        return [folder]
     found = [each for each in inside if not _is_folder(each)]
-    if not found:
-        raise AocrError(f"no file in the folder {folder}")
-    if len(found) < len(inside):
+    if found and len(found) < len(inside):
         log.warning(f"Left out {len(inside) - len(found)} folders within {folder}; name them "
                     "to read them")
-    return found
+    return found or [folder]
 
 
 def _standard_input() -> Iterator[str | None]:

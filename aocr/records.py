@@ -15,7 +15,7 @@ import numpy as np
 import six
 import tensorflow as tf
 
-from aocr import charmap, columns, headers, image, scan
+from aocr import charmap, columns, files, headers, image, scan
 from aocr.charmap import CharMap
 from aocr.columns import Columns
 from aocr.config import MAX_PIXELS, ModelConfig
@@ -148,7 +148,7 @@ def find(patterns: Sequence[str]) -> list[str]:
     """The files that names and globs stand for, in the order given.
 
     Raises:
-        AocrError: A name matches nothing, or is a folder.
+        AocrError: A name matches nothing, or is no plain file.
     """
     paths: dict[str, None] = {}
     for pattern in patterns:
@@ -160,6 +160,10 @@ def find(patterns: Sequence[str]) -> list[str]:
     if folders:
         raise AocrError(f"{folders[0]} is a folder; a dataset is a file that "
                         "`aocr dataset` has written (a glob takes several)")
+    special = [path for path in paths if files.is_special(path)]
+    if special:
+        raise AocrError(f"{special[0]} is no plain file; a dataset is one, as it is read at any "
+                        "place in any order")
     return list(paths)
 
 
@@ -191,14 +195,14 @@ def index(paths: Sequence[str], config: ModelConfig, characters: CharMap,
     Raises:
         AocrError: A file is damaged or is not TFRecords.
     """
-    files = scan.measured(paths, max_pixels)
+    measured = scan.measured(paths, max_pixels)
     return scan.scanned(
-        files, lambda scans: _indexed(files, scans, config, characters, max_pixels))
+        measured, lambda scans: _indexed(measured, scans, config, characters, max_pixels))
 
 
-def _indexed(files: list[Container], scans: Iterator[scan.Scan], config: ModelConfig,
+def _indexed(measured: list[Container], scans: Iterator[scan.Scan], config: ModelConfig,
              characters: CharMap, max_pixels: int) -> Index:
-    found = Columns(files)
+    found = Columns(measured)
     skipped: list[tuple[int, Skipped]] = []
     for one in scans:
         file, used = int(one.file), np.ones(len(one.lengths), bool)
@@ -207,12 +211,12 @@ def _indexed(files: list[Container], scans: Iterator[scan.Scan], config: ModelCo
                 _check(one, n, config, characters, max_pixels)
             except SkipError as error:
                 used[n] = False
-                skipped.append((file, Skipped(files[file].path, found.done[file] + int(n) + 1,
+                skipped.append((file, Skipped(measured[file].path, found.done[file] + int(n) + 1,
                                               error.reason, error.detail)))
         found.add(one, image.scaled_size(one.heights, one.widths, config)[1].numpy(), used)
     skipped.sort(key=lambda each: each[0])
-    return Index([file.path for file in files], **found.used(),
-                 skipped=[each for _, each in skipped], containers=files)
+    return Index([file.path for file in measured], **found.used(),
+                 skipped=[each for _, each in skipped], containers=measured)
 
 
 def read(index: Index, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:

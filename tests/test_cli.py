@@ -269,6 +269,18 @@ def test_predict_reads_names_from_standard_input_and_folders(
     assert len(messages(from_folder)) == 9
 
 
+def test_an_empty_folder_or_a_pipe_costs_only_itself(
+        world: World, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    code, logged = command("predict", tmp_path / "empty", tmp_path / "pipe.png", world.images[0])
+    said = messages(logged)[1:]
+    assert code == 1
+    assert f"{tmp_path}/empty. cannot open the file: it is a folder" in said[0]
+    assert f"{tmp_path}/pipe.png. cannot open the file: it is no plain file" in said[1]
+    assert said[2].startswith("Result: OK.")
+
+
 def test_predict_writes_tables_and_json_lines(
         world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["predict", str(world.images[0]), "--model-dir", str(world.model_dir),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -80,10 +81,11 @@ def test_labels_are_stored_as_utf8_in_nfc() -> None:
     (b"text.png AB", "unreadable image", "not an image"), (b"empty.png AB", "unreadable", "empty"),
     (b"cut.png AB", "unreadable image", ""), (b"folder AB", "cannot open the file", "folder"),
     (b"a.png \xff", "not UTF-8", "byte 6"), (b"", "blank line", ""), (b" \t", "blank line", ""),
-    (b"a.png/b AB", "", "a.png/b"), (b"a.png\0b AB", "", ""), (b"a\0.png AB", "", ""),
+    (b"a.png/b AB", "", "a.png/b"), (b"a.png\0b AB", "NUL character", "a.png\\x00b"),
+    (b"a\0.png AB", "NUL character", ""), (b"a.png A\0B", "NUL character", "A\\x00B"),
     (b"x" * 100_000 + b" AB", "", "xxx")],
     ids=["no label", "missing", "text", "empty file", "cut", "folder", "not utf-8", "blank",
-         "white", "below a file", "NUL at end", "NUL within", "long path"])
+         "white", "below a file", "NUL at end", "NUL within", "NUL in label", "long path"])
 def test_a_bad_line_is_skipped_with_number_and_reason(
         folder: Path, caplog: pytest.LogCaptureFixture, bad: bytes, reason: str,
         detail: str) -> None:
@@ -239,6 +241,27 @@ def test_files_that_cannot_be_are_named(folder: Path, annotations: str, output: 
         dataset.generate(annotations, output, Options())
     assert (output if annotations == "list.txt" else annotations) in str(caught.value)
     assert (folder / "a.png").read_bytes() == PNG
+
+
+def test_nothing_waits_for_who_may_write_to_a_pipe(folder: Path) -> None:
+    os.mkfifo("pipe")
+    (folder / "list.txt").write_text("a.png A\npipe B\n")
+    summary, found = generate(b"a.png A\npipe B\n")
+    assert [record.label for record in found] == ["A"]
+    assert summary.skipped == {"cannot open the file": 1}
+    with pytest.raises(AocrError, match="pipe is no plain file"):
+        dataset.generate("pipe", "out.tfrecords", Options())
+    with pytest.raises(AocrError, match="pipe is no plain file"):
+        records.find(["pipe"])
+
+
+def test_control_characters_are_told_as_escapes(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "list.txt").write_text("a.png A\tB\a\n")
+    assert main(["dataset", "list.txt", "out.tfrecords"]) == 0
+    told = capsys.readouterr().err
+    assert "Longest label (4): A\\tB\\x07\n" in told
+    assert "Characters (4): \\x07:1 \\t:1 A:1 B:1\n" in told
 
 
 def test_annotations_are_not_overwritten_by_their_own_records(folder: Path) -> None:

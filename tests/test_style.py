@@ -47,7 +47,7 @@ def test_imports_only_point_down() -> None:
              "annotations", "sets", "skips", "batches", "records", "columns", "scan", "examples",
              "containers", "checkpoint", "configfile", "original", "network", "decoder", "encoder",
              "cnn", "layers", "cluster", "replicas", "adadelta", "scaling", "metrics", "events",
-             "lock", "files", "stopping", "image", "imagefiles", "headers", "formats", "ahead",
+             "lock", "imagefiles", "files", "stopping", "image", "headers", "formats", "ahead",
              "charmap", "console", "quiet", "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":

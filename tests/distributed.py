@@ -1,9 +1,9 @@
 """One training on one device, on two devices of a process, or by two processes.
 
-    python -m tests.distributed RECORDS alone|mirrored|worker STEPS
+    python -m tests.distributed RECORDS alone|mirrored|worker STEPS KIND...
 
-prints the losses, and what the weights have come to, of so many steps in float64, of one in
-float32, and of one in each mixed precision. A worker has `TF_CONFIG`.
+prints the losses, and what the weights have come to, of so many steps in the kind float64, and of
+one in each other kind, which is a precision. A worker has `TF_CONFIG`.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ def free_ports(count: int = 2) -> list[int]:
     return ports
 
 
-def ran(data: Path, how: str, steps: int) -> list[dict[str, dict[str, list[float]]]]:
+def ran(data: Path, how: str, steps: int, kinds: Sequence[str]
+        ) -> list[dict[str, dict[str, list[float]]]]:
     """What each process prints."""
-    command = [sys.executable, "-m", "tests.distributed", str(data), how, str(steps)]
+    command = [sys.executable, "-m", "tests.distributed", str(data), how, str(steps), *kinds]
     ports = free_ports()
     tasks = [(n, ports) for n in range(2)] if how == "worker" else [None]
     processes = [subprocess.Popen(command, env=environment(task), stdout=subprocess.PIPE, text=True,
@@ -109,7 +110,7 @@ def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    _, DATA, HOW, STEPS = sys.argv
+    _, DATA, HOW, STEPS, *KINDS = sys.argv
     JOINED = _joined(HOW)
-    print(json.dumps({"float64": _train(DATA, JOINED, "float64", int(STEPS)),
-                      **{name: _train(DATA, JOINED, name, 1) for name in PRECISIONS}}))
+    print(json.dumps({kind: _train(DATA, JOINED, kind, int(STEPS) if kind == "float64" else 1)
+                      for kind in KINDS}))

@@ -38,8 +38,7 @@ class Store:
     def kept(self) -> str:
         """What a run that fails can go on from, in words."""
         path: str | None = self._newest.latest_checkpoint
-        return (f"the last good checkpoint is {path}, from which the same command goes on" if path
-                else "there is no checkpoint before it")
+        return f"the last good checkpoint is {path}" if path else "there is no checkpoint before it"
 
     def save(self) -> None:
         """Writes everything, whole or not at all.
@@ -73,7 +72,8 @@ class Store:
         except tf.errors.OpError as error:
             clear_unfinished(folder)
             raise AocrError(f"cannot write the checkpoint of step {step} to {folder}: "
-                            f"{reason(error)}; {self.kept}") from error
+                            f"{reason(error)}; {self.kept}; mend the disk, and give the same "
+                            "command again") from error
 
 
 def clear(model_dir: str) -> None:

@@ -224,8 +224,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoints(
     assert code == 1
     said = messages(logged)[-1]
     assert f"aocr train: cannot write the checkpoint of step 3 to {copied}: " in said
-    assert said.endswith(f"the last good checkpoint is {copied}/model.ckpt-2, from which the same "
-                         "command goes on")
+    assert said.endswith(f"the last good checkpoint is {copied}/model.ckpt-2; mend the disk, and "
+                         "give the same command again")
     assert not list(copied.glob("*_temp*"))
     assert not list(copied.glob("model.ckpt-3*"))
     assert Recognizer.load(copied).source == f"{copied}/model.ckpt-2"

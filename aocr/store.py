@@ -31,7 +31,7 @@ class Store:
         self._model_dir = model_dir
         self._best_dir = checkpoint.best_dir(model_dir)
         self._newest = _manager(trainer.checkpoint, model_dir, keep)
-        weights = tf.train.Checkpoint(model=trainer.model)
+        weights = tf.train.Checkpoint(model=trainer.average)
         self._best = _manager(weights, self._best_dir, 1)
 
     @property

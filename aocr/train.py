@@ -67,7 +67,7 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
         _begin(trainer, place, config, start)
         _agree_on_start(trainer, cluster)
         place.begin(trainer, config, settings.keep, start.resume)
-        reader = Reader(config, trainer.model, settings.max_pixels)
+        reader = Reader(config, trainer.average, settings.max_pixels)
         validator = (Validator(images.validation, reader, settings.batch_size, cluster)
                      if images.validation is not None else None)
         ended_by = _Run(trainer, images, config, settings, validator, place, stop,
@@ -288,8 +288,8 @@ def _number(variable: tf.Variable) -> int:
 def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start) -> None:
     """Restores what is there, or takes the first weights from elsewhere."""
     if start.resume:
-        path = trainer.restore(checkpoint.candidates(place.path, "latest", start.strict),
-                               start.strict)
+        paths = checkpoint.candidates(place.path, "latest", start.strict)
+        path = checkpoint.restore(trainer.checkpoint, paths, start.strict)
         log.info(f"Reading model parameters from {path}")
         log.info(f"Going on at step {_number(trainer.step)}, epoch {_number(trainer.epoch) + 1}.")
         return

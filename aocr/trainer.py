@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from aocr import batches, checkpoint, metrics, replicas
+from aocr import batches, metrics, replicas
 from aocr.adadelta import Adadelta
+from aocr.averaging import EVERY, Average, norms
 from aocr.cluster import Cluster
 from aocr.config import (
     COLUMN_PIXELS,
@@ -72,7 +73,8 @@ class Trainer:
         dtype: Type of the weights (float32; float64 for exact comparisons).
 
     Attributes:
-        model: The network.
+        model: The network that learns.
+        average: The average of what it has lately been; the network that is read.
         step: Steps taken so far, int64.
         epoch: The running epoch, from 0, int64.
         position: Records of the running epoch that have been used, int64.
@@ -94,13 +96,12 @@ class Trainer:
                 tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
             self.best = Best()
             self._scale = LossScale()
+            self._average = Average(self.model, config, dtype)
+        self.average = self._average.network
         self.checkpoint = tf.train.Checkpoint(
-            model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
-            position=self.position, best=self.best, scale=self._scale)
-        # Trainings of versions before `--precision` have no scale, which only float16 uses.
-        self._required = tf.train.Checkpoint(
-            model=self.model, optimizer=self._optimizer, step=self.step, epoch=self.epoch,
-            position=self.position, best=self.best)
+            model=self.average, averaged=self._average.updates, trained=self.model,
+            optimizer=self._optimizer, step=self.step, epoch=self.epoch, position=self.position,
+            best=self.best, scale=self._scale)
         signature = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
                      tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32),
                      tf.TensorSpec([2], tf.int32)]
@@ -110,13 +111,9 @@ class Trainer:
         self._settle = {parts: tf.function(
             partial(self._everywhere, self._settle_graph, parts), autograph=False,
             input_signature=signature[:2]) for parts in (UNPADDED, 1, PARTS)}
+        self._follow = tf.function(
+            lambda: self._cluster.strategy.run(self._average.follow), autograph=False)
         self._recent: deque[tuple[int, batches.Batch]] = deque(maxlen=SETTLING_BATCHES)
-
-    def restore(self, paths: Sequence[str], strict: bool) -> str:
-        """Goes on from a checkpoint; see `aocr.checkpoint.restore`."""
-        path = checkpoint.restore(self._required, paths, strict)
-        tf.train.Checkpoint(scale=self._scale).read(path).expect_partial()
-        return path
 
     def take_step(self, batch: batches.Batch, widths: np.ndarray) -> tuple[float, float]:
         """Changes the weights by one batch.
@@ -134,27 +131,27 @@ class Trainer:
         loss, norm = self._take_step[parts](
             batch["images"], batch["widths"], batch["targets"], whole)
         self._recent.append((parts, batch))
+        if int(self.step) % EVERY == 0:
+            self._follow()
         return float(loss), float(norm)
 
     def settle(self) -> None:
-        """Makes the batch-norm averages those of the present weights, before they are saved.
+        """Makes the average's batch-norm statistics those of its weights, before it is saved.
 
-        The running averages look back over up to a hundred steps, in which the weights change:
-        on receipt-numbers at step 500 they read 76 %, the statistics of the batches 82 %. Only
-        batches since the last call count, so that a training resumed from a regular checkpoint
-        settles as an uninterrupted one does; where they are too few, the running averages stay.
+        Statistics that run along with a training look back over up to a hundred steps, in which
+        the weights change: on receipt-numbers at step 500 they read 76 %, the statistics of the
+        batches 82 %. Only batches since the last call count, so that a training resumed from a
+        regular checkpoint settles as an uninterrupted one does; where they are too few, the
+        earlier statistics stay.
 
         Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm" (precise batch norm).
         """
+        self._average.begin()
         if len(self._recent) == SETTLING_BATCHES:
-            norms = [conv.norm for conv in self.model.cnn.convs if conv.norm is not None]
-            updates = [int(norm.updates.numpy()) for norm in norms]
-            for norm in norms:
+            for norm in norms(self.average):
                 norm.updates.assign(0)
             for parts, batch in self._recent:
                 self._settle[parts](batch["images"], batch["widths"])
-            for norm, number in zip(norms, updates, strict=True):
-                norm.updates.assign(number)
         self._recent.clear()
 
     def finite(self) -> bool:
@@ -163,8 +160,8 @@ class Trainer:
 
     @tf.function(autograph=False)
     def _all_finite(self) -> tf.Tensor:
-        numbers = [each for part in (self.model, self._optimizer) for each in part.variables
-                   if each.dtype.is_floating]
+        numbers = [each for part in (self.model, self.average, self._optimizer)
+                   for each in part.variables if each.dtype.is_floating]
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in numbers])
 
     def _everywhere(self, graph: Callable[..., Any], parts: int, *inputs: tf.Tensor
@@ -202,7 +199,7 @@ class Trainer:
 
     def _settle_graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         images, widths = self._own(*inputs)
-        self.model.settle(tf.cast(images, self._compute), widths, parts)
+        self.average.settle(tf.cast(images, self._compute), widths, parts)
         return ()
 
     def _own(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:

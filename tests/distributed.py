@@ -106,7 +106,8 @@ def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, 
         losses.append(trainer.take_step(whole, index.width[planned.records])[0])
     trainer.settle()
     return {"losses": losses, "weights": [
-        float(np.abs(variable.numpy()).mean()) for variable in trainer.model.variables]}
+        float(np.abs(variable.numpy()).mean())
+        for network in (trainer.model, trainer.average) for variable in network.variables]}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests import distributed
 from tests.conftest import Command, World
 
 FULL = "AOCR_FULL" in os.environ
-STEPS = 20 if FULL else 3
+STEPS = 20 if FULL else 5
 STEP = re.compile(r" Step \d+: [\d.]+s, loss: ([\d.]+),")
 
 

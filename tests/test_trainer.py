@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from numpy.random import default_rng
 
+from aocr.averaging import EVERY, norms
 from aocr.batches import Batch
 from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.model.layers import BatchNorm
@@ -26,8 +27,8 @@ def batch(widths: list[int], seed: int = 0) -> Batch:
 
 
 def averages(trainer: Trainer) -> list[np.ndarray]:
-    return [value.numpy() for conv in trainer.model.cnn.convs if conv.norm is not None
-            for value in (conv.norm.moving_mean, conv.norm.moving_variance)]
+    return [value.numpy() for norm in norms(trainer.average)
+            for value in (norm.moving_mean, norm.moving_variance)]
 
 
 @pytest.mark.parametrize("widths", [
@@ -38,14 +39,11 @@ def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights
     seen = batch(widths)
     for _ in range(SETTLING_BATCHES):
         trainer.take_step(seen, np.array(widths))
-    lagging = averages(trainer)
-    updates = [int(conv.norm.updates) for conv in trainer.model.cnn.convs if conv.norm is not None]
+    running = [norm.moving_mean.numpy() for norm in norms(trainer.model)]
     trainer.settle()
-    settled = averages(trainer)
-    assert not all(np.allclose(*pair, rtol=1e-3) for pair in zip(lagging, settled, strict=True))
-    assert updates == [int(conv.norm.updates) for conv in trainer.model.cnn.convs
-                       if conv.norm is not None]
-    model = trainer.model
+    assert all(np.array_equal(*pair) for pair in zip(
+        running, [norm.moving_mean for norm in norms(trainer.model)], strict=True))
+    model = trainer.average
     saved = model.cnn(seen["images"], seen["widths"], BatchNorm.by_average)
     own = model.cnn(seen["images"], seen["widths"], BatchNorm.by_batch)
     np.testing.assert_allclose(saved[0], own[0], atol=1e-4)
@@ -54,31 +52,54 @@ def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights
 @pytest.mark.slow
 def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
     trainer = Trainer(CONFIG, TrainConfig(initial_learning_rate=1e-30))  # the weights stay
-    norm = trainer.model.cnn.convs[2].norm
-    assert norm is not None
+    norm = norms(trainer.average)[0]
     means = []
     for n in range(SETTLING_BATCHES):
         trainer.take_step(batch([12, 20], n), np.array([12, 20]))
         copy = Trainer(CONFIG, TrainConfig())
-        copied = copy.model.cnn.convs[2].norm
-        assert copied is not None
+        copied = norms(copy.model)[0]
         copy.model.settle(*(batch([12, 20], n)[name] for name in ("images", "widths")))
         means.append(copied.moving_mean.numpy())
     trainer.settle()
     np.testing.assert_allclose(norm.moving_mean, np.mean(means, 0), atol=1e-6)
 
 
-def test_too_few_batches_leave_the_running_averages() -> None:
+def test_too_few_batches_leave_the_statistics_that_were() -> None:
     trainer = Trainer(CONFIG, TrainConfig())
     for _ in range(SETTLING_BATCHES - 1):
         trainer.take_step(batch([8]), np.array([8]))
-    before = averages(trainer)
     trainer.settle()
-    assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))
+    for own, running in zip(norms(trainer.average), norms(trainer.model), strict=True):
+        assert np.array_equal(own.moving_mean, running.moving_mean)
+        assert np.array_equal(own.moving_variance, running.moving_variance)
     trainer.take_step(batch([8]), np.array([8]))
-    before = averages(trainer)
     trainer.settle()  # only the batches since the last call count
-    assert all(np.array_equal(*pair) for pair in zip(before, averages(trainer), strict=True))
+    for own, running in zip(norms(trainer.average), norms(trainer.model), strict=True):
+        assert np.array_equal(own.moving_mean, running.moving_mean)
+
+
+def test_the_average_follows_the_weights() -> None:
+    trainer = Trainer(CONFIG, TrainConfig())
+    expected: list[np.ndarray] = []
+    for step in range(1, 3 * EVERY):
+        trainer.take_step(batch([8, 8], step), np.array([8, 8]))
+        weights = [each.numpy() for each in trainer.model.trainable_variables]
+        if step % EVERY == 0:
+            share = 10 / (step / EVERY + 9)
+            expected = [share * new + (1 - share) * old for new, old in zip(
+                weights, expected or weights, strict=True)]
+    for average, found in zip(expected, trainer.average.trainable_variables, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(weights[0], trainer.average.trainable_variables[0])
+
+
+def test_a_training_of_few_steps_is_read_as_it_is() -> None:
+    trainer = Trainer(CONFIG, TrainConfig())
+    trainer.take_step(batch([8]), np.array([8]))
+    trainer.settle()
+    assert EVERY > 1
+    for one, other in zip(trainer.model.variables, trainer.average.variables, strict=True):
+        assert np.array_equal(one, other) or one.dtype == tf.int64
 
 
 @pytest.mark.slow
@@ -108,14 +129,6 @@ def test_a_checkpoint_holds_the_factor_of_float16(tmp_path: Path) -> None:
     assert restored._scale.factor.numpy() == 2.0 ** 59
     steps = [each.take_step(batch([8, 8]), np.array([8, 8])) for each in (saved, restored)]
     assert steps[0] == steps[1]
-
-
-def test_a_checkpoint_of_before_the_factor_is_gone_on_from(tmp_path: Path) -> None:
-    saved, restored = (Trainer(CONFIG, TrainConfig(seed=seed)) for seed in range(2))
-    path = saved._required.write(str(tmp_path / "model.ckpt-1"))
-    assert restored.restore([path], strict=True) == path
-    for one, other in zip(saved.model.variables, restored.model.variables, strict=True):
-        assert np.array_equal(one, other)
 
 
 def test_a_float16_step_that_overflows_changes_no_weight() -> None:

@@ -131,7 +131,7 @@ class Trainer:
         loss, norm = self._take_step[parts](
             batch["images"], batch["widths"], batch["targets"], whole)
         self._recent.append((parts, batch))
-        if int(self.step) % EVERY == 0:
+        if int(self.step.numpy()) % EVERY == 0:
             self._follow()
         return float(loss), float(norm)
 

@@ -369,6 +369,7 @@ def test_records_do_not_take_the_place_of_a_device_or_a_folder(
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".log"] == ["pipe"]
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf8_are_named_and_cost_only_themselves(
         world: World, command: Command, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path / "images")

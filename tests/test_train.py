@@ -157,6 +157,7 @@ def test_all_checkpoints_damaged_is_one_line(world: World, command: Command, cop
     assert f"aocr predict: cannot read the checkpoint {copied}/model.ckpt-1: " in logged
 
 
+@pytest.mark.slow
 def test_a_lost_newest_checkpoint_is_as_a_damaged_one(
         world: World, command: Command, copied: Path) -> None:
     for path in copied.glob("model.ckpt-2.*"):

@@ -31,8 +31,8 @@ def averages(trainer: Trainer) -> list[np.ndarray]:
             for value in (norm.moving_mean, norm.moving_variance)]
 
 
-@pytest.mark.parametrize("widths", [
-    [16, 16], pytest.param([4] * (PARTS - 1) + [40], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", [[16, 16], [4] * (PARTS - 1) + [40]])
 def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights(
         widths: list[int]) -> None:
     trainer = Trainer(CONFIG, TrainConfig())
@@ -64,6 +64,7 @@ def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
     np.testing.assert_allclose(norm.moving_mean, np.mean(means, 0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_too_few_batches_leave_the_statistics_that_were() -> None:
     trainer = Trainer(CONFIG, TrainConfig())
     for _ in range(SETTLING_BATCHES - 1):
@@ -131,6 +132,7 @@ def test_a_checkpoint_holds_the_factor_of_float16(tmp_path: Path) -> None:
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_a_float16_step_that_overflows_changes_no_weight() -> None:
     trainer = Trainer(CONFIG, TrainConfig(precision="mixed_float16"))
     trainer._scale.factor.assign(2.0 ** 60)

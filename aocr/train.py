@@ -244,6 +244,7 @@ class _Run:
             progress.set_postfix_str("validating")
             first = self.validator.undecodable is None
             self._take_scores(self.validator.run(), step)
+            progress.set_postfix_str(self.validated.removeprefix(", "))
             if first and self.validator.undecodable:
                 self.reported = -1
         log.info(f"Saving the model at step {step}.")

@@ -18,7 +18,7 @@ class Average:
     At update t it goes max(0.02, 10 / (t + 9)) of the way to them: the first one copies them,
     early on it looks back over the last tenth of the steps, and never over more than 250. The
     last weights of a training differ from step to step in what they read (receipt-numbers at
-    steps 400 to 800: 80 to 83 %); their average reads more than any of them (84 %).
+    steps 400 to 800: 80 to 83 %); their average reads more than any of them (84 to 85 %).
 
     Source: Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging".
 

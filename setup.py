@@ -39,8 +39,8 @@ setup(
     ],
     extras_require={
         "serve": SERVE,
-        "test": [*SERVE, "pytest>=8,<10", "hypothesis>=6.100,<7", "ruff>=0.8,<1",
-                 "mypy>=1.13,<3", "types-six"],
+        "test": [*SERVE, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
+                 "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six"],
     },
     entry_points={"console_scripts": ["aocr = aocr.cli:main"]},
     classifiers=[

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from aocr.config import ModelConfig
 from aocr.model import AttentionOCR
-from aocr.model.layers import BatchNorm
+from aocr.model.layers import BatchNorm, Blank
 
 EVERY = 5  # steps from one update to the next
 _LEAST_SHARE = 0.02
@@ -33,7 +33,7 @@ class Average:
     """
 
     def __init__(self, followed: AttentionOCR, config: ModelConfig, dtype: tf.DType) -> None:
-        self.network = AttentionOCR(config, dtype=dtype)
+        self.network = AttentionOCR(config, Blank(dtype=dtype))
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._followed = followed
 

@@ -14,6 +14,7 @@ from aocr.config import ModelConfig
 from aocr.console import log
 from aocr.errors import AocrError, DamagedError, reason
 from aocr.model import AttentionOCR
+from aocr.model.layers import Blank
 from aocr.original import Original
 
 CHECKPOINT_NAME = "model.ckpt"
@@ -158,7 +159,7 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
     configfile.check_flags(model_dir, config, given)
     if choice.debias:
         log.info(f"--debias: {model_dir} is no model of the original; there is nothing to remove")
-    model = AttentionOCR(config)
+    model = AttentionOCR(config, Blank())
     path = restore(tf.train.Checkpoint(model=model), paths, choice.strict)
     return Loaded(config, model, path)
 
@@ -221,7 +222,7 @@ def _load_original(path: str, given: Mapping[str, object], debias: bool) -> Load
                         f"holds; one of ours would have {configfile.NAME} beside it, which is "
                         "missing")
     config = old.config(given)
-    model = AttentionOCR(config)
+    model = AttentionOCR(config, Blank())
     log.info(old.describe(config))
     old.fill(model, debias)
     return Loaded(config, model, path)

@@ -84,11 +84,11 @@ def guard(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
 
 def _little(head: tf.Tensor, at: int, size: int) -> tf.Tensor:
-    return tf.add_n([head[:, at + n] * (1 << 8 * n) for n in range(size)])
+    return tf.reduce_sum(head[:, at:at + size] * [1 << 8 * n for n in range(size)], -1)
 
 
 def _big(head: tf.Tensor, at: int, size: int) -> tf.Tensor:
-    return tf.add_n([head[:, at + n] * (1 << 8 * (size - 1 - n)) for n in range(size)])
+    return tf.reduce_sum(head[:, at:at + size] * [1 << 8 * n for n in reversed(range(size))], -1)
 
 
 def _bmp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

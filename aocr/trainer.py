@@ -24,6 +24,7 @@ from aocr.config import (
 )
 from aocr.model import AttentionOCR
 from aocr.model.cnn import UNPADDED
+from aocr.model.layers import Initializer
 from aocr.scaling import LossScale
 
 KEEP_PROBABILITY = 0.5
@@ -89,7 +90,7 @@ class Trainer:
             dtype == tf.float32) else dtype
         self._cluster = cluster or Cluster(tf.distribute.get_strategy())
         with self._cluster.strategy.scope():
-            self.model = AttentionOCR(config, settings.seed, dtype)
+            self.model = AttentionOCR(config, Initializer(settings.seed, dtype))
             self._variables = list(self.model.trainable_variables)
             self._optimizer = Adadelta(self._variables, settings.initial_learning_rate)
             self.step, self.epoch, self.position = (

@@ -57,7 +57,7 @@ def make_config(use_gru: bool = False, layers: int = 2, color: bool = False,
 
 def make_model(config: ModelConfig, dtype: tf.DType = tf.float64) -> AttentionOCR:
     """A model whose every number is random, of a size that keeps activations near 1."""
-    model = AttentionOCR(config, 1, dtype)
+    model = AttentionOCR(config, Initializer(1, dtype))
     rng = default_rng(5)
     for variable in sorted(model.variables, key=lambda variable: variable.name):
         shape = variable.shape.as_list()
@@ -554,7 +554,7 @@ def test_loss_of_a_training_step_equals_the_reference() -> None:
 
 @functools.cache
 def default_model() -> AttentionOCR:
-    return AttentionOCR(ModelConfig(), seed=3)
+    return AttentionOCR(ModelConfig(), Initializer(3))
 
 
 def test_default_model_has_eight_and_a_half_million_weights() -> None:
@@ -615,7 +615,7 @@ def test_linear_maps_the_last_axis() -> None:
 
 
 def test_same_seed_gives_same_weights_and_another_seed_other_ones() -> None:
-    first, again, other = (AttentionOCR(make_config(), seed) for seed in (1, 1, 2))
+    first, again, other = (AttentionOCR(make_config(), Initializer(seed)) for seed in (1, 1, 2))
     for one, same, different in zip(first.trainable_variables, again.trainable_variables,
                                     other.trainable_variables, strict=True):
         np.testing.assert_array_equal(one, same)

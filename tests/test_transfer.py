@@ -19,7 +19,7 @@ from aocr.cli import main
 from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.errors import AocrError
 from aocr.model import AttentionOCR
-from aocr.model.layers import BatchNorm
+from aocr.model.layers import BatchNorm, Initializer
 from aocr.recognizer import Recognizer
 from tests import originals, reference
 from tests.conftest import World
@@ -45,7 +45,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of ours with counted batch-norm updates and averages of its own."""
     folder = tmp_path_factory.mktemp("transfer") / "ours"
     config = ModelConfig(**SMALL, alphabet="cab")
-    model = AttentionOCR(config, seed=5)
+    model = AttentionOCR(config, Initializer(5))
     for conv in model.cnn.convs:
         if conv.norm is not None:
             conv.norm.updates.assign(1000)
@@ -70,9 +70,9 @@ def words(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
 def started_from(folder: Path, **given: object) -> tuple[AttentionOCR, AttentionOCR, AttentionOCR]:
     """The old network, the new one, and what the new one would have been."""
     old, config = transfer.load(str(folder), given, DEFAULT_CHOICE)
-    model = AttentionOCR(config, seed=1)
+    model = AttentionOCR(config, Initializer(1))
     transfer.copy(old, model, config)
-    return old.model, model, AttentionOCR(config, seed=1)
+    return old.model, model, AttentionOCR(config, Initializer(1))
 
 
 def test_the_same_alphabet_keeps_every_weight(ours: Path, original: Path, logged: list[str]

@@ -53,6 +53,14 @@ class Initializer:
         return tf.Variable(start, name=name, trainable=trainable)
 
 
+class Blank(Initializer):
+    """Draws nothing: for weights that are read or copied into their place."""
+
+    def glorot(self, name: str, shape: Sequence[int]) -> tf.Variable:
+        """Zeros."""
+        return self.constant(name, shape, 0.0)
+
+
 class Linear(tf.Module):
     """`x @ kernel + bias`; kernel `[inputs, units]`, bias `[units]`."""
 

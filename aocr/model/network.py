@@ -10,19 +10,19 @@ from aocr.model.decoder import Decoded, Decoder, Memory
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 
+_START = Initializer()
+
 
 class AttentionOCR(tf.Module):
     """Reads text from images; all weights exist as soon as it is made.
 
     Args:
         config: Sizes.
-        seed: Seed of the start values.
-        dtype: Type of the weights.
+        init: What draws their start values.
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0, dtype: tf.DType = tf.float32) -> None:
+    def __init__(self, config: ModelConfig, init: Initializer = _START) -> None:
         super().__init__()
-        init = Initializer(seed, dtype)
         self.cnn = ConvNet(init, config.channels)
         self.encoder = Encoder(init, CONV_FEATURES, config.encoder_units)
         self.decoder = Decoder(init, config)

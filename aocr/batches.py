@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ Batch = dict[str, tf.Tensor]
 
 # Batches of like widths are formed within this many batches, so that memory stays bounded.
 WINDOW = 32
-_READ_AHEAD = 2
+# Batches that are decoded at the same time, beside the network.
+_READ_AHEAD = min(8, max(2, os.cpu_count() or 2))
 
 
 class Planned(NamedTuple):

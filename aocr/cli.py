@@ -109,12 +109,7 @@ def train(args: argparse.Namespace) -> int:
     """`aocr train`."""
     from aocr import checkpoint, cluster, configfile, train, transfer
 
-    joined = cluster.join(cluster.use_gpus(args.gpu_id))
-    if joined.workers > 1:
-        log.info(f"Worker {joined.worker} of {joined.workers}, with {joined.local_replicas} of "
-                 f"{joined.replicas} devices.")
-    if not joined.chief:
-        console.only_errors()
+    joined = cluster.join(args.gpu_id)
     checkpoint.require_ours(args.model_dir)
     if not checkpoint.started(args.model_dir):
         checkpoint.refuse_exported(args.model_dir)
@@ -144,12 +139,13 @@ def train(args: argparse.Namespace) -> int:
 
 def test(args: argparse.Namespace) -> int:
     """`aocr test`."""
-    from aocr import evaluate
+    from aocr import cluster, evaluate
 
-    recognizer = _restore(args)
+    joined = cluster.join(args.gpu_id, most=1)
+    recognizer = _load(args)
     options = evaluate.Options(args.batch_size, args.use_distance, args.json,
                                args.output_dir if args.visualize else None)
-    evaluate.evaluate(args.dataset, recognizer, options)
+    evaluate.evaluate(args.dataset, recognizer, options, joined)
     return OK
 
 
@@ -250,9 +246,15 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _restore(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; imported late
-    from aocr import cluster, recognizer
+    from aocr import cluster
 
     cluster.use_gpus(args.gpu_id, most=1)
+    return _load(args)
+
+
+def _load(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer
+    from aocr import recognizer
+
     restored = recognizer.Recognizer.load(args.model_dir, _choice(args), args.max_pixels,
                                           getattr(args, "precision", PRECISIONS[0]),
                                           **_given(args))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from aocr import quiet, replicas
+from aocr import console, quiet, replicas
 from aocr.console import log
 from aocr.errors import AocrError, reason
 
@@ -19,6 +20,9 @@ CONFIG_VARIABLE = "TF_CONFIG"
 ALL_GPUS = "all"
 # The first machine of the first kind is the chief; ML Engine called it the master.
 _WORKERS = ("chief", "master", "worker")
+# What a process that has gone is not the cause of.
+_OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError,
+               tf.errors.NotFoundError, tf.errors.UnimplementedError)
 
 
 class Task(NamedTuple):
@@ -70,6 +74,24 @@ class Cluster:
         summed: np.ndarray = first.numpy() / self.local_replicas
         return summed
 
+    def gather(self, said: list[Any]) -> list[Any]:
+        """What all processes say, one list after the other; all must call it.
+
+        Args:
+            said: Values that JSON knows.
+        """
+        if self.workers == 1:
+            return said
+        text = np.frombuffer(json.dumps(said).encode(), np.uint8)
+        lengths = np.zeros(self.workers)
+        lengths[self.worker] = len(text)
+        lengths = self.total(lengths).astype(int)
+        texts = np.zeros([self.workers, lengths.max()])
+        texts[self.worker, :len(text)] = text
+        texts = self.total(texts.ravel()).reshape(texts.shape).astype(np.uint8)
+        return [each for row, length in zip(texts, lengths, strict=True)
+                for each in json.loads(row[:length].tobytes())]
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Makes one line of what is raised when another process has gone.
@@ -80,7 +102,7 @@ class Cluster:
         try:
             yield
         except tf.errors.OpError as error:
-            if self.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            if self.workers == 1 or isinstance(error, _OWN_FAULTS):
                 raise
             raise AocrError(
                 f"worker {self.worker} of {self.workers} cannot go on, as another one has gone: "
@@ -93,23 +115,40 @@ def _placed_total(votes: tf.Tensor) -> tf.Tensor:
     return replicas.total([tf.identity(votes)])[0]
 
 
-def join(gpus: Sequence[str]) -> Cluster:
+def join(wanted: Sequence[int] | str | None, most: int | None = None) -> Cluster:
     """The cluster that `TF_CONFIG` names, or else this process with its GPUs.
 
-    It must be called before TensorFlow has run anything.
+    It must be called before TensorFlow has run anything. A worker that is not the chief leaves the
+    log to it, but for errors on standard error.
 
     Args:
-        gpus: Names of this process's GPUs, such as "GPU:0"; none for the CPU.
+        wanted: Numbers of the GPUs, see `use_gpus`.
+        most: How many of them can be used.
 
     Raises:
         AocrError: `TF_CONFIG` cannot be used.
     """
     task = _task(os.environ.get(CONFIG_VARIABLE, ""))
+    if task is not None and task.number:
+        console.leave_file()
+    gpus = use_gpus(wanted, most)
     if task is not None:
-        return Cluster(_several_machines(task), len(task.addresses), task.number)
+        return _several(task)
     if len(gpus) > 1:
-        return Cluster(tf.distribute.MirroredStrategy(list(gpus)))
+        return Cluster(tf.distribute.MirroredStrategy(gpus))
     return Cluster(tf.distribute.get_strategy())
+
+
+def _several(task: Task) -> Cluster:
+    count = len(task.addresses)
+    log.info(f"Worker {task.number} of {count} at {task.addresses[task.number]}: waiting until "
+             "all have started.")
+    joined = Cluster(_several_machines(task), count, task.number)
+    log.info(f"Worker {joined.worker} of {joined.workers}, with {joined.local_replicas} of "
+             f"{joined.replicas} devices.")
+    if not joined.chief:
+        console.only_errors()
+    return joined
 
 
 def _several_machines(task: Task) -> tf.distribute.Strategy:
@@ -117,11 +156,22 @@ def _several_machines(task: Task) -> tf.distribute.Strategy:
         tf.train.ClusterSpec({"worker": task.addresses}), task_type="worker",
         task_id=task.number, rpc_layer="grpc")
     try:
-        with quiet.aside():  # TensorFlow 2.20 tells of the server that it starts
+        # TensorFlow 2.20 tells of the server that it starts.
+        with _interruptible(), quiet.aside():
             return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise AocrError(f"worker {task.number} at {task.addresses[task.number]} cannot join the "
                         f"others of {CONFIG_VARIABLE}: {reason(error)}") from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets Ctrl-C end the process at once: while TensorFlow waits, Python hears of no signal."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _task(text: str) -> Task | None:
@@ -135,19 +185,34 @@ def _task(text: str) -> Task | None:
     try:
         config = json.loads(text)
         cluster, task = config.get("cluster") or {}, config.get("task") or {}
-        named = {kind: [str(each) for each in cluster.get(kind) or ()] for kind in _WORKERS}
+        named = {kind: _addresses(cluster.get(kind)) for kind in _WORKERS}
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
     except (ValueError, AttributeError, TypeError) as error:
         raise AocrError(f"{CONFIG_VARIABLE} must be JSON with `cluster` and `task`: {error}"
                         ) from error
     addresses = [address for kind in _WORKERS for address in named[kind]]
-    if len(addresses) < 2:
+    if not cluster or (len(addresses) < 2 and not task):
         return None
+    # Also a cluster of one may have others beside it (parameter servers, an evaluator), which
+    # must not train as well.
     if kind not in _WORKERS or not 0 <= index < len(named[kind]):
         raise AocrError(f"{CONFIG_VARIABLE} gives this process the task {kind} {index}; only the "
                         f"{len(addresses)} workers in its `cluster` ({', '.join(_WORKERS)}) train")
     before = sum(len(named[each]) for each in _WORKERS[:_WORKERS.index(kind)])
-    return Task(addresses, before + index)
+    return Task(addresses, before + index) if len(addresses) > 1 else None
+
+
+def _addresses(found: object) -> list[str]:
+    """The addresses of one kind: a list, or an object of numbers from 0 and addresses.
+
+    Raises:
+        TypeError: It is neither, or an address is missing.
+    """
+    if isinstance(found, Mapping) and set(found) == {str(n) for n in range(len(found))}:
+        found = [found[str(n)] for n in range(len(found))]
+    if not isinstance(found, list | None):
+        raise TypeError(f"expected the addresses of all processes of a kind, got {found!r}")
+    return [str(each) for each in found or ()]
 
 
 def use_gpus(wanted: Sequence[int] | str | None, most: int | None = None) -> list[str]:
@@ -162,10 +227,10 @@ def use_gpus(wanted: Sequence[int] | str | None, most: int | None = None) -> lis
         Their names as TensorFlow counts them from then on.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    numbers = range(len(gpus)) if wanted == ALL_GPUS else wanted or (0,)
-    found = [gpus[int(number)] for number in numbers if 0 <= int(number) < len(gpus)][:most]
+    numbers = range(len(gpus)) if wanted == ALL_GPUS else dict.fromkeys(map(int, wanted or (0,)))
+    found = [gpus[number] for number in numbers if 0 <= number < len(gpus)][:most]
     tf.config.set_visible_devices(found, "GPU")
-    missing = [f"GPU {number}" for number in numbers if int(number) >= len(gpus)]
+    missing = [f"GPU {number}" for number in numbers if number >= len(gpus)]
     if wanted is not None and (missing or (wanted == ALL_GPUS and not found)):
         used = f"{len(found)} of them" if found else "the CPU"
         log.info(f"There is no {' and no '.join(missing) or 'GPU'} (found {len(gpus)}); "

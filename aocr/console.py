@@ -140,14 +140,19 @@ def _attach(handler: logging.Handler) -> None:
     log.addHandler(handler)
 
 
-def only_errors() -> None:
-    """Leaves the log to another process: nothing but errors, and those on standard error."""
+def leave_file() -> None:
+    """Leaves the log file to another process."""
     for handler in log.handlers[:]:
         if isinstance(handler, _RemoteFile):
             handler.waiting.clear()  # all machines may have been given the same file
         if isinstance(handler, logging.FileHandler | _RemoteFile):
             log.removeHandler(handler)
             handler.close()
+
+
+def only_errors() -> None:
+    """Leaves the log to another process: nothing but errors, and those on standard error."""
+    leave_file()
     log.setLevel(logging.ERROR)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
     with folder.opened(model_dir, cluster.chief) as place, stoppable() as stop, cluster.watched():
         trainer = Trainer(config, settings, cluster)
         _begin(trainer, place, config, start)
-        _agree_on_start(trainer, cluster)
+        _agree_on_start(trainer, images.training, (config, settings), cluster)
         place.begin(trainer, config, settings.keep, start.resume)
         reader = Reader(config, trainer.average, settings.max_pixels)
         validator = (Validator(images.validation, reader, settings.batch_size, cluster)
@@ -301,14 +302,20 @@ def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start
         transfer.copy(start.weights, trainer.model, config)
 
 
-def _agree_on_start(trainer: Trainer, cluster: Cluster) -> None:
+def _agree_on_start(trainer: Trainer, index: Index, flags: tuple[ModelConfig, TrainConfig],
+                    cluster: Cluster) -> None:
     """Makes sure that all processes stand where the chief stands, before it writes anything.
 
     Raises:
-        AocrError: They have restored different checkpoints.
+        AocrError: They have restored different checkpoints, found other records, or were told
+            something else.
     """
-    step = _number(trainer.step)
-    steps = cluster.total(np.eye(1, cluster.workers, cluster.worker)[0] * (step + 1)) - 1
-    if len(set(steps)) > 1:
-        raise AocrError(f"the workers start at different steps, {', '.join(map(str, steps))}; they "
-                        "must all see the same --model-dir")
+    own = {"step that they start at": _number(trainer.step), "number of usable images": len(index),
+           "flags (as a checksum)": zlib.crc32(repr(flags).encode())}
+    table = np.zeros([cluster.workers, len(own)])
+    table[cluster.worker] = list(own.values())
+    for name, found in zip(own, cluster.total(table.ravel()).reshape(table.shape).T, strict=True):
+        if len(set(found)) > 1:
+            raise AocrError(f"the workers differ in the {name}: {', '.join(map(str, found))}; they "
+                            "must all see the same --model-dir and the same dataset, and be given "
+                            "the same flags")

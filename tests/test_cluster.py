@@ -8,16 +8,21 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr import cluster
+from aocr import cluster, console, train
+from aocr.cli import main
 from aocr.cluster import Cluster
+from aocr.config import ModelConfig, TrainConfig
 from aocr.errors import AocrError
 from tests import distributed
 from tests.conftest import Command, World
@@ -29,10 +34,11 @@ STEP = re.compile(r" Step \d+: [\d.]+s, loss: ([\d.]+),")
 
 @pytest.mark.parametrize("text", [
     "", " ", "{}", '{"task": {"type": "worker", "index": 0}}',
-    '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}'])
+    '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+    '{"cluster": {"worker": {"0": "a:1"}, "evaluator": ["b:1"]}, "task": {"type": "worker"}}'])
 def test_one_worker_is_no_cluster(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cluster.CONFIG_VARIABLE, text)
-    joined = cluster.join([])
+    joined = cluster.join(None)
     assert (joined.chief, joined.workers, joined.replicas) == (True, 1, 1)
     assert joined.own(5).all()
     np.testing.assert_array_equal(joined.total(np.array([3.0])), [3.0])
@@ -42,13 +48,17 @@ def test_one_worker_is_no_cluster(text: str, monkeypatch: pytest.MonkeyPatch) ->
     ("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)])
 def test_the_chief_comes_first(kind: str, index: int, number: int) -> None:
     task = cluster._task(json.dumps({
-        "cluster": {"worker": ["b:1", "c:1"], "chief": ["a:1"], "ps": ["d:1"]},
-        "task": {"type": kind, "index": index}}))
+        "cluster": {"worker": {"1": "c:1", "0": "b:1"}, "chief": ["a:1"], "ps": ["d:1"]},
+        "task": {"type": kind, "index": index, "trial": "1", "cloud": "x"},
+        "environment": "cloud", "job": "{}"}))
     assert task == (["a:1", "b:1", "c:1"], number)
 
 
 @pytest.mark.parametrize("text", [
-    "{", "[]", '{"cluster": [1]}',
+    "{", "[]", '{"cluster": [1]}', '{"cluster": {"worker": "a:1"}}',
+    '{"cluster": {"worker": {"1": "b:1"}}, "task": {"type": "worker", "index": 1}}',
+    '{"cluster": {"chief": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
+    '{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
     '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": "x"}}',
     '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}',
     '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}'])
@@ -82,6 +92,77 @@ def test_what_a_process_raises_when_another_has_gone_is_one_line() -> None:
             raise gone
     with pytest.raises(tf.errors.UnavailableError), Cluster(Devices()).watched():
         raise gone
+    own = tf.errors.InvalidArgumentError(None, None, "a shape")
+    with pytest.raises(tf.errors.InvalidArgumentError), Cluster(Devices(), 2, 1).watched():
+        raise own
+
+
+@pytest.mark.parametrize(("wanted", "names", "told"), [
+    (None, ["GPU:0"], ""), ([1], ["GPU:0"], ""), ([2, 0, 2], ["GPU:0", "GPU:1"], ""),
+    ("all", ["GPU:0", "GPU:1", "GPU:2"], ""), ([-1], [], ""), ([-1, 1], ["GPU:0"], ""),
+    ([1, 3], ["GPU:0"], "There is no GPU 3 (found 3); using 1 of them."),
+    ([3], [], "There is no GPU 3 (found 3); using the CPU.")])
+def test_gpus_are_those_that_were_named(
+        wanted: list[int] | str | None, names: list[str], told: str,
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(console.log, "propagate", True)
+    caplog.set_level("INFO", "aocr")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["g0", "g1", "g2"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda found, _: seen.extend(found))
+    assert cluster.use_gpus(wanted) == names
+    assert len(seen) == len(names)
+    if isinstance(wanted, list):
+        assert seen == [f"g{n}" for n in dict.fromkeys(wanted) if 0 <= n < 3]
+    assert caplog.text.endswith(told + "\n" if told else "")
+    assert bool(caplog.text) == bool(told)
+
+
+def test_what_processes_say_comes_one_list_after_the_other() -> None:
+    class Devices:
+        num_replicas_in_sync = 3
+
+    assert Cluster(Devices()).gather([(1, "é")]) == [(1, "é")]
+    said: list[list[object]] = [[[1, "é", None]], [[2, 'long " one', 0.1], []], []]
+    meeting = threading.Barrier(len(said))
+    votes = [np.zeros(0)] * len(said)
+
+    def gathered(number: int) -> list[object]:
+        def total(own: np.ndarray) -> np.ndarray:
+            votes[number] = own
+            meeting.wait()
+            summed: np.ndarray = np.sum(votes, 0)
+            meeting.wait()
+            return summed
+
+        one = Cluster(Devices(), len(said), number)
+        with mock.patch.object(one, "total", total):
+            return one.gather(said[number])
+
+    with ThreadPoolExecutor(len(said)) as pool:
+        for answer in pool.map(gathered, range(len(said))):
+            assert answer == [*said[0], *said[1]]
+
+
+@pytest.mark.parametrize(("place", "value", "told"), [
+    (0, 5.0, "step that they start at: 0.0, 5.0"), (1, 2.0, "number of usable images: 3.0, 2.0"),
+    (2, 1.0, "flags (as a checksum): ")])
+def test_workers_that_differ_are_one_line(place: int, value: float, told: str) -> None:
+    class Devices:
+        num_replicas_in_sync = 2
+
+    def total(own: np.ndarray) -> np.ndarray:
+        table = own.reshape(2, 3)
+        other = table[0].copy()
+        other[place] = value
+        return np.stack([table[0], other]).ravel()
+
+    trainer, index = mock.Mock(step=tf.Variable(0)), [1, 2, 3]
+    flags = ModelConfig(), TrainConfig()
+    both = Cluster(Devices(), 2)
+    with mock.patch.object(both, "total", total), pytest.raises(AocrError, match=re.escape(told)):
+        train._agree_on_start(trainer, index, flags, both)  # type: ignore[arg-type]
+    train._agree_on_start(trainer, index, flags, Cluster(Devices()))  # type: ignore[arg-type]
 
 
 TOLERANCES = {"float64": 1e-6, "float32": 1e-5,
@@ -103,14 +184,14 @@ def test_two_devices_and_two_processes_train_as_one_device_does(tmp_path: Path) 
 
 
 class Pair:
-    """Two workers of `aocr train` in one folder, the first of which is the chief."""
+    """Two workers of a command in one folder, the first of which is the chief."""
 
-    def __init__(self, data: Path, folder: Path, *flags: str) -> None:
+    def __init__(self, command: str, data: Path, folder: Path, *flags: str) -> None:
         ports = distributed.free_ports()
-        command = [sys.executable, "-m", "aocr", "train", str(data), "--batch-size", "9",
-                   "--steps-per-checkpoint", "2", "--model-dir", "m", "--log-path", "log", *flags]
+        words = [sys.executable, "-m", "aocr", command, str(data), "--batch-size", "9",
+                 "--model-dir", "m", "--log-path", "log", *flags]
         self.processes = [subprocess.Popen(
-            command, cwd=folder, env=distributed.environment((n, ports)), stderr=subprocess.PIPE,
+            words, cwd=folder, env=distributed.environment((n, ports)), stderr=subprocess.PIPE,
             text=True) for n in range(2)]
 
     def wait_for(self, words: str) -> str:
@@ -127,14 +208,14 @@ class Pair:
     def ended(self) -> Iterator[tuple[int, str]]:
         """Exit codes, and what else was said."""
         for process in self.processes:
-            said = process.communicate(timeout=120)[1]
+            said = process.communicate(timeout=60)[1]
             yield process.returncode, said
 
 
 @contextmanager
-def pair(data: Path, folder: Path, *flags: str) -> Iterator[Pair]:
+def pair(command: str, data: Path, folder: Path, *flags: str) -> Iterator[Pair]:
     folder.mkdir(exist_ok=True)
-    both = Pair(data, folder, *flags)
+    both = Pair(command, data, folder, *flags)
     try:
         yield both
     finally:
@@ -142,35 +223,44 @@ def pair(data: Path, folder: Path, *flags: str) -> Iterator[Pair]:
             process.kill()
 
 
+@contextmanager
+def training(data: Path, folder: Path, *flags: str) -> Iterator[Pair]:
+    with pair("train", data, folder, "--steps-per-checkpoint", "2", *flags) as both:
+        yield both
+
+
 def _losses(said: str) -> list[float]:
     return [float(found) for found in STEP.findall(said)]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gone", [1, pytest.param(0, marks=pytest.mark.skipif(
+    not FULL, reason="the chief is killed only with AOCR_FULL"))])
 def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
-        tmp_path: Path) -> None:
+        gone: int, tmp_path: Path) -> None:
     data = distributed.dataset(tmp_path / "words.tfrecords")
     flags = ("--max-steps", "8", "--val", str(data))
-    with pair(data, tmp_path / "alone", *flags) as both:
+    with training(data, tmp_path / "alone", *flags) as both:
         (code, told), (other, silent) = both.ended()
-    assert (code, other, len(silent.splitlines())) == (0, 0, 1)
+    assert (code, other, len(silent.splitlines())) == (0, 0, 2)
     assert "Worker 1 of 2, with 1 of 2 devices." in silent
+    assert "Worker 1 " not in (tmp_path / "alone" / "log").read_text()
     truth = _losses(told)
     assert len(truth) == 8
     assert "1 x unreadable image" in told
-    with pair(data, tmp_path / "killed", *flags, "--max-steps", "1000") as both:
+    with training(data, tmp_path / "killed", *flags, "--max-steps", "1000") as both:
         told = both.wait_for("Step 4:")
-        both.processes[1].send_signal(signal.SIGKILL)
-        (code, rest), _ = both.ended()
+        both.processes[gone].send_signal(signal.SIGKILL)
+        code, rest = list(both.ended())[1 - gone]
     assert code == 1
     last = rest.splitlines()[-1]
-    assert "worker 0 of 2 cannot go on, as another one has gone: " in last
+    assert f"worker {1 - gone} of 2 cannot go on, as another one has gone: " in last
     assert "Traceback" not in rest
     model_dir = tmp_path / "killed" / "m"
     assert len(list(model_dir.glob("events*"))) == 1
     step = max(int(path.stem.split("-")[1]) for path in model_dir.glob("model.ckpt-*.index"))
     assert 2 <= step <= 6
-    with pair(data, tmp_path / "killed", *flags, "--max-steps", str(step + 2)) as both:
+    with training(data, tmp_path / "killed", *flags, "--max-steps", str(step + 2)) as both:
         (code, again), _ = both.ended()
     assert code == 0
     assert f"Going on at step {step}," in again
@@ -180,15 +270,39 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_ends_all_with_one_checkpoint(tmp_path: Path) -> None:
+def test_a_signal_to_one_worker_ends_all_with_one_checkpoint_that_two_can_test(
+        tmp_path: Path) -> None:
     data = distributed.dataset(tmp_path / "words.tfrecords")
-    with pair(data, tmp_path / "m") as both:
+    with training(data, tmp_path / "m") as both:
         both.wait_for("Step 3:")
         both.processes[1].send_signal(signal.SIGTERM)
         (code, told), (other, silent) = both.ended()
-    assert (code, other, len(silent.splitlines())) == (143, 143, 1)
+    assert (code, other, len(silent.splitlines())) == (143, 143, 2)
     assert "SIGTERM: ending after this step." in told
     last = re.findall(r"Saving the model at step (\d+)\.", told)[-1]
     folder = tmp_path / "m" / "m"
     assert (folder / "checkpoint").read_text().startswith(
         f'model_checkpoint_path: "model.ckpt-{last}"')
+    alone = ["test", str(data), "--model-dir", str(folder), "--json", str(tmp_path / "alone.json"),
+             "--log-path", str(tmp_path / "log"), "--batch-size", "9", "--visualize",
+             "--output-dir", str(tmp_path / "m" / "alone")]
+    assert main(alone) == 0
+    with pair("test", data, tmp_path / "m", "--json", "both.json", "--visualize", "--output-dir",
+              "both") as both:
+        (code, told), (other, silent) = both.ended()
+    assert (code, other, len(silent.splitlines())) == (0, 0, 2)
+    assert "Using 22 of 23 images, skipping 1." in told
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("alone.json", "m/both.json"))
+    assert len(one["images"]) == 22
+    assert one["skipped"] == two["skipped"]
+    for row, same in zip(one["images"], two["images"], strict=True):
+        for number in ("probability", "loss"):
+            assert row.pop(number) == pytest.approx(same.pop(number), abs=1e-5)
+        assert [each[0] for each in row.pop("characters")] == [
+            each[0] for each in same.pop("characters")]
+        assert row == same
+    pictures = [sorted(path.relative_to(tmp_path / "m" / name)
+                       for path in (tmp_path / "m" / name).rglob("*.*")) for name in (
+                           "alone", "both")]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) > 22

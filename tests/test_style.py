@@ -41,14 +41,15 @@ def test_no_room_catches_everything(path: Path) -> None:
 
 def test_imports_only_point_down() -> None:
     order = ["__main__", "cli", "arguments", "train", "folder", "store", "trainer", "averaging",
-             "validate", "transfer", "evaluate", "names", "server", "app", "rpc", "messages",
-             "guard", "desk", "batching", "versions", "servable", "inspection", "monitoring",
-             "rest", "refusal", "export", "warmup", "recognizer", "reader", "visualize", "dataset",
-             "shards", "sizes", "annotations", "sets", "skips", "batches", "records", "columns",
-             "scan", "examples", "containers", "checkpoint", "configfile", "original", "network",
-             "decoder", "encoder", "cnn", "layers", "cluster", "replicas", "adadelta", "scaling",
-             "metrics", "events", "lock", "imagefiles", "files", "stopping", "image", "headers",
-             "formats", "ahead", "charmap", "console", "quiet", "config", "options", "errors"]
+             "validate", "transfer", "evaluate", "results", "names", "server", "app", "rpc",
+             "messages", "guard", "desk", "batching", "versions", "servable", "inspection",
+             "monitoring", "rest", "refusal", "export", "warmup", "recognizer", "reader",
+             "visualize", "dataset", "shards", "sizes", "annotations", "sets", "skips", "batches",
+             "records", "columns", "scan", "examples", "containers", "checkpoint", "configfile",
+             "original", "network", "decoder", "encoder", "cnn", "layers", "cluster", "replicas",
+             "adadelta", "scaling", "metrics", "events", "lock", "imagefiles", "files", "stopping",
+             "image", "headers", "formats", "ahead", "charmap", "console", "quiet", "config",
+             "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

@@ -94,13 +94,15 @@ def _costs(size: int) -> dict[str, float]:
             str(annotations), output, dataset.Options())) / size}
         costs["dataset_bytes"] = machine.peak()
         model = recognizer(_TINY)
-        evaluate.evaluate([output], model, evaluate.Options())
-        costs["test"] = _cpu(lambda: evaluate.evaluate([output], model, evaluate.Options())) / size
+        alone = Cluster(tf.distribute.get_strategy())
+        evaluate.evaluate([output], model, evaluate.Options(), alone)
+        costs["test"] = _cpu(lambda: evaluate.evaluate(
+            [output], model, evaluate.Options(), alone)) / size
         costs["test_bytes"] = machine.resident()
         settings = TrainConfig(max_steps=_STEPS)
         costs["train"] = _cpu(lambda: training.train(
             [output], str(folder / "model"), _TINY, settings, training.Start(resume=False),
-            Cluster(tf.distribute.get_strategy()))) / _STEPS
+            alone)) / _STEPS
         costs["train_bytes"] = machine.resident()
     return costs
 

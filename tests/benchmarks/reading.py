@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from aocr import configfile, evaluate, export, image, records, store
 from aocr.charmap import CharMap
+from aocr.cluster import Cluster
 from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.model import AttentionOCR
 from aocr.reader import Reader
@@ -52,8 +53,10 @@ def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
         path = str(images.DIGITS.records("test", Path(folder), _TESTED))
         slow, fast = recognizer(config), recognizer(config, precision)
 
+        alone = Cluster(tf.distribute.get_strategy())
+
         def run(model: Recognizer, batch_size: int) -> None:
-            evaluate.evaluate([path], model, evaluate.Options(batch_size))
+            evaluate.evaluate([path], model, evaluate.Options(batch_size), alone)
 
         times = interleaved({"one": lambda: run(slow, 1), "batches": lambda: run(fast, 65)}, rounds)
     found = ratio(times["one"], times["batches"])

@@ -106,7 +106,8 @@ def encode(record: Record) -> bytes:
     for name, value in features.items():
         if value or name != "comment":
             example.features.feature[name].bytes_list.value.append(value)
-    serialized: bytes = example.SerializeToString()
+    # Without this the order of the features differs from process to process.
+    serialized: bytes = example.SerializeToString(deterministic=True)
     return serialized
 
 

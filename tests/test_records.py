@@ -52,6 +52,14 @@ def test_records_come_back_with_their_label_in_nfc(image: bytes, label: str, com
     assert back == Record(image, unicodedata.normalize("NFC", label), comment)
 
 
+def test_features_lie_in_the_order_of_their_names_whatever_the_process() -> None:
+    """Protobuf has an order of its own in every process: shards of several would differ."""
+    for comment, names in (("", [b"image", b"label"]), ("a.png", [b"comment", b"image", b"label"])):
+        serialized = records.encode(Record(b"\x89P", "A", comment))
+        places = [serialized.index(name) for name in names]
+        assert places == sorted(places)
+
+
 def test_features_are_bytes_under_the_originals_names() -> None:
     for comment, names in (("", {"image", "label"}), ("a.png", {"image", "label", "comment"})):
         features = tf.train.Example.FromString(

@@ -83,13 +83,11 @@ class Cluster:
         if self.workers == 1:
             return said
         text = np.frombuffer(json.dumps(said).encode(), np.uint8)
-        lengths = np.zeros(self.workers)
-        lengths[self.worker] = len(text)
-        lengths = self.total(lengths).astype(int)
-        texts = np.zeros([self.workers, lengths.max()])
-        texts[self.worker, :len(text)] = text
-        texts = self.total(texts.ravel()).reshape(texts.shape).astype(np.uint8)
-        return [each for row, length in zip(texts, lengths, strict=True)
+        own = np.eye(1, self.workers, self.worker)[0]
+        lengths = [int(length) for length in self.total(own * len(text))]
+        padded = np.pad(text.astype(np.float64), [0, max(lengths) - len(text)])
+        texts = self.total(np.outer(own, padded).ravel()).astype(np.uint8)
+        return [each for row, length in zip(np.split(texts, self.workers), lengths, strict=True)
                 for each in json.loads(row[:length].tobytes())]
 
     @contextmanager

@@ -16,7 +16,7 @@ from aocr.containers import Container
 from aocr.errors import AocrError, reason
 
 BUCKETS = 10_000
-_SCAN_BATCH = 2048
+_SCAN_BATCH = 1024
 _SCAN_BYTES = 1 << 23
 _THREADS = 2
 _FILES_AT_A_TIME = 4  # stores of objects give one reader a part of what they can give

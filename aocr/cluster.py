@@ -1,10 +1,11 @@
-"""The devices and machines of one training: who takes part, who reads which images, who writes."""
+"""The devices and machines of one command: who takes part, who reads which images, who writes."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -20,9 +21,6 @@ CONFIG_VARIABLE = "TF_CONFIG"
 ALL_GPUS = "all"
 # The first machine of the first kind is the chief; ML Engine called it the master.
 _WORKERS = ("chief", "master", "worker")
-# What a process that has gone is not the cause of.
-_OWN_FAULTS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError,
-               tf.errors.NotFoundError, tf.errors.UnimplementedError)
 
 
 class Task(NamedTuple):
@@ -90,9 +88,30 @@ class Cluster:
         return [each for row, length in zip(np.split(texts, self.workers), lengths, strict=True)
                 for each in json.loads(row[:length].tobytes())]
 
+    def agree(self, own: Mapping[str, int]) -> None:
+        """Makes sure that all processes mean the same; all must call it.
+
+        Args:
+            own: Names of what must be the same, and what it is here, exact in float64.
+
+        Raises:
+            AocrError: They differ.
+        """
+        table = np.zeros([self.workers, len(own)])
+        table[self.worker] = list(own.values())
+        for name, found in zip(own, self.total(table.ravel()).reshape(table.shape).T, strict=True):
+            if len(set(found)) > 1:
+                raise AocrError(
+                    f"the workers differ in the {name}: {', '.join(str(int(n)) for n in found)}; "
+                    "they must all see the same model folder and the same dataset, and be given "
+                    "the same flags")
+
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self, remedy: str) -> Iterator[None]:
         """Makes one line of what is raised when another process has gone.
+
+        Args:
+            remedy: What to do.
 
         Raises:
             AocrError: It has.
@@ -100,12 +119,11 @@ class Cluster:
         try:
             yield
         except tf.errors.OpError as error:
-            if self.workers == 1 or isinstance(error, _OWN_FAULTS):
+            if self.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
                 raise
             raise AocrError(
                 f"worker {self.worker} of {self.workers} cannot go on, as another one has gone: "
-                f"{reason(error)}; start all of them again, and they go on from the last "
-                "checkpoint") from error
+                f"{reason(error)}; {remedy}") from error
 
 
 def _placed_total(votes: tf.Tensor) -> tf.Tensor:
@@ -165,11 +183,16 @@ def _several_machines(task: Task) -> tf.distribute.Strategy:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Lets Ctrl-C end the process at once: while TensorFlow waits, Python hears of no signal."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.getsignal(signal.SIGINT)
+    ours = (threading.current_thread() is threading.main_thread()
+            and before is signal.default_int_handler)
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def _task(text: str) -> Task | None:
@@ -185,7 +208,7 @@ def _task(text: str) -> Task | None:
         cluster, task = config.get("cluster") or {}, config.get("task") or {}
         named = {kind: _addresses(cluster.get(kind)) for kind in _WORKERS}
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
         raise AocrError(f"{CONFIG_VARIABLE} must be JSON with `cluster` and `task`: {error}"
                         ) from error
     addresses = [address for kind in _WORKERS for address in named[kind]]
@@ -194,8 +217,9 @@ def _task(text: str) -> Task | None:
     # Also a cluster of one may have others beside it (parameter servers, an evaluator), which
     # must not train as well.
     if kind not in _WORKERS or not 0 <= index < len(named[kind]):
-        raise AocrError(f"{CONFIG_VARIABLE} gives this process the task {kind} {index}; only the "
-                        f"{len(addresses)} workers in its `cluster` ({', '.join(_WORKERS)}) train")
+        raise AocrError(f"{CONFIG_VARIABLE} gives this process the task {kind} {index}; only "
+                        f"the {len(addresses)} workers in its `cluster` ({', '.join(_WORKERS)}) "
+                        "take part")
     before = sum(len(named[each]) for each in _WORKERS[:_WORKERS.index(kind)])
     return Task(addresses, before + index) if len(addresses) > 1 else None
 

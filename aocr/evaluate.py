@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -97,19 +100,35 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options, 
     characters = CharMap(reader.config.alphabet)
     index = records.index(records.find(patterns), reader.config, characters, reader.max_pixels)
     skips.require_some(len(index), index.skipped)
-    if options.json_path is not None:
+    if options.json_path is not None and cluster.chief:
         results.require_place(options.json_path)
     if options.pictures_dir is not None and cluster.chief:
         results.clear_pictures(options.pictures_dir)
     run = _Run(recognizer, index, options, cluster)
+    with run.watched():
+        _agree_on_start(recognizer, index, options, cluster)
     plan = batches.in_order(index, options.batch_size)
     own = [numbers[cluster.own(len(numbers))] for numbers in plan]
     data = batches.load(index, own, characters, reader.config)
-    with cluster.watched(), bar(total=len(index), unit="image") as progress:
+    with bar(total=len(index), unit="image") as progress:
         for whole, numbers, batch in zip(plan, own, batches.each(data), strict=False):
             run.take(numbers, batch)
             progress.update(len(whole))
     return run.told() if cluster.chief else {}
+
+
+def _agree_on_start(recognizer: Recognizer, index: Index, options: Options, cluster: Cluster
+                    ) -> None:
+    """Makes sure that all processes read the same images with the same model.
+
+    Raises:
+        AocrError: They do not.
+    """
+    model = os.path.basename(recognizer.source), recognizer.config
+    flags = options.batch_size, options.pictures_dir is None
+    cluster.agree({"model (as a checksum)": zlib.crc32(repr(model).encode()),
+                   "records (as a checksum)": records.checksum(index),
+                   "flags (as a checksum)": zlib.crc32(repr(flags).encode())})
 
 
 class _Found(NamedTuple):
@@ -155,6 +174,10 @@ class _Run:
     def __post_init__(self) -> None:
         self.skipped = list(self.index.skipped)
 
+    def watched(self) -> AbstractContextManager[None]:
+        """Around what needs the other processes."""
+        return self.cluster.watched("start all of them again")
+
     def take(self, numbers: np.ndarray, batch: batches.Batch) -> None:
         """Reads this process's share of a batch; the chief tells what is ready to be told."""
         found = [_Found(int(n)) for n in batches.missing(numbers, batch)]
@@ -162,9 +185,10 @@ class _Run:
             read = self.recognizer.examine(batch, self.options.pictures_dir is not None)
             found += [_found(int(n), *each) for n, each in zip(
                 batch["records"].numpy(), read, strict=True)]
-        everywhere = [_Found(*each) for each in self.cluster.gather(found)]
+        with self.watched():
+            everywhere = self.cluster.gather(found)
         if self.cluster.chief:
-            self._note(everywhere)
+            self._note([_Found(*each) for each in everywhere])
         self.begun = time.perf_counter()
 
     def _note(self, found: list[_Found]) -> None:

@@ -7,6 +7,7 @@ still read), and `comment`, optionally, where it came from.
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -79,6 +80,11 @@ class Index:
     def skip(self, n: int, reason: str, detail: str) -> Skipped:
         """The entry for usable record `n` that turned out not to be."""
         return Skipped(self.paths[self.file[n]], int(self.number[n]), reason, detail)
+
+
+def checksum(index: Index) -> int:
+    """Of the usable records: the same for the same images in the same order, below 2^32."""
+    return zlib.crc32(index.bucket.data, zlib.crc32(index.width.data))
 
 
 def split(index: Index, share: float) -> tuple[Index, Index]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 import zlib
@@ -63,10 +64,12 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
             another process of the cluster has gone.
     """
     images = sets.find(patterns, config, settings)
-    with folder.opened(model_dir, cluster.chief) as place, stoppable() as stop, cluster.watched():
+    with folder.opened(model_dir, cluster.chief) as place, stoppable() as stop, cluster.watched(
+            "start all of them again, and they go on from the last checkpoint"):
         trainer = Trainer(config, settings, cluster)
         _begin(trainer, place, config, start)
-        _agree_on_start(trainer, images.training, (config, settings), cluster)
+        weights = start.weights and os.path.basename(start.weights.path)
+        _agree_on_start(trainer, images, (config, settings, weights), cluster)
         place.begin(trainer, config, settings.keep, start.resume)
         reader = Reader(config, trainer.average, settings.max_pixels)
         validator = (Validator(images.validation, reader, settings.batch_size, cluster)
@@ -302,20 +305,17 @@ def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start
         transfer.copy(start.weights, trainer.model, config)
 
 
-def _agree_on_start(trainer: Trainer, index: Index, flags: tuple[ModelConfig, TrainConfig],
-                    cluster: Cluster) -> None:
+def _agree_on_start(trainer: Trainer, images: Sets, told: tuple[object, ...], cluster: Cluster
+                    ) -> None:
     """Makes sure that all processes stand where the chief stands, before it writes anything.
 
     Raises:
         AocrError: They have restored different checkpoints, found other records, or were told
             something else.
     """
-    own = {"step that they start at": _number(trainer.step), "number of usable images": len(index),
-           "flags (as a checksum)": zlib.crc32(repr(flags).encode())}
-    table = np.zeros([cluster.workers, len(own)])
-    table[cluster.worker] = list(own.values())
-    for name, found in zip(own, cluster.total(table.ravel()).reshape(table.shape).T, strict=True):
-        if len(set(found)) > 1:
-            raise AocrError(f"the workers differ in the {name}: {', '.join(map(str, found))}; they "
-                            "must all see the same --model-dir and the same dataset, and be given "
-                            "the same flags")
+    validation = 0 if images.validation is None else records.checksum(images.validation)
+    cluster.agree({
+        "step that they start at": _number(trainer.step),
+        "records to train on (as a checksum)": records.checksum(images.training),
+        "records to validate on (as a checksum)": validation,
+        "flags (as a checksum)": zlib.crc32(repr(told).encode())})

@@ -88,7 +88,7 @@ def _joined(how: str) -> Cluster:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
         return Cluster(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    return cluster.join(None)
+    return cluster.join([-1])
 
 
 def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from aocr.charmap import CharMap
 from aocr.cluster import Cluster
 from aocr.console import bar, log
 from aocr.errors import AocrError
+from aocr.reader import Reader
 from aocr.recognizer import Recognizer, Result
 from aocr.records import Index, Record, Skipped
 from aocr.results import Row
@@ -102,11 +102,12 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options, 
     skips.require_some(len(index), index.skipped)
     if options.json_path is not None and cluster.chief:
         results.require_place(options.json_path)
+    run = _Run(recognizer, index, options, cluster)
+    if cluster.workers > 1:
+        with run.watched():
+            _agree_on_start(reader, index, options, cluster)
     if options.pictures_dir is not None and cluster.chief:
         results.clear_pictures(options.pictures_dir)
-    run = _Run(recognizer, index, options, cluster)
-    with run.watched():
-        _agree_on_start(recognizer, index, options, cluster)
     plan = batches.in_order(index, options.batch_size)
     own = [numbers[cluster.own(len(numbers))] for numbers in plan]
     data = batches.load(index, own, characters, reader.config)
@@ -117,16 +118,14 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options, 
     return run.told() if cluster.chief else {}
 
 
-def _agree_on_start(recognizer: Recognizer, index: Index, options: Options, cluster: Cluster
-                    ) -> None:
+def _agree_on_start(reader: Reader, index: Index, options: Options, cluster: Cluster) -> None:
     """Makes sure that all processes read the same images with the same model.
 
     Raises:
         AocrError: They do not.
     """
-    model = os.path.basename(recognizer.source), recognizer.config
-    flags = options.batch_size, options.pictures_dir is None
-    cluster.agree({"model (as a checksum)": zlib.crc32(repr(model).encode()),
+    flags = reader.config, reader.precision, options.batch_size, options.pictures_dir is None
+    cluster.agree({"weights (as a checksum)": reader.model.checksum(),
                    "records (as a checksum)": records.checksum(index),
                    "flags (as a checksum)": zlib.crc32(repr(flags).encode())})
 

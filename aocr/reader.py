@@ -81,6 +81,7 @@ class Reader:
         self.config = config
         self.model = model
         self.max_pixels = max_pixels
+        self.precision = precision
         self._compute = tf.as_dtype(compute_type(precision))
         self._symbols = [symbol.encode() for symbol in CharMap(config.alphabet).symbols()]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 import zlib
@@ -68,8 +67,8 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
             "start all of them again, and they go on from the last checkpoint"):
         trainer = Trainer(config, settings, cluster)
         _begin(trainer, place, config, start)
-        weights = start.weights and os.path.basename(start.weights.path)
-        _agree_on_start(trainer, images, (config, settings, weights), cluster)
+        if cluster.workers > 1:
+            _agree_on_start(trainer, images, (config, settings), cluster)
         place.begin(trainer, config, settings.keep, start.resume)
         reader = Reader(config, trainer.average, settings.max_pixels)
         validator = (Validator(images.validation, reader, settings.batch_size, cluster)
@@ -305,17 +304,18 @@ def _begin(trainer: Trainer, place: Elsewhere, config: ModelConfig, start: Start
         transfer.copy(start.weights, trainer.model, config)
 
 
-def _agree_on_start(trainer: Trainer, images: Sets, told: tuple[object, ...], cluster: Cluster
-                    ) -> None:
+def _agree_on_start(trainer: Trainer, images: Sets, flags: tuple[ModelConfig, TrainConfig],
+                    cluster: Cluster) -> None:
     """Makes sure that all processes stand where the chief stands, before it writes anything.
 
     Raises:
-        AocrError: They have restored different checkpoints, found other records, or were told
-            something else.
+        AocrError: They begin at other steps or with other weights, have found other records, or
+            were given other flags.
     """
     validation = 0 if images.validation is None else records.checksum(images.validation)
     cluster.agree({
         "step that they start at": _number(trainer.step),
+        "weights (as a checksum)": trainer.model.checksum(),
         "records to train on (as a checksum)": records.checksum(images.training),
         "records to validate on (as a checksum)": validation,
-        "flags (as a checksum)": zlib.crc32(repr(told).encode())})
+        "flags (as a checksum)": zlib.crc32(repr(flags).encode())})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import tensorflow as tf
 
 from aocr.config import CONV_FEATURES, ModelConfig
@@ -27,6 +29,13 @@ class AttentionOCR(tf.Module):
         self.encoder = Encoder(init, CONV_FEATURES, config.encoder_units)
         self.decoder = Decoder(init, config)
         self._decode_steps = config.decode_steps
+
+    def checksum(self) -> int:
+        """Of all weights and statistics, below 2^32."""
+        found = 0
+        for variable in self.variables:
+            found = zlib.crc32(variable.numpy().tobytes(), found)
+        return found
 
     def encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
         """Memory of the images, read with the saved statistics.

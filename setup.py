@@ -42,7 +42,7 @@ setup(
         "test": [*SERVE, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
                  "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six"],
     },
-    entry_points={"console_scripts": ["aocr = aocr.cli:main"]},
+    entry_points={"console_scripts": ["aocr = aocr.__main__:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",

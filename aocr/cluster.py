@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aocr import console, quiet, replicas
+from aocr import console, replicas
 from aocr.console import log
 from aocr.errors import AocrError, reason
 
@@ -172,8 +172,7 @@ def _several_machines(task: Task) -> tf.distribute.Strategy:
         tf.train.ClusterSpec({"worker": task.addresses}), task_type="worker",
         task_id=task.number, rpc_layer="grpc")
     try:
-        # TensorFlow 2.20 tells of the server that it starts.
-        with _interruptible(), quiet.aside():
+        with _interruptible():
             return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise AocrError(f"worker {task.number} at {task.addresses[task.number]} cannot join the "

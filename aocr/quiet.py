@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,18 +36,49 @@ def import_tensorflow() -> None:
 
 
 @contextmanager
-def aside() -> Iterator[None]:
-    """Keeps standard error from the terminal; what was written there is shown after a failure."""
+def aside() -> Iterator[int]:
+    """Keeps standard error from the terminal; what was written there is shown after a failure.
+
+    A pipe takes what is written, the first 64 KiB of it; the rest is lost.
+
+    Returns:
+        A file descriptor that still leads to the terminal.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
+    said, end = os.pipe()
+    for each in (said, end):
+        os.set_blocking(each, False)
+    os.dup2(end, 2)
+    os.close(end)
+    try:
+        yield kept
+    except BaseException:
+        with contextlib.suppress(BlockingIOError):  # there is nothing
+            os.write(kept, os.read(said, 1 << 16))
+        raise
+    finally:
+        os.dup2(kept, 2)
+        os.close(said)
+        os.close(kept)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Keeps what libraries write to standard error from the terminal; Python goes on writing there.
+
+    The libraries of TensorFlow's image decoders tell of damaged images in lines of their own, which
+    no setting silences. A crash that TensorFlow would have explained there is told by Python.
+    """
+    python = sys.__stderr__
+    if python is None or sys.stderr is not python:  # closed, or somebody listens already
+        yield
+        return
+    with aside() as kept, open(kept, "w", buffering=1, encoding=python.encoding,
+                               errors=python.errors, closefd=False) as sys.stderr:
+        faulthandler.enable(kept)
         try:
             yield
-        except BaseException:
-            file.seek(0)
-            os.write(kept, file.read())
-            raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            faulthandler.disable()
+            sys.stderr = python

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,16 +22,12 @@ from aocr.config import (
     TrainConfig,
     compute_type,
 )
-from aocr.model import AttentionOCR
-from aocr.model.cnn import UNPADDED
+from aocr.model import AttentionOCR, packing
 from aocr.model.layers import Initializer
+from aocr.model.packing import Packing
 from aocr.scaling import LossScale
 
 KEEP_PROBABILITY = 0.5
-# Random batches hold wide and narrow images. With five parts 1.2 to 1.3 times their own pixels are
-# computed, with one 2 to 2.8 times (receipt-lines, receipt-numbers: real images of one line).
-PARTS = 5
-WORTH_PARTING = 1.15
 SETTLING_BATCHES = 8
 
 
@@ -106,15 +102,11 @@ class Trainer:
         signature = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
                      tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32),
                      tf.TensorSpec([2], tf.int32)]
-        self._take_step = {parts: tf.function(
-            partial(self._everywhere, self._graph, parts), autograph=False,
-            input_signature=signature) for parts in (UNPADDED, 1, PARTS)}
-        self._settle = {parts: tf.function(
-            partial(self._everywhere, self._settle_graph, parts), autograph=False,
-            input_signature=signature[:2]) for parts in (UNPADDED, 1, PARTS)}
+        self._take_step = self._compiled(self._graph, signature)
+        self._settle = self._compiled(self._settle_graph, signature[:2])
         self._follow = tf.function(
             lambda: self._cluster.strategy.run(self._average.follow), autograph=False)
-        self._recent: deque[tuple[int, batches.Batch]] = deque(maxlen=SETTLING_BATCHES)
+        self._recent: deque[tuple[batches.Batch, list[Packing]]] = deque(maxlen=SETTLING_BATCHES)
 
     def take_step(self, batch: batches.Batch, widths: np.ndarray) -> tuple[float, float]:
         """Changes the weights by one batch.
@@ -126,12 +118,12 @@ class Trainer:
         Returns:
             Its loss before the change, and the gradients' global norm after clipping.
         """
-        devices = self._cluster.replicas
-        parts = self._parts(batch, widths)
-        whole = tf.constant([max(len(widths), devices), widths.max()], tf.int32)
-        loss, norm = self._take_step[parts](
-            batch["images"], batch["widths"], batch["targets"], whole)
-        self._recent.append((parts, batch))
+        places = self._packing(batch)
+        whole = tf.constant(
+            [max(len(widths), self._cluster.replicas), widths.max()], tf.int32)
+        loss, norm = self._take_step[len(places)](
+            batch["images"], batch["widths"], batch["targets"], whole, *places)
+        self._recent.append((batch, places))
         if int(self.step.numpy()) % EVERY == 0:
             self._follow()
         return float(loss), float(norm)
@@ -151,8 +143,8 @@ class Trainer:
         if len(self._recent) == SETTLING_BATCHES:
             for norm in norms(self.average):
                 norm.updates.assign(0)
-            for parts, batch in self._recent:
-                self._settle[parts](batch["images"], batch["widths"])
+            for batch, places in self._recent:
+                self._settle[len(places)](batch["images"], batch["widths"], *places)
         self._recent.clear()
 
     def finite(self) -> bool:
@@ -165,20 +157,28 @@ class Trainer:
                    for each in part.variables if each.dtype.is_floating]
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in numbers])
 
-    def _everywhere(self, graph: Callable[..., Any], parts: int, *inputs: tf.Tensor
-                    ) -> tuple[tf.Tensor, ...]:
+    def _compiled(self, graph: Callable[..., Any], signature: list[tf.TensorSpec]
+                  ) -> list[Callable[..., Any]]:
+        """A graph for batches without padding, and one that is told a packing at the end."""
+        packing = Packing(tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32))
+        return [tf.function(partial(self._everywhere, graph), autograph=False,
+                            input_signature=each) for each in (signature, [*signature, packing])]
+
+    def _everywhere(self, graph: Callable[..., Any], *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Runs a graph on every device, which takes its share of the rows."""
         strategy = self._cluster.strategy
-        found = strategy.run(partial(graph, parts), inputs)
-        return tuple(strategy.experimental_local_results(each)[0] for each in found)
+        return tuple(strategy.experimental_local_results(each)[0]
+                     for each in strategy.run(graph, inputs))
 
-    def _graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, widths, targets = self._own(*inputs[:3])
+    def _graph(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor, whole: tf.Tensor,
+               *places: Packing) -> tuple[tf.Tensor, tf.Tensor]:
+        images, widths, targets = (self._own(each) for each in (images, widths, targets))
         half = self._compute == tf.float16
         (count,) = replicas.total([tf.math.count_nonzero(widths, dtype=self._dtype)])
         with tf.GradientTape() as tape:
-            keep = self._keep(inputs[3], tf.shape(images)[2])
-            memory = self.model.encode_batch(tf.cast(images, self._compute), widths, keep, parts)
+            keep = self._keep(whole, tf.shape(images)[2])
+            memory = self.model.encode_batch(
+                tf.cast(images, self._compute), widths, keep, *self._own_places(places))
             logits = self.model.teacher_forced(memory, targets)
             loss = tf.reduce_sum(metrics.sequence_loss(logits, targets)) / count
             scaled = loss * self._scale.factor if half else loss
@@ -198,17 +198,19 @@ class Trainer:
         self.step.assign_add(1)
         return loss, norm
 
-    def _settle_graph(self, parts: int, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        images, widths = self._own(*inputs)
-        self.average.settle(tf.cast(images, self._compute), widths, parts)
+    def _settle_graph(self, images: tf.Tensor, widths: tf.Tensor, *places: Packing
+                      ) -> tuple[tf.Tensor, ...]:
+        self.average.settle(tf.cast(self._own(images), self._compute), self._own(widths),
+                            *self._own_places(places))
         return ()
 
-    def _own(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def _own(self, rows: tf.Tensor) -> tf.Tensor:
         """This device's rows of those of its process."""
         local = self._cluster.local_replicas
-        if local == 1:
-            return inputs
-        return tuple(each[_replica() % local::local] for each in inputs)
+        return rows if local == 1 else rows[_replica() % local::local]
+
+    def _own_places(self, places: Sequence[Packing]) -> list[Packing]:
+        return [each._replace(places=self._own(each.places)) for each in places]
 
     def _keep(self, whole: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         """Dropout's factors for this device's features.
@@ -225,16 +227,14 @@ class Trainer:
         chance = chance[_replica()::self._cluster.replicas, :-(-width // COLUMN_PIXELS)]
         return tf.cast(chance < KEEP_PROBABILITY, self._dtype) / KEEP_PROBABILITY
 
-    def _parts(self, batch: batches.Batch, widths: np.ndarray) -> int:
-        """Several where much of the batch would be padding in one piece."""
-        devices = self._cluster.replicas
+    def _packing(self, batch: batches.Batch) -> list[Packing]:
+        """The places of the images; none where no image is narrower than the batch."""
+        widths = batch["widths"].numpy()
         # The fused batch norm of a batch without padding does not sum over devices.
-        fused = devices == 1 and self._compute != tf.float64
-        if fused and np.all(batch["widths"].numpy() == batch["images"].shape[2]):
-            return UNPADDED
-        padded = int(widths.max()) * len(widths)
-        worth = len(widths) // devices >= PARTS and padded > WORTH_PARTING * int(widths.sum())
-        return PARTS if worth else 1
+        fused = self._cluster.replicas == 1 and self._compute != tf.float64
+        if fused and np.all(widths == batch["images"].shape[2]):
+            return []
+        return [packing.plan(widths, self._cluster.local_replicas)]
 
 
 def _replica() -> int | tf.Tensor:

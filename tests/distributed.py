@@ -31,7 +31,7 @@ from aocr.records import Record
 from aocr.trainer import Trainer
 from tests.drawing import encoded, undecodable_png, word
 
-# Wide images beside narrow ones, so that batches are cut into parts; the last one is smaller.
+# Wide images beside narrow ones, so that batches are packed; the last one is smaller.
 BATCH, COUNT = 12, 23
 CONFIG = ModelConfig(max_width=80, max_height=32, max_prediction=5, alphabet="ABCDE",
                      attn_num_hidden=8)

@@ -46,10 +46,10 @@ def test_imports_only_point_down() -> None:
              "monitoring", "rest", "refusal", "export", "warmup", "recognizer", "reader",
              "visualize", "dataset", "shards", "sizes", "annotations", "sets", "skips", "batches",
              "records", "columns", "scan", "examples", "containers", "checkpoint", "configfile",
-             "original", "network", "decoder", "encoder", "cnn", "layers", "cluster", "replicas",
-             "adadelta", "scaling", "metrics", "events", "lock", "imagefiles", "files", "stopping",
-             "image", "headers", "formats", "ahead", "charmap", "console", "quiet", "config",
-             "options", "errors"]
+             "original", "network", "decoder", "encoder", "recurrence", "cnn", "packing", "layers",
+             "cluster", "replicas", "adadelta", "scaling", "metrics", "events", "lock",
+             "imagefiles", "files", "stopping", "image", "headers", "formats", "ahead", "charmap",
+             "console", "quiet", "config", "options", "errors"]
     for path in MODULES:
         if path.stem == "__init__":
             continue

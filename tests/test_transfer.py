@@ -234,7 +234,8 @@ def test_saved_statistics_are_those_of_the_data_after_a_few_steps(
     saved = [norm.moving_variance.numpy() for norm in norms]
     for norm in norms:
         norm.updates.assign(0)  # the next batch's statistics become the averages
-    model.cnn(batch["images"], batch["widths"], BatchNorm.by_batch)
+    inside = tf.sequence_mask(batch["widths"], batch["images"].shape[2])
+    model.cnn(batch["images"], inside, BatchNorm.by_batch)
     before = [conv.norm.moving_variance.numpy() for conv in checkpoint.load(
         str(original), LIMITS).model.cnn.convs if conv.norm is not None]
     for mine, norm, old in zip(saved, norms, before, strict=True):

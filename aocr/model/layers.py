@@ -93,56 +93,47 @@ class BatchNorm(tf.Module):
             f"{name}/moving_variance", [units], 1.0, trainable=False)
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates")
 
-    def by_average(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None]
-                   ) -> list[tf.Tensor]:
-        """Normalises with the saved statistics; the masks are not needed."""
-        del masks
-        return [self._normalize(x, self.moving_mean, self.moving_variance) for x in xs]
+    def by_average(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+        """Normalises with the saved statistics; the mask is not needed."""
+        del mask
+        return self._normalize(x, self.moving_mean, self.moving_variance)
 
-    def by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None]
-                 ) -> list[tf.Tensor]:
+    def by_batch(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
         """Normalises with the batch's own statistics and takes them into the averages.
 
         Args:
-            xs: The parts of the batch, `[rows, height, width, units]`.
-            masks: For each `[rows, 1, width, 1]`, 1 for image and 0 for padding; `None` for the
-                only part of a batch that has none.
+            x: `[batch, height, width, units]`.
+            mask: `[batch, 1, width, 1]`, 1 for image and 0 for padding; `None` where there is no
+                padding.
         """
         least = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
-        return self._by_batch(xs, masks, lambda t: tf.maximum(least, 10.0 / (t + 9.0)))
+        return self._by_batch(x, mask, lambda t: tf.maximum(least, 10.0 / (t + 9.0)))
 
-    def by_batch_evenly(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None]
-                        ) -> list[tf.Tensor]:
+    def by_batch_evenly(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
         """As `by_batch`, with averages in which every update since the first weighs the same."""
-        return self._by_batch(xs, masks, lambda t: 1.0 / t)
+        return self._by_batch(x, mask, lambda t: 1.0 / t)
 
-    def _by_batch(self, xs: Sequence[tf.Tensor], masks: Sequence[tf.Tensor | None],
-                  weight: Callable[[tf.Tensor], tf.Tensor]) -> list[tf.Tensor]:
-        whole = [mask for mask in masks if mask is not None]
-        if whole:
-            mean, variance = self._moments(list(zip(xs, whole, strict=True)))
-            normalized = [self._normalize(x, mean, variance) for x in xs]
+    def _by_batch(self, x: tf.Tensor, mask: tf.Tensor | None,
+                  weight: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        if mask is None:
+            normalized, mean, variance = self._fused(x)
         else:
-            y, mean, variance = self._fused(xs[0])
-            normalized = [y]
+            mean, variance = self._moments(x, mask)
+            normalized = self._normalize(x, mean, variance)
         share = weight(tf.cast(self.updates.assign_add(1), tf.float64))
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign_add((value - average) * tf.cast(share, average.dtype))
         return normalized
 
-    def _moments(self, pairs: Sequence[tuple[tf.Tensor, tf.Tensor]]
-                 ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and variance of what the masks leave of the global batch."""
-        number = self.gamma.dtype
-        pairs = [(tf.cast(x, number), tf.cast(mask, number)) for x, mask in pairs]
-        height = tf.cast(tf.shape(pairs[0][0])[1], number)
+    def _moments(self, x: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and variance of what the mask leaves of the global batch."""
+        x, mask = tf.cast(x, self.gamma.dtype), tf.cast(mask, self.gamma.dtype)
         count, sums = replicas.total([
-            tf.add_n([tf.reduce_sum(mask) for _, mask in pairs]) * height,
-            tf.add_n([tf.reduce_sum(x * mask, [0, 1, 2]) for x, mask in pairs])])
+            tf.reduce_sum(mask) * tf.cast(tf.shape(x)[1], x.dtype),
+            tf.reduce_sum(x * mask, [0, 1, 2])])
         mean = sums / count
         (squares,) = replicas.total([
-            tf.add_n([tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])
-                      for x, mask in pairs])])
+            tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])])
         return mean, squares / count
 
     def _fused(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

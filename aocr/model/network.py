@@ -6,11 +6,12 @@ import zlib
 
 import tensorflow as tf
 
-from aocr.config import CONV_FEATURES, ModelConfig
-from aocr.model.cnn import ConvNet
+from aocr.config import COLUMN_PIXELS, CONV_FEATURES, ModelConfig
+from aocr.model.cnn import ConvNet, Normalize
 from aocr.model.decoder import Decoded, Decoder, Memory
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
+from aocr.model.packing import Packing, pack, unpack
 
 _START = Initializer()
 
@@ -45,30 +46,31 @@ class AttentionOCR(tf.Module):
                 their type.
             widths: `[batch]` int32, each image's own width in pixels, at least 1.
         """
-        return self._remember(*self.cnn(images, widths, BatchNorm.by_average))
+        inside = tf.sequence_mask(widths, tf.shape(images)[2])
+        return self._remember(self.cnn(images, inside, BatchNorm.by_average), _lengths(widths))
 
-    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, keep: tf.Tensor, parts: int = 1
-                     ) -> Memory:
+    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, keep: tf.Tensor,
+                     packing: Packing | None = None) -> Memory:
         """Memory of a training batch: its own statistics, and dropout.
 
         Args:
             images: As in `encode`.
             widths: As in `encode`.
             keep: `[batch, ceil(width / 4), 512]` or 1, what the features are multiplied with.
-            parts: See `ConvNet`.
+            packing: Where the images are to stand; `None`: as they are, and none has padding.
         """
-        features, lengths = self.cnn(images, widths, BatchNorm.by_batch, parts)
-        return self._remember(features * tf.cast(keep, features.dtype), lengths)
+        features = self._features(images, widths, packing, BatchNorm.by_batch)
+        return self._remember(features * tf.cast(keep, features.dtype), _lengths(widths))
 
-    def settle(self, images: tf.Tensor, widths: tf.Tensor, parts: int = 1) -> None:
+    def settle(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None = None) -> None:
         """Takes a batch's statistics into the averages, all batches weighing the same.
 
         Args:
             images: As in `encode`.
             widths: As in `encode`.
-            parts: See `ConvNet`.
+            packing: As in `encode_batch`.
         """
-        self.cnn(images, widths, BatchNorm.by_batch_evenly, parts)
+        self._features(images, widths, packing, BatchNorm.by_batch_evenly)
 
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
         """See `Decoder.teacher_forced`."""
@@ -78,6 +80,18 @@ class AttentionOCR(tf.Module):
         """See `Decoder.greedy`; at most `max_prediction + 2` steps."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
 
+    def _features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
+                  normalize: Normalize) -> tf.Tensor:
+        if packing is None:
+            return self.cnn(images, None, normalize)
+        features = self.cnn(*pack(images, widths, packing), normalize)
+        return unpack(features, _lengths(widths), _lengths(tf.shape(images)[2]), packing)
+
     def _remember(self, features: tf.Tensor, lengths: tf.Tensor) -> Memory:
         values, last = self.encoder(features, lengths)
         return self.decoder.remember(values, lengths, last)
+
+
+def _lengths(widths: tf.Tensor) -> tf.Tensor:
+    """Feature columns of so many pixels."""
+    return -(-tf.convert_to_tensor(widths) // COLUMN_PIXELS)

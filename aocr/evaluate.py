@@ -18,7 +18,7 @@ from aocr.console import bar, log
 from aocr.errors import AocrError
 from aocr.reader import Reader
 from aocr.recognizer import Recognizer, Result
-from aocr.records import Index, Record, Skipped
+from aocr.records import Index, Skipped
 from aocr.results import Row
 
 
@@ -131,10 +131,14 @@ def _agree_on_start(reader: Reader, index: Index, options: Options, cluster: Clu
 
 
 class _Found(NamedTuple):
-    """What was read in a record, in values that JSON knows: another process may have read it."""
+    """What was read in a record, in values that JSON knows: another process may have read it.
+
+    The label is `None` where its image cannot be decoded.
+    """
 
     number: int
-    read: bool = False
+    label: str | None = None
+    comment: str = ""
     loss: float = 0.0
     text: str = ""
     probability: float = 0.0
@@ -148,10 +152,10 @@ class _Found(NamedTuple):
                       attention, self.width)
 
 
-def _found(number: int, result: Result, loss: float) -> _Found:
+def _found(number: int, label: str, comment: str, result: Result, loss: float) -> _Found:
     attention = None if result.attention is None else result.attention.tolist()
-    return _Found(number, True, loss, result.text, result.probability, result.characters,
-                  attention, result.width)
+    return _Found(number, label, comment, loss, result.text, result.probability,
+                  result.characters, attention, result.width)
 
 
 @dataclass
@@ -171,6 +175,7 @@ class _Run:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        self.characters = CharMap(self.recognizer.config.alphabet)
         self.skipped = list(self.index.skipped)
 
     def watched(self) -> AbstractContextManager[None]:
@@ -182,8 +187,9 @@ class _Run:
         found = [_Found(int(n)) for n in batches.missing(numbers, batch)]
         if len(batch["records"]):
             read = self.recognizer.examine(batch, self.options.pictures_dir is not None)
-            found += [_found(int(n), *each) for n, each in zip(
-                batch["records"].numpy(), read, strict=True)]
+            about = (batch[name].numpy() for name in ("records", "targets", "comments"))
+            found += [_found(int(n), self.characters.decode(target), comment.decode(), *each)
+                      for n, target, comment, each in zip(*about, read, strict=True)]
         with self.watched():
             everywhere = self.cluster.gather(found)
         if self.cluster.chief:
@@ -191,16 +197,15 @@ class _Run:
         self.begun = time.perf_counter()
 
     def _note(self, found: list[_Found]) -> None:
-        read = [each for each in found if each.read]
-        gone = np.array([each.number for each in found if not each.read], np.int64)
+        read = [each for each in found if each.label is not None]
+        gone = np.array([each.number for each in found if each.label is None], np.int64)
         for n, skip in batches.undecodable(self.index, gone).items():
             self.skipped.append(skip)
             self.waiting[n] = None
         seconds = time.perf_counter() - self.begun  # since the last batch: loading counts
         self.seconds += seconds
-        stored = records.read(self.index, [each.number for each in read])
-        for each, record in zip(read, stored, strict=True):
-            self.waiting[each.number] = self._row(each, record, seconds / len(read))
+        for each in read:
+            self.waiting[each.number] = self._row(each, seconds / len(read))
         self._tell()
 
     def told(self) -> dict[str, Any]:
@@ -226,23 +231,25 @@ class _Run:
                 "skipped_by_reason": skips.count(self.skipped),
                 "images_per_second": self.totals.images / self.seconds}
 
-    def _row(self, found: _Found, record: Record, seconds: float) -> Row:
-        n, result = found.number, found.result()
-        accuracy = metrics.accuracy(result.text, record.label, self.options.use_distance)
-        return Row(self.index.paths[self.index.file[n]], int(self.index.number[n]), record,
-                   int(self.index.width[n]), result, found.loss, accuracy, seconds)
+    def _row(self, found: _Found, seconds: float) -> Row:
+        n, result, label = found.number, found.result(), found.label or ""
+        accuracy = metrics.accuracy(result.text, label, self.options.use_distance)
+        return Row(self.index.paths[self.index.file[n]], int(self.index.number[n]), label,
+                   found.comment, int(self.index.width[n]), result, found.loss, accuracy, seconds)
 
     def _tell(self) -> None:
         while self.next in self.waiting:
             row = self.waiting.pop(self.next)
-            self.next += 1
             if row is not None:
                 self._tell_row(row)
+                if self.options.pictures_dir is not None:
+                    (record,) = records.read(self.index, [self.next])
+                    results.write_pictures(
+                        self.options.pictures_dir, self.totals.images, row, record.image)
+            self.next += 1
 
     def _tell_row(self, row: Row) -> None:
-        self.totals.add(row.result.text, row.record.label, row.loss, row.accuracy)
+        self.totals.add(row.result.text, row.label, row.loss, row.accuracy)
         log.info(results.line(self.totals.images, row, self.totals.accuracy / self.totals.images))
         if self.options.json_path is not None:
             self.rows.append(row.to_json())
-        if self.options.pictures_dir is not None:
-            results.write_pictures(self.options.pictures_dir, self.totals.images, row)

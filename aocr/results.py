@@ -17,7 +17,6 @@ from aocr import files, metrics, visualize
 from aocr.console import log
 from aocr.errors import AocrError, SkipError, reason
 from aocr.recognizer import Result
-from aocr.records import Record
 
 _VERDICTS = ("incorrect", "correct")
 _NOTE = "word.txt"
@@ -29,7 +28,8 @@ class Row:
 
     dataset: str
     number: int
-    record: Record
+    label: str
+    comment: str
     width: int
     result: Result
     loss: float
@@ -39,21 +39,21 @@ class Row:
     @property
     def correct(self) -> bool:
         """Whether every character is right."""
-        return self.result.text == self.record.label
+        return self.result.text == self.label
 
     def to_json(self) -> dict[str, object]:
         """The row as plain values."""
-        return {"dataset": self.dataset, "record": self.number, "comment": self.record.comment,
-                "label": self.record.label, "text": self.result.text, "correct": self.correct,
+        return {"dataset": self.dataset, "record": self.number, "comment": self.comment,
+                "label": self.label, "text": self.result.text, "correct": self.correct,
                 "accuracy": self.accuracy, "probability": self.result.probability,
                 "loss": self.loss, "characters": [list(one) for one in self.result.characters]}
 
 
 def line(number: int, row: Row, accuracy: float) -> str:
     """One image in the original's words; `accuracy` is the running mean."""
-    text, label = row.result.text, row.record.label
+    text, label = row.result.text, row.label
     outcome = f"100% ({label})" if row.correct else f"{row.accuracy:4.0%} ({text} vs {label})"
-    comment = f" {row.record.comment}" if row.record.comment and not row.correct else ""
+    comment = f" {row.comment}" if row.comment and not row.correct else ""
     return (f"Step {number} ({row.seconds:.3f}s). Accuracy: {accuracy:6.2%}, "
             f"loss: {row.loss:f}, perplexity: {_padded(metrics.perplexity(row.loss))}, "
             f"probability: {row.result.probability:6.2%} {outcome}{comment}")
@@ -106,22 +106,28 @@ def _clear(folder: str) -> None:
                 tf.io.gfile.rmtree(own)
 
 
-def write_pictures(folder: str, number: int, row: Row) -> None:
+def write_pictures(folder: str, number: int, row: Row, image: bytes) -> None:
     """The pictures of one image, in a folder named by its number in the test.
+
+    Args:
+        folder: Where the folders of all images are.
+        number: The image's number in the test.
+        row: What was read, with the attention.
+        image: The encoded image.
 
     Raises:
         AocrError: They cannot be written.
     """
     with _writing_pictures(folder):
-        _write(folder, number, row)
+        _write(folder, number, row, image)
 
 
-def _write(folder: str, number: int, row: Row) -> None:
+def _write(folder: str, number: int, row: Row, image: bytes) -> None:
     own = tf.io.gfile.join(folder, _VERDICTS[row.correct], f"{number:06}")
     tf.io.gfile.makedirs(own)
-    parts = {_NOTE: f"{row.result.text}\n{row.record.label}\n".encode()}
+    parts = {_NOTE: f"{row.result.text}\n{row.label}\n".encode()}
     try:
-        pictures = visualize.pictures(row.record.image, np.asarray(row.result.attention),
+        pictures = visualize.pictures(image, np.asarray(row.result.attention),
                                       row.width, row.result.text)
         parts |= {f"image_{n}.jpg": still for n, still in enumerate(pictures.stills)}
         parts["image.gif"] = pictures.animation

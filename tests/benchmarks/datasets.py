@@ -22,7 +22,7 @@ from tests.benchmarks.reading import recognizer
 from tests.benchmarks.timing import Row, interleaved, ratio
 
 _SIZES = (1_000, 10_000, 100_000)
-_STEPS = 40
+_STEPS = 100
 _TINY = ModelConfig(8, 32, 2, "AB")
 
 

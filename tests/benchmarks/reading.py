@@ -26,7 +26,7 @@ from tests.benchmarks.bare import Bare
 from tests.benchmarks.timing import Row, Times, interleaved, ratio
 
 _MIXED = 32
-_TESTED = 195
+_TESTED = 975
 
 
 def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> Recognizer:
@@ -50,7 +50,7 @@ def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
     """The same, the batches in another precision; one at a time is float32 always."""
     config = images.DIGITS.config
     with images.scratch() as folder:
-        path = str(images.DIGITS.records("test", Path(folder), _TESTED))
+        path = str(images.DIGITS.records("train", Path(folder), _TESTED))
         slow, fast = recognizer(config), recognizer(config, precision)
 
         alone = Cluster(tf.distribute.get_strategy())

@@ -21,6 +21,7 @@ from aocr.records import Record
 from aocr.shards import Sharding
 from aocr.sizes import Sizes
 
+_AHEAD = 4  # lines on the way for each thread
 _PART = ".part"
 
 
@@ -168,9 +169,8 @@ def _pairs(annotations: str, size: int, options: Options, summary: Summary
     progress = bar(total=size, unit="B", unit_scale=True)
     dealt = _dealt(lines(annotations), options.sharding)
     with progress, ThreadPoolExecutor(options.jobs) as pool:
-        # A thread beside this one would only take its turns from it.
-        answers = map(one, dealt) if options.jobs == 1 else ahead.in_chunks(
-            pool, one, dealt, options.jobs + 1, _weight)
+        answers = map(one, dealt) if options.jobs == 1 else ahead.in_order_if_slow(
+            pool, one, dealt, options.jobs * _AHEAD)
         for line, answer in answers:
             progress.update(line.passed)
             summary.lines += 1
@@ -180,12 +180,6 @@ def _pairs(annotations: str, size: int, options: Options, summary: Summary
             else:
                 _note_repetition(answer.path, line.number, annotations, summary)
                 yield line.number, answer
-
-
-def _weight(found: _Answer) -> int:
-    """Bytes that wait to be written."""
-    answer = found[1]
-    return 0 if isinstance(answer, SkipError) else len(answer.record.image)
 
 
 def _dealt(lines: Iterable[bytes], sharding: Sharding) -> Iterator[Line]:
@@ -234,7 +228,7 @@ class _Images:
             SkipError: There is none, or it cannot be read.
         """
         folder, slash, name = path.rpartition("/")
-        for place in self._found(folder + slash):
+        for place in self._places_of(folder + slash):
             try:
                 return imagefiles.load(place + name, self._max_pixels)
             except tf.errors.NotFoundError:
@@ -244,7 +238,7 @@ class _Images:
                                 ) from error
         raise SkipError("missing file", short(path))
 
-    def _found(self, folder: str) -> list[str]:
+    def _places_of(self, folder: str) -> list[str]:
         """Where a folder may be: asking once for all its files is faster than for each."""
         if folder not in self._places:
             candidates = dict.fromkeys((folder, tf.io.gfile.join(self._folder, folder)))

@@ -102,7 +102,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Options, 
     skips.require_some(len(index), index.skipped)
     if options.json_path is not None and cluster.chief:
         results.require_place(options.json_path)
-    run = _Run(recognizer, index, options, cluster)
+    run = _Run(recognizer, index, options, cluster, characters)
     if cluster.workers > 1:
         with run.watched():
             _agree_on_start(reader, index, options, cluster)
@@ -166,6 +166,7 @@ class _Run:
     index: Index
     options: Options
     cluster: Cluster
+    characters: CharMap
     totals: Totals = field(default_factory=Totals)
     rows: list[dict[str, object]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -175,7 +176,6 @@ class _Run:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.characters = CharMap(self.recognizer.config.alphabet)
         self.skipped = list(self.index.skipped)
 
     def watched(self) -> AbstractContextManager[None]:

@@ -10,8 +10,8 @@ import tensorflow as tf
 from aocr import files, formats
 from aocr.errors import SkipError
 
-# Whoever opens a pipe waits for its writer, else; Windows has no such flag, and one for bytes.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# On Windows files are text without O_BINARY, which is unknown elsewhere.
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 def load(path: str, max_pixels: int) -> bytes:
@@ -29,20 +29,20 @@ def load(path: str, max_pixels: int) -> bytes:
 def _local(path: str, max_pixels: int) -> bytes | None:
     """A plain local file; `None` for whatever is unusual."""
     try:
+        about = os.stat(path)  # before it is opened: whoever opens a pipe waits, or ends its writer
+        if not stat.S_ISREG(about.st_mode) or not about.st_size:
+            return None
+        formats.check_length(about.st_size, max_pixels)
         file = os.open(path, _FLAGS)
     except (OSError, ValueError):
         return None
     try:
-        about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode) or not about.st_size:
-            return None
-        formats.check_length(about.st_size, max_pixels)
         encoded = os.read(file, about.st_size + 1)
-        return encoded if len(encoded) == about.st_size else None
     except OSError:
         return None
     finally:
         os.close(file)
+    return encoded if len(encoded) == about.st_size else None
 
 
 def _any(path: str, max_pixels: int) -> bytes:

@@ -232,8 +232,8 @@ def _encoded(source: Source, max_pixels: int) -> bytes:
     except tf.errors.OpError as error:
         raise SkipError("cannot open the file", reason(error)) from error
     except (ValueError, TypeError) as error:  # TensorFlow's paths are UTF-8 without NUL
-        raise SkipError("cannot open the file", "its name is no UTF-8, or holds NUL: rename it"
-                        ) from error
+        raise SkipError("cannot open the file", "there is no plain file of that name, or it is "
+                        "empty, or it may not be read") from error
 
 
 def _name(source: Source) -> str:

@@ -383,6 +383,9 @@ def test_files_whose_names_are_no_utf8_are_read(
         assert sum("Result: OK" in line for line in messages(logged)) == 2
     code, _ = command("predict", *files, "--format", "jsonl")
     assert code == 0
+    code, logged = command("predict", os.fsdecode(os.path.join(folder, b"\xe9.png")))
+    assert code == 1
+    assert sum("no plain file of that name" in line for line in messages(logged)) == 1
 
 
 def test_predict_says_that_nothing_was_named(command: Command, monkeypatch: pytest.MonkeyPatch

@@ -160,9 +160,9 @@ class Trainer:
     def _compiled(self, graph: Callable[..., Any], signature: list[tf.TensorSpec]
                   ) -> list[Callable[..., Any]]:
         """A graph for batches without padding, and one that is told a packing at the end."""
-        packing = Packing(tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32))
+        places = Packing(tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32))
         return [tf.function(partial(self._everywhere, graph), autograph=False,
-                            input_signature=each) for each in (signature, [*signature, packing])]
+                            input_signature=each) for each in (signature, [*signature, places])]
 
     def _everywhere(self, graph: Callable[..., Any], *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Runs a graph on every device, which takes its share of the rows."""

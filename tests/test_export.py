@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from aocr import configfile, export, image, warmup
 from aocr.charmap import EOS_ID, CharMap
@@ -54,6 +55,17 @@ def assert_answers(output: np.ndarray, probability: np.ndarray, answers: list[Re
     """Equal texts, probabilities to 1e-5, in a vector."""
     assert [text.decode() for text in output] == [answer.text for answer in answers]
     np.testing.assert_allclose(probability, [a.probability for a in answers], atol=1e-5)
+
+
+def test_a_saved_model_holds_no_gradients(saved: Path) -> None:
+    """TensorFlow never lets go of a model with gradients of its own once it was loaded."""
+    model = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes())
+    for graph in (meta.graph_def for meta in model.meta_graphs):
+        functions = list(graph.library.function)
+        assert len(functions) > 10
+        assert not graph.library.registered_gradients
+        assert not [node.name for function in functions for node in function.node_def
+                    if "_gradient_op_type" in node.attr]
 
 
 def read_scaled(reader: Reader, model: capi.SavedModel, encoded: list[bytes]

@@ -29,7 +29,7 @@ ALPHABET = "abcd"
 WIDTHS = (13, 1, 24, 6, 2)
 TARGETS = np.array([[3, 4, 2, 0, 0], [2, 0, 0, 0, 0], [6, 6, 5, 3, 2], [5, 2, 0, 0, 0],
                     [4, 3, 6, 2, 0]], np.int32)
-TRAINING_WIDTHS = (9, 5, 1)  # three columns
+TRAINING_WIDTHS = (13, 5, 1)  # four columns; the two narrow ones share a row
 CASES = [(False, 1, False), (False, 2, True), (False, 3, False),
          (True, 1, True), (True, 2, False), (True, 3, True)]
 all_cases = pytest.mark.parametrize(
@@ -501,8 +501,8 @@ def decoder_loss(model: AttentionOCR) -> tf.Tensor:
 
 
 def training_keep() -> Array:
-    """Dropout's factors for a batch of three images of three columns."""
-    return default_rng(4).integers(0, 2, [3, 3, 512]) / 0.5
+    """Dropout's factors for a batch of three images of four columns."""
+    return default_rng(4).integers(0, 2, [3, 4, 512]) / 0.5
 
 
 def check_gradients(loss: Callable[[], tf.Tensor], variables: Sequence[tf.Variable]) -> None:

@@ -39,10 +39,17 @@ def test_images_of_one_width_stay_in_rows_of_their_own() -> None:
     assert packing.plan(WIDTHS[1]).shape.tolist() == [9, 19]
 
 
-def test_shapes_are_few() -> None:
+@pytest.mark.parametrize(("batch", "widest"), [(8, 460), (65, 460), (65, 2000)])
+def test_shapes_are_few(batch: int, widest: int) -> None:
     random = default_rng(2)
-    shapes = {tuple(packing.plan(random.integers(60, 461, 65)).shape) for _ in range(200)}
-    assert len(shapes) < 40
+    shapes = {tuple(packing.plan(random.integers(60, widest + 1, batch)).shape)
+              for _ in range(300)}
+    assert len(shapes) < 50
+
+
+def test_blank_images_take_no_row() -> None:
+    assert packing.plan(np.array([13, 5, 1, 0])).shape.tolist() == [2, 4]
+    assert packing.plan(np.array([13, 5, 1])).shape.tolist() == [2, 4]
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=lambda widths: f"{len(widths)}x{max(widths)}")

@@ -107,7 +107,7 @@ def test_a_training_of_few_steps_is_read_as_it_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("widths", [[16, 16], [9, 16]])
+@pytest.mark.parametrize("widths", [[16, 16], [4, 4, 4, 4, 40]])
 def test_every_precision_takes_nearly_the_same_step(widths: list[int]) -> None:
     found = {}
     for precision in PRECISIONS:

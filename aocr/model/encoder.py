@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from aocr.model import recurrence
 from aocr.model.layers import Initializer, LstmCell
+from aocr.model.recurrence import Read
 
 
 class Encoder(tf.Module):
@@ -17,30 +18,29 @@ class Encoder(tf.Module):
         self.backward = LstmCell(init, "encoder/backward", inputs, units)
         self._inputs = inputs
 
-    def __call__(self, features: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, features: tf.Tensor, lengths: tf.Tensor, read: Read = recurrence.read
+                 ) -> tuple[tf.Tensor, tf.Tensor]:
         """Reads the columns from both sides.
 
         Args:
             features: `[batch, time, inputs]`; the input gates are computed in their type, all
                 else in that of the weights.
             lengths: `[batch]` int32, the columns of each row that are not padding.
+            read: `recurrence.read`, or `recurrence.read_to_learn` where gradients are wanted.
 
         Returns:
             Outputs `[batch, time, 2 * units]` (forward, backward; padding holds no meaning)
             and the last states `[c_fw, h_fw, c_bw, h_bw]`, `[batch, 4 * units]`.
         """
         columns = tf.transpose(features, [1, 0, 2])
-        forward, first = self._read(self.forward, columns, lengths, 1)
-        backward, last = self._read(self.backward, columns, lengths, -1)
+        forward, first = read(*self._gates(self.forward, columns), lengths, 1)
+        backward, last = read(*self._gates(self.backward, columns), lengths, -1)
         both = tf.concat([forward, backward], -1)
         states = [first[-1], forward[-1], last[0], backward[0]]
         return tf.transpose(both, [1, 0, 2]), tf.concat(states, -1)
 
-    def _read(self, cell: LstmCell, columns: tf.Tensor, lengths: tf.Tensor, direction: int
-              ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Outputs and cell states of one direction, `[time, batch, units]`."""
+    def _gates(self, cell: LstmCell, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The input's part of all gates, `[time, batch, 4 * units]`, and the output's kernel."""
         kernel = tf.convert_to_tensor(cell.kernel)
-        # The input's part of all gates at once.
         gates = tf.tensordot(columns, tf.cast(kernel[:self._inputs], columns.dtype), 1)
-        gates = tf.cast(gates, kernel.dtype) + cell.bias
-        return recurrence.read(gates, kernel[self._inputs:], lengths, direction)
+        return tf.cast(gates, kernel.dtype) + cell.bias, kernel[self._inputs:]

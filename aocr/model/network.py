@@ -7,11 +7,13 @@ import zlib
 import tensorflow as tf
 
 from aocr.config import COLUMN_PIXELS, CONV_FEATURES, ModelConfig
+from aocr.model import recurrence
 from aocr.model.cnn import ConvNet, Normalize
 from aocr.model.decoder import Decoded, Decoder, Memory
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.model.packing import Packing, pack, unpack
+from aocr.model.recurrence import Read
 
 _START = Initializer()
 
@@ -55,19 +57,20 @@ class AttentionOCR(tf.Module):
 
         Args:
             images: As in `encode`.
-            widths: As in `encode`.
+            widths: As in `encode`; an image of width 0 counts for nothing.
             keep: `[batch, ceil(width / 4), 512]` or 1, what the features are multiplied with.
             packing: Where the images are to stand; `None`: as they are, and none has padding.
         """
         features = self._features(images, widths, packing, BatchNorm.by_batch)
-        return self._remember(features * tf.cast(keep, features.dtype), _lengths(widths))
+        features *= tf.cast(keep, features.dtype)
+        return self._remember(features, _lengths(widths), recurrence.read_to_learn)
 
     def settle(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None = None) -> None:
         """Takes a batch's statistics into the averages, all batches weighing the same.
 
         Args:
             images: As in `encode`.
-            widths: As in `encode`.
+            widths: As in `encode_batch`.
             packing: As in `encode_batch`.
         """
         self._features(images, widths, packing, BatchNorm.by_batch_evenly)
@@ -87,8 +90,9 @@ class AttentionOCR(tf.Module):
         features = self.cnn(*pack(images, widths, packing), normalize)
         return unpack(features, _lengths(widths), _lengths(tf.shape(images)[2]), packing)
 
-    def _remember(self, features: tf.Tensor, lengths: tf.Tensor) -> Memory:
-        values, last = self.encoder(features, lengths)
+    def _remember(self, features: tf.Tensor, lengths: tf.Tensor,
+                  read: Read = recurrence.read) -> Memory:
+        values, last = self.encoder(features, lengths, read)
         return self.decoder.remember(values, lengths, last)
 
 

@@ -6,7 +6,6 @@ times, and numbers 2.8 times, as many columns as the images themselves; packed, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,8 @@ import tensorflow as tf
 
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT
 
-# Convolutions are prepared anew for every shape they meet: row lengths are rounded up to an eighth
-# of the greatest power of two in them. Beyond 2048 pixels convolutions lose speed.
+# Convolutions are prepared anew for every shape they meet: where images differ, row lengths are
+# rounded up to an eighth of the greatest power of two in them. Beyond 2048 pixels they lose speed.
 _LENGTH_BITS = 3
 _LONGEST = 2048 // COLUMN_PIXELS
 
@@ -41,8 +40,7 @@ def plan(widths: np.ndarray, devices: int = 1) -> Packing:
         devices: Each packs its own images (every n-th) into rows of its own.
     """
     columns = -(-widths // COLUMN_PIXELS)
-    longest = max(int(columns.max(initial=1)), 1)
-    return min((_packed(columns, devices, length) for length in _lengths(longest)),
+    return min((_packed(columns, devices, length) for length in _lengths(columns)),
                key=lambda packing: int(np.prod(packing.shape)))
 
 
@@ -87,13 +85,14 @@ def unpack(features: tf.Tensor, lengths: tf.Tensor, time: tf.Tensor, packing: Pa
     return tf.gather(tf.reshape(features, [-1, features.shape[2]]), places)
 
 
-def _lengths(longest: int) -> Iterator[int]:
+def _lengths(columns: np.ndarray) -> list[int]:
     """Row lengths to try, in feature columns."""
-    yield longest
+    longest = int(columns.max(initial=1))
+    if np.all(columns == longest):
+        return [longest]
     step = max(1, (1 << longest.bit_length()) >> (_LENGTH_BITS + 1))
     rounded = -(-longest // step) * step
-    yield from (times * rounded for times in (1, 2, 4)
-                if times == 1 or times * rounded <= _LONGEST)
+    return [rounded, *(times * rounded for times in (2, 4) if times * rounded <= _LONGEST)]
 
 
 def _packed(columns: np.ndarray, devices: int, length: int) -> Packing:
@@ -111,12 +110,12 @@ def _first_fit(columns: np.ndarray, length: int) -> tuple[np.ndarray, int]:
     Source: Johnson 1973, "Near-optimal bin packing algorithms" (first-fit decreasing).
     """
     places: np.ndarray = np.zeros(len(columns), np.int32)
-    ends: list[int] = []
+    ends = np.zeros(len(columns), np.int32)  # of all rows, also of those that stay empty
     for n in np.argsort(-columns, kind="stable"):
-        size = int(columns[n])
-        row = next((row for row, end in enumerate(ends) if end + size <= length), len(ends))
-        if row == len(ends):
-            ends.append(0)
-        places[n] = row * length + ends[row] if size else 0
-        ends[row] += size + 1 if size else 0
-    return places, len(ends)
+        size = columns[n]
+        if not size:
+            break
+        row = int(np.argmax(ends + size <= length))
+        places[n] = row * length + ends[row]
+        ends[row] += size + 1
+    return places, int(np.count_nonzero(ends))

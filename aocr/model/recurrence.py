@@ -1,7 +1,8 @@
-"""An LSTM over time, with its gradient.
+"""An LSTM over time; for training, with its gradient written out.
 
 Left to itself, TensorFlow keeps every intermediate value of a loop for the gradient, and adds up
-the kernel's at every step: that takes twice as long.
+the kernel's at every step: that takes twice as long. But it never lets go of a graph in which
+gradients are written out, nor of a SavedModel with such a graph: only training has them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import tensorflow as tf
 from aocr.model.layers import lstm_step
 
 Tensors = tuple[tf.Tensor, ...]
-Gradient = Callable[..., tuple[tf.Tensor | None, ...]]
+Gradient = Callable[..., Tensors]
+Read = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], Tensors]
 
 
 class Slopes(NamedTuple):
@@ -43,18 +45,26 @@ def read(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int
 
     Returns:
         Outputs and cell states, both `[time, batch, units]`. In padding stands what the column
-        read before it left.
+        read before it left, and zero where there was none.
 
-    Source: Hochreiter and Schmidhuber 1997; the gradient after Werbos 1990, "Backpropagation
-    through time".
+    Source: Hochreiter and Schmidhuber 1997.
     """
+    return _forward(gates, kernel, _inside(gates, lengths), direction)
+
+
+def read_to_learn(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int
+                  ) -> Tensors:
+    """As `read`, with a gradient of its own.
+
+    Source: Werbos 1990, "Backpropagation through time".
+    """
+    inside = _inside(gates, lengths)
+
     @tf.custom_gradient
     def reading(gates: tf.Tensor, kernel: tf.Tensor) -> tuple[Tensors, Gradient]:
-        inside = tf.sequence_mask(lengths, tf.shape(gates)[0])
-        inside = tf.transpose(inside)[:, :, None]
         outputs, cells = _forward(gates, kernel, inside, direction)
 
-        def gradient(*above: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def gradient(*above: tf.Tensor) -> Tensors:
             previous, earlier = _before(outputs, direction), _before(cells, direction)
             units = kernel.shape[0]
             hidden = tf.reshape(previous, [-1, units])
@@ -68,6 +78,11 @@ def read(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int
 
     found: Tensors = reading(gates, kernel)
     return found
+
+
+def _inside(gates: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """`[time, batch, 1]` bool, which columns are no padding."""
+    return tf.transpose(tf.sequence_mask(lengths, tf.shape(gates)[0]))[:, :, None]
 
 
 def _forward(gates: tf.Tensor, kernel: tf.Tensor, inside: tf.Tensor, direction: int) -> Tensors:
@@ -95,8 +110,8 @@ def _before(x: tf.Tensor, direction: int) -> tf.Tensor:
 def _slopes(gates: tf.Tensor, earlier: tf.Tensor, cells: tf.Tensor) -> Slopes:
     i, j, f, o = tf.split(gates, 4, axis=-1)
     i, j, f, o, new = tf.sigmoid(i), tf.tanh(j), tf.sigmoid(f), tf.sigmoid(o), tf.tanh(cells)
-    by_gates = [j * i * (1 - i), i * (1 - j * j), earlier * f * (1 - f), new * o * (1 - o)]
-    return Slopes(tf.concat(by_gates, -1), f, o * (1 - new * new))
+    of_gates = [j * i * (1 - i), i * (1 - j * j), earlier * f * (1 - f), new * o * (1 - o)]
+    return Slopes(tf.concat(of_gates, -1), f, o * (1 - new * new))
 
 
 def _backward(above: Tensors, slopes: Slopes, kernel: tf.Tensor, inside: tf.Tensor,

@@ -197,15 +197,15 @@ class _Run:
         self.begun = time.perf_counter()
 
     def _note(self, found: list[_Found]) -> None:
-        read = [each for each in found if each.label is not None]
+        read = [(each, each.label) for each in found if each.label is not None]
         gone = np.array([each.number for each in found if each.label is None], np.int64)
         for n, skip in batches.undecodable(self.index, gone).items():
             self.skipped.append(skip)
             self.waiting[n] = None
         seconds = time.perf_counter() - self.begun  # since the last batch: loading counts
         self.seconds += seconds
-        for each in read:
-            self.waiting[each.number] = self._row(each, seconds / len(read))
+        for each, label in read:
+            self.waiting[each.number] = self._row(each, label, seconds / len(read))
         self._tell()
 
     def told(self) -> dict[str, Any]:
@@ -231,8 +231,8 @@ class _Run:
                 "skipped_by_reason": skips.count(self.skipped),
                 "images_per_second": self.totals.images / self.seconds}
 
-    def _row(self, found: _Found, seconds: float) -> Row:
-        n, result, label = found.number, found.result(), found.label or ""
+    def _row(self, found: _Found, label: str, seconds: float) -> Row:
+        n, result = found.number, found.result()
         accuracy = metrics.accuracy(result.text, label, self.options.use_distance)
         return Row(self.index.paths[self.index.file[n]], int(self.index.number[n]), label,
                    found.comment, int(self.index.width[n]), result, found.loss, accuracy, seconds)

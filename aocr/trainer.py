@@ -118,12 +118,12 @@ class Trainer:
         Returns:
             Its loss before the change, and the gradients' global norm after clipping.
         """
-        places = self._packing(batch)
+        packings = self._packings(batch)
         whole = tf.constant(
             [max(len(widths), self._cluster.replicas), widths.max()], tf.int32)
-        loss, norm = self._take_step[len(places)](
-            batch["images"], batch["widths"], batch["targets"], whole, *places)
-        self._recent.append((batch, places))
+        loss, norm = self._take_step[len(packings)](
+            batch["images"], batch["widths"], batch["targets"], whole, *packings)
+        self._recent.append((batch, packings))
         if int(self.step.numpy()) % EVERY == 0:
             self._follow()
         return float(loss), float(norm)
@@ -143,8 +143,8 @@ class Trainer:
         if len(self._recent) == SETTLING_BATCHES:
             for norm in norms(self.average):
                 norm.updates.assign(0)
-            for batch, places in self._recent:
-                self._settle[len(places)](batch["images"], batch["widths"], *places)
+            for batch, packings in self._recent:
+                self._settle[len(packings)](batch["images"], batch["widths"], *packings)
         self._recent.clear()
 
     def finite(self) -> bool:
@@ -160,9 +160,9 @@ class Trainer:
     def _compiled(self, graph: Callable[..., Any], signature: list[tf.TensorSpec]
                   ) -> list[Callable[..., Any]]:
         """A graph for batches without padding, and one that is told a packing at the end."""
-        places = Packing(tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32))
+        spec = Packing(tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32))
         return [tf.function(partial(self._everywhere, graph), autograph=False,
-                            input_signature=each) for each in (signature, [*signature, places])]
+                            input_signature=each) for each in (signature, [*signature, spec])]
 
     def _everywhere(self, graph: Callable[..., Any], *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Runs a graph on every device, which takes its share of the rows."""
@@ -171,14 +171,14 @@ class Trainer:
                      for each in strategy.run(graph, inputs))
 
     def _graph(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor, whole: tf.Tensor,
-               *places: Packing) -> tuple[tf.Tensor, tf.Tensor]:
+               *packings: Packing) -> tuple[tf.Tensor, tf.Tensor]:
         images, widths, targets = (self._own(each) for each in (images, widths, targets))
         half = self._compute == tf.float16
         (count,) = replicas.total([tf.math.count_nonzero(widths, dtype=self._dtype)])
         with tf.GradientTape() as tape:
             keep = self._keep(whole, tf.shape(images)[2])
             memory = self.model.encode_batch(
-                tf.cast(images, self._compute), widths, keep, *self._own_places(places))
+                tf.cast(images, self._compute), widths, keep, *self._own_places(packings))
             logits = self.model.teacher_forced(memory, targets)
             loss = tf.reduce_sum(metrics.sequence_loss(logits, targets)) / count
             scaled = loss * self._scale.factor if half else loss
@@ -198,10 +198,10 @@ class Trainer:
         self.step.assign_add(1)
         return loss, norm
 
-    def _settle_graph(self, images: tf.Tensor, widths: tf.Tensor, *places: Packing
+    def _settle_graph(self, images: tf.Tensor, widths: tf.Tensor, *packings: Packing
                       ) -> tuple[tf.Tensor, ...]:
         self.average.settle(tf.cast(self._own(images), self._compute), self._own(widths),
-                            *self._own_places(places))
+                            *self._own_places(packings))
         return ()
 
     def _own(self, rows: tf.Tensor) -> tf.Tensor:
@@ -209,8 +209,8 @@ class Trainer:
         local = self._cluster.local_replicas
         return rows if local == 1 else rows[_replica() % local::local]
 
-    def _own_places(self, places: Sequence[Packing]) -> list[Packing]:
-        return [each._replace(places=self._own(each.places)) for each in places]
+    def _own_places(self, packings: Sequence[Packing]) -> list[Packing]:
+        return [each._replace(places=self._own(each.places)) for each in packings]
 
     def _keep(self, whole: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         """Dropout's factors for this device's features.
@@ -227,8 +227,8 @@ class Trainer:
         chance = chance[_replica()::self._cluster.replicas, :-(-width // COLUMN_PIXELS)]
         return tf.cast(chance < KEEP_PROBABILITY, self._dtype) / KEEP_PROBABILITY
 
-    def _packing(self, batch: batches.Batch) -> list[Packing]:
-        """The places of the images; none where no image is narrower than the batch."""
+    def _packings(self, batch: batches.Batch) -> list[Packing]:
+        """One packing of the batch, or none where no image is narrower than the batch."""
         widths = batch["widths"].numpy()
         # The fused batch norm of a batch without padding does not sum over devices.
         fused = self._cluster.replicas == 1 and self._compute != tf.float64

@@ -89,9 +89,12 @@ class Reader:
         """Reads encoded images, `[batch]` string; the batch may be empty."""
         # Convolutions may fail on an empty batch: a blank image stands in, and is cut off again.
         some = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK]))
-        checked = headers.guard(some, self.max_pixels)
-        reading = self.read_images(*image.load_batch(checked, self.config))
+        reading = self.read_usual(headers.guard(some, self.max_pixels))
         return Reading(*(part[:tf.size(encoded)] for part in reading))
+
+    def read_usual(self, encoded: tf.Tensor) -> Reading:
+        """As `read`, for one image or more of which `aocr.glance` has told the size before."""
+        return self.read_images(*image.load_batch(encoded, self.config))
 
     def read_images(self, images: tf.Tensor, widths: tf.Tensor) -> Reading:
         """Reads scaled images `[batch, 32, width, channels]` with their own widths `[batch]`."""

@@ -151,13 +151,33 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
         Recognizer.load(tmp_path)
 
 
+def _tracings(recognizer: Recognizer) -> tuple[int, ...]:
+    """Of the graph for usual files, and of that which looks at the sizes itself."""
+    return tuple(read.experimental_get_tracing_count()  # type: ignore[attr-defined]
+                 for read in (recognizer._read_usual, recognizer._read))
+
+
 def test_no_retracing_over_batches_of_any_size(world: World, restored: Recognizer) -> None:
     restored.predict(world.images[:3])
-    read = restored._read
-    before = read.experimental_get_tracing_count()  # type: ignore[attr-defined]
+    before = _tracings(restored)
     for n in (1, 2, 5):
         restored.predict(world.images[:n])
-    assert read.experimental_get_tracing_count() == before  # type: ignore[attr-defined]
+    assert _tracings(restored) == before
+
+
+def test_sizes_are_looked_at_in_the_graph_where_python_left_them_to_pillow(world: World) -> None:
+    fresh = Recognizer.load(world.model_dir)
+    usual = fresh.predict(world.images[0])
+    assert _tracings(fresh) == (1, 0)
+    unusual = io.BytesIO()
+    with Image.open(world.images[0]) as opened:
+        opened.convert("RGB").save(unusual, "BMP")
+    read = fresh.predict([world.images[0], unusual.getvalue()])
+    assert _tracings(fresh) == (1, 1)
+    assert isinstance(usual, Result)
+    assert isinstance(read, list)
+    for answer in read:
+        assert_same(answer, usual)
 
 
 def test_load_batch_is_what_the_graph_reads(world: World, restored: Recognizer) -> None:

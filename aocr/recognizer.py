@@ -181,7 +181,7 @@ class Recognizer:
     def _read_batch(self, encoded: list[bytes], attention: bool) -> list[Result | SkipError]:
         """One call for all; one for each where an image turns out to be damaged."""
         # Sizes that Python has seen need not be looked for in the graph again: building that part
-        # takes a tenth of a second.
+        # takes a quarter of a second.
         usual = all(glance.size(each) for each in encoded)
         read = self._read_usual if usual else self._read
         try:

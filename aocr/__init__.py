@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aocr.errors import AocrError
 
 if TYPE_CHECKING:
-    from aocr.recognizer import Recognizer, Result
+    from aocr.inference.recognizer import Recognizer, Result
 
 __version__ = "1.0.0"
 __all__ = ["AocrError", "Recognizer", "Result", "__version__"]
@@ -19,10 +19,10 @@ __all__ = ["AocrError", "Recognizer", "Result", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name in ("Recognizer", "Result"):
-        from aocr import quiet
+        from aocr.runtime import startup
 
-        quiet.import_tensorflow()
-        from aocr import recognizer
+        startup.import_tensorflow()
+        from aocr.inference import recognizer
 
         return getattr(recognizer, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

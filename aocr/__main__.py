@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from aocr import cli, quiet
+from aocr.cli.main import main as run_command
+from aocr.runtime import startup
 
 
 def main() -> int:
-    """A command in a process of its own; returns its exit code."""
-    with quiet.apart():
-        return cli.main()
+    """Runs a command in this process and returns its exit code."""
+    with startup.native_stderr_hidden():
+        return run_command()
 
 
 if __name__ == "__main__":

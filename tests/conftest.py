@@ -22,8 +22,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import aocr
-from aocr.cli import main
-from aocr.console import log
+from aocr.cli.main import main
+from aocr.runtime.console import log
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # no test depends on time
 hypothesis.settings.load_profile("any machine")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aocr.recognizer import Result
+from aocr.inference.recognizer import Result
 from tests import drawing
 
 _TOLERANCE = 1e-5

@@ -23,12 +23,14 @@ import numpy as np
 import tensorflow as tf
 
 import aocr
-from aocr import batches, cluster, records
-from aocr.charmap import CharMap
-from aocr.cluster import Cluster
 from aocr.config import PRECISIONS, ModelConfig, TrainConfig
-from aocr.records import Record
-from aocr.trainer import Trainer
+from aocr.data import example, pipeline, sampler
+from aocr.data.example import Record
+from aocr.data.index import build_index
+from aocr.runtime import distributed
+from aocr.runtime.distributed import Cluster
+from aocr.tokenizer import Tokenizer
+from aocr.training.step import Trainer
 from tests.drawing import encoded, undecodable_png, word
 
 # Wide images beside narrow ones, so that batches are packed; the last one is smaller.
@@ -43,7 +45,7 @@ def dataset(path: Path) -> Path:
         for n in range(COUNT):
             text = "ABCDE"[:1 + n % 5]
             image = undecodable_png() if n == 5 else encoded(word(text, (9 + 9 * (n % 5), 24)))
-            writer.write(records.encode(Record(image, text, "")))
+            writer.write(example.encode(Record(image, text, "")))
     return path
 
 
@@ -52,7 +54,7 @@ def environment(task: tuple[int, Sequence[int]] | None = None) -> dict[str, str]
     variables = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     if task is not None:
         number, ports = task
-        variables[cluster.CONFIG_VARIABLE] = json.dumps({
+        variables[distributed.CONFIG_VARIABLE] = json.dumps({
             "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
             "task": {"type": "worker", "index": number}})
     return variables
@@ -88,21 +90,22 @@ def _joined(how: str) -> Cluster:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
         return Cluster(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    return cluster.join([-1])
+    return distributed.join([-1])
 
 
 def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, list[float]]:
-    characters = CharMap(CONFIG.alphabet)
-    index = records.index([data], CONFIG, characters)
+    characters = Tokenizer(CONFIG.alphabet)
+    index = build_index([data], CONFIG, characters)
     exact = precision == "float64"
     trainer = Trainer(CONFIG, TrainConfig(precision=PRECISIONS[0] if exact else precision), joined,
                       tf.float64 if exact else tf.float32)
-    plan = list(itertools.islice(batches.endless(index, BATCH, 0, 0, 0), steps))
+    plan = list(itertools.islice(sampler.training_batches(index, BATCH, 0, 0, 0), steps))
     own = [planned.records[joined.own(len(planned.records))] for planned in plan]
     losses = []
-    for planned, mine, batch in zip(plan, own, batches.load(index, own, characters, CONFIG),
+    for planned, mine, batch in zip(plan, own,
+                                    pipeline.make_pipeline(index, own, characters, CONFIG),
                                     strict=True):
-        whole = batches.filled(batch, mine, joined.local_replicas)
+        whole = pipeline.fill_undecodable(batch, mine, joined.local_replicas)
         losses.append(trainer.take_step(whole, index.width[planned.records])[0])
     trainer.settle()
     return {"losses": losses, "weights": [

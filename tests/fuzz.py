@@ -26,13 +26,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from aocr import batches, configfile, dataset, headers, image, records
-from aocr.charmap import CharMap
+from aocr.checkpoints import config_file
 from aocr.config import ModelConfig
+from aocr.data import pipeline, sampler, writer
+from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
+from aocr.images import header_ops, preprocessing
+from aocr.inference.graph import RecognitionGraph
+from aocr.inference.recognizer import Recognizer
 from aocr.model import AttentionOCR
-from aocr.reader import Reader
-from aocr.recognizer import Recognizer
+from aocr.tokenizer import Tokenizer
 from tests import mutations
 from tests.drawing import encoded, word
 
@@ -83,11 +86,12 @@ class Found:
 def images(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
     """Damaged images through `predict_each`, and through a graph as servers have it."""
     model = AttentionOCR(_CONFIG)
-    reader = Reader(_CONFIG, model, _LIMIT)
+    reader = RecognitionGraph(_CONFIG, model, _LIMIT)
     signature = [tf.TensorSpec([None], tf.string)]
     read = tf.function(reader.read, autograph=False, input_signature=signature)
     recognizer = Recognizer("", _CONFIG, read, reader, _LIMIT)
-    served = tf.function(lambda given: image.load_batch(headers.guard(given, _LIMIT), _CONFIG),
+    served = tf.function(lambda given: preprocessing.preprocess_batch(
+        header_ops.refuse_oversized(given, _LIMIT), _CONFIG),
                          autograph=False, input_signature=signature)
     whole = mutations.images()
     recognizer.predict(whole[:_GROUP])
@@ -111,7 +115,7 @@ def images(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]
 
 def record_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
     """Damaged files of records through index, read and batches."""
-    characters = CharMap(_CONFIG.alphabet)
+    characters = Tokenizer(_CONFIG.alphabet)
     whole = [file for file in mutations.images() if len(file) < 3000]
     with tempfile.TemporaryDirectory() as folder:
         yield 0, Counter()
@@ -125,12 +129,12 @@ def record_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Counte
                 path.unlink()
 
 
-def _read_records(paths: list[str], characters: CharMap) -> Counter[str]:
+def _read_records(paths: list[str], characters: Tokenizer) -> Counter[str]:
     """Reads several files at once, without those that are refused."""
     ends: Counter[str] = Counter()
     while paths:
         try:
-            index = records.index(paths, _CONFIG, characters, _LIMIT)
+            index = build_index(paths, _CONFIG, characters, _LIMIT)
         except AocrError as error:
             refused = [path for path in paths if path in re.split("[;: ]+", str(error))]
             assert len(refused) == 1, error
@@ -139,10 +143,10 @@ def _read_records(paths: list[str], characters: CharMap) -> Counter[str]:
             ends["refused"] += 1
             continue
         ends["indexed"] += len(paths)
-        plan = batches.in_order(index, 8)
-        data = batches.load(index, plan, characters, _CONFIG)
+        plan = sampler.bucketed_batches(index, 8)
+        data = pipeline.make_pipeline(index, plan, characters, _CONFIG)
         for numbers, batch in zip(plan, data, strict=True):
-            lost = batches.missing(numbers, batch)
+            lost = pipeline.undecoded(numbers, batch)
             assert len(batch["records"]) + len(lost) == len(numbers)
             ends["records read"] += len(batch["records"])
             ends["records undecodable"] += len(lost)
@@ -160,7 +164,8 @@ def annotation_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Co
             ends: Counter[str] = Counter()
             Path(folder, "list").write_bytes(mutations.annotation_file(n, seed))
             try:
-                summary = dataset.generate(f"{folder}/list", f"{folder}/out", dataset.Options())
+                summary = writer.write_dataset(f"{folder}/list", f"{folder}/out",
+                                               writer.DatasetOptions())
                 assert summary.pairs + summary.skipped.total() == summary.lines
                 ends["written"] += 1
             except AocrError as error:
@@ -172,15 +177,15 @@ def annotation_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Co
 def configs(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
     """Damaged `config.json` files."""
     with tempfile.TemporaryDirectory() as folder:
-        configfile.save(folder, ModelConfig())
-        path = Path(folder, configfile.NAME)
+        config_file.save(folder, ModelConfig())
+        path = Path(folder, config_file.NAME)
         whole = path.read_bytes()
         yield 0, Counter()
         for n in range(first, last):
             ends: Counter[str] = Counter()
             path.write_bytes(mutations.config(n, seed, whole))
             try:
-                configfile.load(folder)
+                config_file.load(folder)
                 ends["read"] += 1
             except AocrError as error:
                 assert "\n" not in str(error), error

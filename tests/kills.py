@@ -21,8 +21,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 import aocr
-from aocr import records
-from aocr.records import Record
+from aocr.data import example
+from aocr.data.example import Record
 from tests.drawing import encoded, undecodable_png, word
 
 STEPS = 12
@@ -53,7 +53,7 @@ def dataset(folder: Path) -> Path:
         for n in range(20):
             image = (undecodable_png() if n % 10 == 5 else
                      encoded(word("ABCDE"[:1 + n % 5], (14 + 9 * (n % 5), 24))))
-            writer.write(records.encode(Record(image, "ABCDE"[:1 + n % 5], "")))
+            writer.write(example.encode(Record(image, "ABCDE"[:1 + n % 5], "")))
     return path
 
 

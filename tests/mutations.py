@@ -8,8 +8,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from aocr import records
-from aocr.records import Record
+from aocr.data import example
+from aocr.data.example import Record
 from tests.drawing import PNG_MAGIC, encoded, png_chunk, with_orientation, word
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -92,11 +92,11 @@ def record_file(number: int, seed: int, files: Sequence[bytes]) -> bytes:
     """A file of a few records, damaged in one of the ways that a file of records can be."""
     chance = random.Random(f"records {seed} {number}")
     labels = ("", "A", "AB", "\u00e9", "\u65e5", "A" * 300)
-    stored = [records.encode(Record(chance.choice(files), chance.choice(labels), ""))
+    stored = [example.encode(Record(chance.choice(files), chance.choice(labels), ""))
               for _ in range(chance.randint(1, 4))]
     kind = chance.random()
     if kind < 0.35:  # whole records of damaged images
-        stored = [records.encode(Record(damaged(chance.choice(files), files, chance),
+        stored = [example.encode(Record(damaged(chance.choice(files), files, chance),
                                         chance.choice(labels), "")) for _ in stored]
     elif kind < 0.7:  # whole records of damaged examples
         stored = [damaged(one, files, chance) for one in stored]

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aocr.model import AttentionOCR
-from aocr.model.layers import GruCell
+from aocr.model.rnn import GruCell
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]

@@ -79,11 +79,11 @@ def wait_until_available(client: Client, process: subprocess.Popen[str] | None =
 @contextlib.contextmanager
 def in_thread(base: Path, **options: Any) -> Iterator[Client]:
     """A server in this process."""
-    from aocr.serve import server
-    from aocr.serve.options import Options
+    from aocr.serving import server
+    from aocr.serving.config import ServerOptions
 
     client = Client(*free_ports())
-    chosen = Options(NAME, port=client.grpc, rest_port=client.rest, **options)
+    chosen = ServerOptions(NAME, port=client.grpc, rest_port=client.rest, **options)
     loop = asyncio.new_event_loop()
     stop: asyncio.Future[int] = loop.create_future()
     thread = threading.Thread(

@@ -10,12 +10,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from aocr import configfile, export, image, warmup
-from aocr.charmap import EOS_ID, CharMap
-from aocr.cli import main
+from aocr.checkpoints import config_file
+from aocr.cli.main import main
 from aocr.errors import AocrError
-from aocr.reader import Reader
-from aocr.recognizer import Recognizer, Result
+from aocr.images import preprocessing
+from aocr.inference import export, warmup
+from aocr.inference.graph import RecognitionGraph
+from aocr.inference.recognizer import Recognizer, Result
+from aocr.tokenizer import EOS_ID, Tokenizer
 from tests import capi
 from tests.conftest import World, draw
 
@@ -31,7 +33,7 @@ def encoded(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[byte
 
 
 @pytest.fixture(scope="module")
-def reader(world: World) -> Reader:
+def reader(world: World) -> RecognitionGraph:
     reader = Recognizer.load(world.model_dir).reader
     assert reader is not None
     return reader
@@ -45,7 +47,7 @@ def answers(world: World, encoded: list[bytes]) -> list[Result]:
 
 
 @pytest.fixture(scope="module")
-def saved(reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(reader: RecognitionGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
     export.export(reader, str(folder), "savedmodel")
     return folder
@@ -68,15 +70,15 @@ def test_a_saved_model_holds_no_gradients(saved: Path) -> None:
                     if "_gradient_op_type" in node.attr]
 
 
-def read_scaled(reader: Reader, model: capi.SavedModel, encoded: list[bytes]
+def read_scaled(reader: RecognitionGraph, model: capi.SavedModel, encoded: list[bytes]
                 ) -> dict[str, np.ndarray]:
     """The answers of `serving_images` to the images as the network sees them."""
-    images, widths = image.load_batch(tf.constant(encoded), reader.config)
+    images, widths = preprocessing.preprocess_batch(tf.constant(encoded), reader.config)
     return model.run({"images": images.numpy(), "widths": widths.numpy()}, "serving_images")
 
 
 def test_the_c_api_loads_the_saved_model_and_answers_as_the_checkpoint(
-        saved: Path, reader: Reader, encoded: list[bytes], answers: list[Result]) -> None:
+        saved: Path, reader: RecognitionGraph, encoded: list[bytes], answers: list[Result]) -> None:
     with capi.SavedModel(saved) as model:
         several = model.run({"input": encoded})
         assert_answers(several["output"], several["probability"], answers)
@@ -97,7 +99,7 @@ def test_the_c_api_loads_the_saved_model_and_answers_as_the_checkpoint(
         np.testing.assert_allclose(read["attention"], details["attention"], atol=1e-5)
         np.testing.assert_allclose(read["character_probabilities"],
                                    details["character_probabilities"], atol=1e-5)
-        symbols = np.array(CharMap(reader.config.alphabet).symbols())
+        symbols = np.array(Tokenizer(reader.config.alphabet).symbols())
         before_eos = np.cumsum(read["ids"] == EOS_ID, axis=1) == 0
         assert ["".join(symbols[ids[use]]) for ids, use in zip(
             read["ids"], before_eos, strict=True)] == [answer.text for answer in answers]
@@ -117,7 +119,8 @@ def test_the_signature_is_the_originals(saved: Path) -> None:
 
 @pytest.mark.slow
 def test_the_frozen_graph_keeps_the_originals_tensors(
-        reader: Reader, tmp_path: Path, encoded: list[bytes], answers: list[Result]) -> None:
+        reader: RecognitionGraph, tmp_path: Path, encoded: list[bytes], answers: list[Result]
+        ) -> None:
     export.export(reader, str(tmp_path / "frozen"), "frozengraph")
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString((tmp_path / "frozen" / "frozen_graph.pb").read_bytes())
@@ -147,7 +150,7 @@ def test_warm_up_requests_are_what_tensorflow_serving_reads(saved: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_version_is_written_once(reader: Reader, tmp_path: Path) -> None:
+def test_a_version_is_written_once(reader: RecognitionGraph, tmp_path: Path) -> None:
     target = str(tmp_path / "served")
     assert export.export(reader, target, "savedmodel", 4) == f"{target}/4"
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["4"]
@@ -171,26 +174,26 @@ def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, sa
 
 @pytest.mark.slow
 def test_a_frozen_graph_beside_a_saved_model_leaves_what_is_its_own(
-        world: World, reader: Reader, tmp_path: Path) -> None:
+        world: World, reader: RecognitionGraph, tmp_path: Path) -> None:
     both = str(tmp_path / "both")
     export.export(reader, both, "savedmodel")
     before = (tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
     export.export(reader, both, "frozengraph")
     kept = tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests"
     assert kept.read_bytes() == before
-    other = Reader(replace(reader.config, max_prediction=3), reader.model)
+    other = RecognitionGraph(replace(reader.config, max_prediction=3), reader.model)
     with pytest.raises(AocrError, match="other settings"):
         export.export(other, both, "frozengraph")
 
 
 def test_the_export_carries_its_config(world: World, saved: Path) -> None:
     extra = saved / "assets.extra"
-    assert configfile.load(str(extra)) == configfile.load(str(world.model_dir))
+    assert config_file.load(str(extra)) == config_file.load(str(world.model_dir))
 
 
 @pytest.mark.slow
 def test_an_export_that_answers_otherwise_is_not_kept(
-        reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        reader: RecognitionGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(_folder: str) -> object:
         return lambda question: (np.full(question.shape, b"?", object), np.ones(question.shape))
 

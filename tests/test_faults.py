@@ -18,19 +18,21 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from aocr import dataset, formats, headers, records
-from aocr.charmap import CharMap
-from aocr.cli import main
+from aocr.cli.main import main
 from aocr.config import MAX_PIXELS, ModelConfig
+from aocr.data import example, stats, writer
+from aocr.data.index import build_index, read_records
 from aocr.errors import AocrError, SkipError
-from aocr.recognizer import Recognizer
+from aocr.images import header_ops, transcoding
+from aocr.inference.recognizer import Recognizer
+from aocr.tokenizer import Tokenizer
 from tests import fuzz, mutations
 from tests.conftest import World
 from tests.drawing import encoded, png_promising, word
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ModelConfig(alphabet="AB")
-CHARACTERS = CharMap(CONFIG.alphabet)
+CHARACTERS = Tokenizer(CONFIG.alphabet)
 SIZE = (60, 24)
 GOOD = encoded(word("AB", SIZE))
 
@@ -62,22 +64,22 @@ def gif(frames: int) -> bytes:
 def record_file(path: Path, images: list[bytes]) -> str:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for file in images:
-            writer.write(records.encode(records.Record(file, "AB", "")))
+            writer.write(example.encode(example.Record(file, "AB", "")))
     return str(path)
 
 
 def promised(file: bytes) -> int:
-    return int(headers.promises(tf.constant([file]))[2][0])
+    return int(header_ops.decoded_sizes(tf.constant([file]))[2][0])
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_headers_tell_of_bombs_and_the_guard_refuses_them(bomb: bytes) -> None:
     assert promised(bomb) == 50_000**2
-    with pytest.raises(tf.errors.InvalidArgumentError, match=headers.TOO_LARGE):
-        headers.guard(tf.constant([GOOD, bomb]), MAX_PIXELS)
-    assert headers.guard(tf.constant([GOOD]), 60 * 24).numpy().tolist() == [GOOD]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=header_ops.TOO_LARGE):
+        header_ops.refuse_oversized(tf.constant([GOOD, bomb]), MAX_PIXELS)
+    assert header_ops.refuse_oversized(tf.constant([GOOD]), 60 * 24).numpy().tolist() == [GOOD]
     with pytest.raises(SkipError, match=rf"(50000 x|2500000000).*{MAX_PIXELS} are read .--max-pix"):
-        formats.readable(bomb)
+        transcoding.to_decodable(bomb)
 
 
 def test_all_frames_of_a_gif_count() -> None:
@@ -88,7 +90,7 @@ def test_all_frames_of_a_gif_count() -> None:
 def test_what_headers_do_not_tell_is_not_decoded() -> None:
     animated = encoded(word("AB", SIZE), "WEBP", save_all=True, append_images=[word("x", SIZE)])
     files = tf.constant([animated, b"text" * 20, b"\xff\xd8\xff\x00" + bytes(60)])
-    assert headers.guard(files, MAX_PIXELS).numpy().tolist() == [b""] * 3
+    assert header_ops.refuse_oversized(files, MAX_PIXELS).numpy().tolist() == [b""] * 3
 
 
 @pytest.mark.parametrize("between", [b"\xff\x01", b"\xff\xd3", b"\xff\xff\xff"])
@@ -99,12 +101,12 @@ def test_markers_without_a_length_hide_no_jpeg_header(between: bytes) -> None:
 
 def test_bombs_in_records_are_skipped_and_named(tmp_path: Path) -> None:
     path = record_file(tmp_path / "bombs", [GOOD, *BOMBS.values(), GOOD])
-    index = records.index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, CHARACTERS)
     assert index.number.tolist() == [1, 6]
-    assert [skip.reason for skip in index.skipped] == [headers.TOO_LARGE] * 4
+    assert [skip.reason for skip in index.skipped] == [header_ops.TOO_LARGE] * 4
     assert all("--max-pixels" in skip.detail for skip in index.skipped)
-    assert len(records.index([path], CONFIG, CHARACTERS, 60 * 24)) == 2
-    assert len(records.index([path], CONFIG, CHARACTERS, 60 * 24 - 1)) == 0
+    assert len(build_index([path], CONFIG, CHARACTERS, 60 * 24)) == 2
+    assert len(build_index([path], CONFIG, CHARACTERS, 60 * 24 - 1)) == 0
 
 
 @pytest.mark.slow
@@ -114,35 +116,35 @@ def test_an_exported_model_refuses_bombs(world: World, tmp_path: Path) -> None:
                  "--max-pixels", "50000", *log]) == 0
     served = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
     for bomb in BOMBS.values():
-        with pytest.raises(tf.errors.InvalidArgumentError, match=headers.TOO_LARGE):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=header_ops.TOO_LARGE):
             served(input=tf.constant(bomb))
     recognizer = Recognizer.load(tmp_path / "out")
     large, small = recognizer.predict_each([Image.new("L", (300, 300)), world.images[0]])
     assert isinstance(large, SkipError)
-    assert (large.reason, "--max-pixels" in large.detail) == (headers.TOO_LARGE, True)
+    assert (large.reason, "--max-pixels" in large.detail) == (header_ops.TOO_LARGE, True)
     assert not isinstance(small, SkipError)
 
 
 def test_whole_numbers_of_32_bits_are_seen_as_people_see_them() -> None:
     pixels = np.arange(256, dtype=np.int32).reshape(16, 16)
     for made in (Image.fromarray(pixels), Image.fromarray(pixels * 257)):
-        shown = Image.open(io.BytesIO(formats.from_pillow(made)))
+        shown = Image.open(io.BytesIO(transcoding.from_pillow(made)))
         np.testing.assert_array_equal(np.asarray(shown), pixels)
 
 
 def test_files_longer_than_their_pixels_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "long.png").write_bytes(GOOD + bytes(1 << 21))
     with pytest.raises(SkipError, match="image too large"):
-        formats.readable((tmp_path / "long.png").read_bytes(), 60 * 24)
+        transcoding.to_decodable((tmp_path / "long.png").read_bytes(), 60 * 24)
 
 
 def test_gzip_records_read(tmp_path: Path) -> None:
     path = record_file(tmp_path / "plain", [GOOD, GOOD])
     packed = tmp_path / "packed.gz"
     packed.write_bytes(gzip.compress(Path(path).read_bytes()))
-    index = records.index([str(packed), path], CONFIG, CHARACTERS)
+    index = build_index([str(packed), path], CONFIG, CHARACTERS)
     assert index.paths == [str(packed), path]
-    assert [one.image for one in records.read(index, [3, 0, 1])] == [GOOD] * 3
+    assert [one.image for one in read_records(index, [3, 0, 1])] == [GOOD] * 3
     copy = index.containers[0].plain
     assert Path(copy).exists()
     del index
@@ -154,13 +156,13 @@ def test_cut_gzip_is_an_error_that_names_it(tmp_path: Path, cut: int) -> None:
     whole = gzip.compress(Path(record_file(tmp_path / "plain", [GOOD] * 9)).read_bytes())
     (tmp_path / "cut.gz").write_bytes(whole[:cut])
     with pytest.raises(AocrError, match=r"cut\.gz is damaged"):
-        records.index([str(tmp_path / "cut.gz")], CONFIG, CHARACTERS)
+        build_index([str(tmp_path / "cut.gz")], CONFIG, CHARACTERS)
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(1 << 24)))
     with pytest.raises(AocrError, match=r"bomb\.gz is not a TFRecords file"):
-        records.index([str(tmp_path / "bomb.gz")], CONFIG, CHARACTERS)
+        build_index([str(tmp_path / "bomb.gz")], CONFIG, CHARACTERS)
 
 
 @pytest.mark.parametrize("length", [1 << 30, 1 << 40, (1 << 64) - 8])
@@ -172,7 +174,7 @@ def test_a_record_that_promises_too_much_is_an_error(
     with Path(path).open("ab") as file:
         file.write(head + struct.pack("<I", mutations.checksum(head)) + GOOD)
     with pytest.raises(AocrError, match="promise"):
-        records.index([path], CONFIG, CHARACTERS)
+        build_index([path], CONFIG, CHARACTERS)
 
 
 def test_a_long_line_is_skipped_and_told_in_short(tmp_path: Path,
@@ -180,8 +182,8 @@ def test_a_long_line_is_skipped_and_told_in_short(tmp_path: Path,
     (tmp_path / "a.png").write_bytes(GOOD)
     (tmp_path / "list").write_bytes(b"a.png A\n" + b"x" * (3 << 20) + b"\na.png B\na.png C")
     with caplog.at_level(logging.WARNING, "aocr"):
-        summary = dataset.generate(str(tmp_path / "list"), str(tmp_path / "out"),
-                                   dataset.Options())
+        summary = writer.write_dataset(str(tmp_path / "list"), str(tmp_path / "out"),
+                                   writer.DatasetOptions())
     assert (summary.pairs, summary.lines, summary.repeated) == (3, 4, 2)
     assert summary.skipped == {"line too long": 1}
     first, second = (record.getMessage() for record in caplog.records)
@@ -193,9 +195,9 @@ def test_a_long_line_is_skipped_and_told_in_short(tmp_path: Path,
 
 def test_a_dataset_of_empty_labels_says_so_to_charset_auto(tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(tmp_path / "empty")) as writer:
-        writer.write(records.encode(records.Record(GOOD, "", "")))
+        writer.write(example.encode(example.Record(GOOD, "", "")))
     with pytest.raises(AocrError, match="empty"):
-        records.characters([str(tmp_path / "empty")])
+        stats.dataset_alphabet([str(tmp_path / "empty")])
 
 
 def said(folder: Path, *words: object) -> str:
@@ -266,11 +268,11 @@ def test_faults_in_a_worker_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_bombs_take_no_memory() -> None:
     code = ("import tests.test_faults as t, tests.fuzz as f\n"
-            "from aocr.reader import Reader\n"
-            "from aocr.recognizer import Recognizer\n"
+            "from aocr.inference.graph import RecognitionGraph\n"
+            "from aocr.inference.recognizer import Recognizer\n"
             "from aocr.model import AttentionOCR\n"
             "import tensorflow as tf\n"
-            "reader = Reader(t.CONFIG, AttentionOCR(t.CONFIG))\n"
+            "reader = RecognitionGraph(t.CONFIG, AttentionOCR(t.CONFIG))\n"
             "read = tf.function(reader.read, autograph=False,\n"
             "                   input_signature=[tf.TensorSpec([None], tf.string)])\n"
             "recognizer = Recognizer('', t.CONFIG, read, reader)\n"

@@ -14,12 +14,13 @@ import pytest
 import tensorflow as tf
 
 import aocr
-from aocr import files, lock
 from aocr.errors import AocrError
+from aocr.runtime import filesystem
+from aocr.training import lock
 
 HOLDER = """
 import sys
-from aocr import lock
+from aocr.training import lock
 with lock.held(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
@@ -57,7 +58,7 @@ def remote() -> str:
 
 def leave(folder: str, **owner: object) -> None:
     """A heartbeat file, as another process would have left it."""
-    files.write(f"{folder}/{lock.LOCK_FILE}",
+    filesystem.write(f"{folder}/{lock.LOCK_FILE}",
                 json.dumps({"host": "elsewhere", "process": 7, "id": "x", **owner}))
 
 
@@ -133,6 +134,6 @@ def test_a_heartbeat_beats(remote: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_file_that_is_no_heartbeat_does_not_block(remote: str) -> None:
-    files.write(f"{remote}/{lock.LOCK_FILE}", "[")
+    filesystem.write(f"{remote}/{lock.LOCK_FILE}", "[")
     with lock.held(remote):
         pass

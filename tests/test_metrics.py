@@ -10,14 +10,15 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aocr import metrics
+from aocr.evaluation import metrics
+from aocr.model.loss import sequence_loss
 
 
 def test_loss_is_the_mean_over_characters_and_eos() -> None:
     chances = np.array([[[.5, .25, .25], [.1, .1, .8], [.3, .3, .4]],
                         [[.2, .3, .5], [.9, .05, .05], [.6, .2, .2]]])
     targets = tf.constant([[1, 2, 0], [2, 0, 0]])
-    loss = metrics.sequence_loss(tf.constant(np.log(chances)), targets)
+    loss = sequence_loss(tf.constant(np.log(chances)), targets)
     np.testing.assert_allclose(loss, [-(math.log(.25) + math.log(.8)) / 2, -math.log(.5)])
 
 
@@ -26,8 +27,8 @@ def test_loss_ignores_logits_at_pad() -> None:
     targets = tf.constant([[3, 2, 0, 0], [2, 0, 0, 0]])
     other = logits.copy()
     other[np.asarray(targets) == 0] += [0., 9., -9., 1., 5.]
-    np.testing.assert_array_equal(metrics.sequence_loss(tf.constant(logits), targets),
-                                  metrics.sequence_loss(tf.constant(other), targets))
+    np.testing.assert_array_equal(sequence_loss(tf.constant(logits), targets),
+                                  sequence_loss(tf.constant(other), targets))
 
 
 @pytest.mark.parametrize(("loss", "expected"), [

@@ -17,11 +17,12 @@ import tensorflow as tf
 from numpy.random import default_rng
 from numpy.typing import NDArray
 
-from aocr.charmap import EOS_ID, GO_ID, PAD_ID
 from aocr.config import ModelConfig
-from aocr.metrics import sequence_loss
 from aocr.model import AttentionOCR, Decoded, Memory, packing
-from aocr.model.layers import BatchNorm, GruCell, Initializer, Linear
+from aocr.model.layers import BatchNorm, Initializer, Linear
+from aocr.model.loss import sequence_loss
+from aocr.model.rnn import GruCell
+from aocr.tokenizer import EOS_ID, GO_ID, PAD_ID
 from tests import reference
 from tests.reference import Array
 

@@ -16,10 +16,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from aocr import arguments, console, export, files
-from aocr.cli import main
-from aocr.console import log
+from aocr.cli import main as cli_main
+from aocr.cli.main import main
 from aocr.errors import AocrError
+from aocr.inference import export
+from aocr.runtime import console, filesystem
+from aocr.runtime.console import log
 from tests.conftest import STAMP, WORDS, Command, World, messages
 
 SMALL = ("--max-width", "200", "--max-height", "32", "--attn-num-hidden", "8", "--batch-size", "4",
@@ -34,7 +36,7 @@ def ram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     root = f"ram://{tmp_path.name}"
     gfile.makedirs(root)
     yield root
-    files.remove(root)
+    filesystem.remove(root)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,10 +64,11 @@ def test_the_whole_chain_in_memory(
         world: World, ram: str, run: Callable[..., str], capsys: pytest.CaptureFixture[str]
         ) -> None:
     for image in world.images:
-        files.write(f"{ram}/{image.name}.b64", "no image")  # a folder of other things beside them
+        filesystem.write(f"{ram}/{image.name}.b64",
+                         "no image")  # a folder of other things beside them
         with gfile.GFile(f"{ram}/images/{image.name}", "wb") as file:
             file.write(image.read_bytes())
-    files.write(f"{ram}/list.txt", "".join(
+    filesystem.write(f"{ram}/list.txt", "".join(
         f"images/{image.name} {word}\n" for image, word in zip(world.images, WORDS, strict=True)))
 
     logged = run("dataset", f"{ram}/list.txt", f"{ram}/data/words.tfrecords", "--shards", "2")
@@ -113,8 +116,8 @@ def test_what_makes_a_remote_version_visible_is_written_last(
     for name in names:
         for place in (aside, folder):
             gfile.makedirs(os.path.dirname(f"{place}/{name}"))
-            files.write(f"{place}/{name}", place)
-    files.write(f"{folder}/variables/old", "")
+            filesystem.write(f"{place}/{name}", place)
+    filesystem.write(f"{folder}/variables/old", "")
     seen: list[tuple[str, bool]] = []
     rename = gfile.rename
 
@@ -174,13 +177,13 @@ def test_of_several_workers_the_chief_alone_writes_a_remote_log(ram: str) -> Non
 def test_vertex_ai_says_where_the_export_goes(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("AIP_MODEL_DIR", "gs://bucket/run/model/")
-    assert arguments.parser().parse_args(["export"]).dir == "gs://bucket/run/model/"
-    assert arguments.parser().parse_args(["export", "here"]).dir == "here"
+    assert cli_main.parser().parse_args(["export"]).dir == "gs://bucket/run/model/"
+    assert cli_main.parser().parse_args(["export", "here"]).dir == "here"
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     assert "gs://bucket/run/model/" in capsys.readouterr().out
     monkeypatch.setenv("AIP_MODEL_DIR", "")
-    assert arguments.parser().parse_args(["export"]).dir == "exported"
+    assert cli_main.parser().parse_args(["export"]).dir == "exported"
 
 
 @pytest.mark.parametrize("words", [

@@ -10,10 +10,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from aocr import dataset, headers, records
-from aocr.charmap import CharMap
-from aocr.cli import main
+from aocr.cli.main import main
 from aocr.config import ModelConfig
+from aocr.data import stats, writer
+from aocr.data.index import build_index, read_records
+from aocr.images import header_ops
+from aocr.tokenizer import Tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SETS = ("captcha-digits", "captcha-text", "scene-words", "receipt-numbers", "receipt-lines",
@@ -28,46 +30,46 @@ def lines(name: str, part: str) -> list[str]:
 
 @pytest.fixture(scope="module", params=SETS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-         ) -> tuple[str, Path, dataset.Summary]:
+         ) -> tuple[str, Path, stats.DatasetStats]:
     """Records of a set's test part, with what was met."""
     name = request.param
     output = tmp_path_factory.mktemp("real") / f"{name}.tfrecords"
-    summary = dataset.generate(str(DATA / name / "annotations-test.txt"), str(output),
-                               dataset.Options(force_uppercase=name != "fraktur-lines"))
+    summary = writer.write_dataset(str(DATA / name / "annotations-test.txt"), str(output),
+                               writer.DatasetOptions(force_uppercase=name != "fraktur-lines"))
     return name, output, summary
 
 
 def test_every_line_becomes_a_record_with_the_files_bytes(
-        made: tuple[str, Path, dataset.Summary]) -> None:
+        made: tuple[str, Path, stats.DatasetStats]) -> None:
     name, output, summary = made
     expected = lines(name, "test")
     assert (summary.pairs, summary.skipped.total()) == (len(expected), 0)
     config = ModelConfig(max_width=summary.sizes.max_width(),
                          max_height=summary.sizes.max_height(),
                          max_prediction=len(summary.longest),
-                         alphabet=records.characters([str(output)]))
-    index = records.index([str(output)], config, CharMap(config.alphabet))
+                         alphabet=stats.dataset_alphabet([str(output)]))
+    index = build_index([str(output)], config, Tokenizer(config.alphabet))
     assert (len(index), index.skipped) == (len(expected), [])
-    for line, record in zip(expected, records.read(index, range(len(index))), strict=True):
+    for line, record in zip(expected, read_records(index, range(len(index))), strict=True):
         path, label = line.split(" ", 1)
         assert record.image == (DATA / name / path).read_bytes()
         assert record.label == (label if name == "fraktur-lines" else label.upper())
 
 
-def test_headers_tell_the_sizes_that_pillow_tells(made: tuple[str, Path, dataset.Summary]
+def test_headers_tell_the_sizes_that_pillow_tells(made: tuple[str, Path, stats.DatasetStats]
                                                   ) -> None:
     name = made[0]
     paths = [DATA / name / line.split(" ", 1)[0] for line in lines(name, "test")]
-    heights, widths = headers.sizes(tf.constant([path.read_bytes() for path in paths]))
+    heights, widths = header_ops.sizes(tf.constant([path.read_bytes() for path in paths]))
     for path, width, height in zip(paths, widths.numpy(), heights.numpy(), strict=True):
         with Image.open(path) as opened:
             assert opened.size == (width, height)
 
 
-def test_used_and_skipped_make_all_with_the_defaults(made: tuple[str, Path, dataset.Summary]
+def test_used_and_skipped_make_all_with_the_defaults(made: tuple[str, Path, stats.DatasetStats]
                                                      ) -> None:
     name, output, _ = made
-    index = records.index([str(output)], ModelConfig(), CharMap(ModelConfig().alphabet))
+    index = build_index([str(output)], ModelConfig(), Tokenizer(ModelConfig().alphabet))
     truth = [line.split(" ", 1) for line in lines(name, "test")]
     wide = [Image.open(DATA / name / path).size[0] > 160 for path, _ in truth]
     assert len(index) + len(index.skipped) == len(truth)

@@ -12,13 +12,16 @@ import tensorflow as tf
 from PIL import Image
 
 import aocr
-from aocr import batches, image, metrics, records
-from aocr.charmap import CharMap
 from aocr.config import ModelConfig
+from aocr.data import pipeline, sampler
+from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
+from aocr.images import preprocessing
+from aocr.inference.graph import RecognitionGraph
+from aocr.inference.recognizer import Recognizer, Result, Source
 from aocr.model import AttentionOCR, Decoded
-from aocr.reader import Reader
-from aocr.recognizer import Recognizer, Result, Source
+from aocr.model.loss import sequence_loss
+from aocr.tokenizer import Tokenizer
 from tests.conftest import World
 
 
@@ -111,7 +114,7 @@ def test_probability_is_the_product_up_to_and_including_eos() -> None:
                         [[.05, .05, .1, .7, .1], [.1, .6, .1, .1, .1], [.2, .1, .2, .1, .4]]])
     logits = tf.constant(np.log(chances), tf.float32)
     ids = tf.argmax(logits, -1, tf.int32)
-    reader = Reader(config, AttentionOCR(config))
+    reader = RecognitionGraph(config, AttentionOCR(config))
     reading = reader._reading(Decoded(ids, logits, tf.ones([2, 3, 1])), tf.constant([4, 4]))
     assert reading.output.numpy().tolist() == [b"A", b"AB"]
     np.testing.assert_allclose(reading.probability, [.7 * .6, .7 * .6 * .4], rtol=1e-6)
@@ -122,12 +125,12 @@ def test_examine_scores_as_training_does_and_reads_as_predict_does(
         world: World, restored: Recognizer) -> None:
     reader = restored.reader
     assert reader is not None
-    characters = CharMap(reader.config.alphabet)
-    index = records.index([str(world.records)], reader.config, characters)
-    plan = batches.in_order(index, 8)
-    batch = next(iter(batches.load(index, plan, characters, reader.config)))
+    characters = Tokenizer(reader.config.alphabet)
+    index = build_index([str(world.records)], reader.config, characters)
+    plan = sampler.bucketed_batches(index, 8)
+    batch = next(iter(pipeline.make_pipeline(index, plan, characters, reader.config)))
     memory = reader.model.encode(batch["images"], batch["widths"])
-    losses = metrics.sequence_loss(
+    losses = sequence_loss(
         reader.model.teacher_forced(memory, batch["targets"]), batch["targets"])
     alone = restored.predict([world.images[n] for n in batch["records"].numpy()])
     assert isinstance(alone, list)
@@ -184,7 +187,7 @@ def test_load_batch_is_what_the_graph_reads(world: World, restored: Recognizer) 
     reader = restored.reader
     assert reader is not None
     encoded = tf.constant([path.read_bytes() for path in world.images])
-    images, widths = image.load_batch(encoded, reader.config)
+    images, widths = preprocessing.preprocess_batch(encoded, reader.config)
     reading = reader.read_images(images, widths)
     expected = restored.predict(world.images)
     assert isinstance(expected, list)

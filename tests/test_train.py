@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr import records
-from aocr.charmap import CharMap
 from aocr.config import ModelConfig
-from aocr.recognizer import Recognizer
-from aocr.records import Record
-from aocr.trainer import Best, Trainer
+from aocr.data import example, splits
+from aocr.data.example import Record
+from aocr.data.index import build_index, read_records
+from aocr.inference.recognizer import Recognizer
+from aocr.tokenizer import Tokenizer
+from aocr.training.state import Best
+from aocr.training.step import Trainer
 from tests.conftest import WORDS, Command, World, files_no_larger_than, messages
 from tests.drawing import encoded, undecodable_png, word
 
@@ -99,12 +101,12 @@ def test_an_image_stays_on_its_side_of_the_split(tmp_path: Path) -> None:
         path = tmp_path / name
         with tf.io.TFRecordWriter(str(path)) as writer:
             for n in order:
-                writer.write(records.encode(Record(images[n], str(n), "")))
+                writer.write(example.encode(Record(images[n], str(n), "")))
         config = ModelConfig()
-        index = records.index([str(path)], config, CharMap(config.alphabet))
-        training, validation = records.split(index, 0.3)
+        index = build_index([str(path)], config, Tokenizer(config.alphabet))
+        training, validation = splits.split(index, 0.3)
         assert len(training) + len(validation) == len(index)
-        sides.append([{record.label for record in records.read(part, range(len(part)))}
+        sides.append([{record.label for record in read_records(part, range(len(part)))}
                       for part in (training, validation)])
     assert sides[1][0] < sides[0][0]
     assert sides[1][1] < sides[0][1]
@@ -194,7 +196,7 @@ def test_validation_images_that_cannot_be_decoded_are_named(
     path = tmp_path / "val.tfrecords"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for image in (encoded(word("A", (20, 20))), undecodable_png()):
-            writer.write(records.encode(Record(image, "A", "")))
+            writer.write(example.encode(Record(image, "A", "")))
     code, logged = command("train", world.records, "--model-dir", tmp_path / "m", *SHORT,
                            "--max-steps", 1, "--val", path)
     assert code == 0
@@ -264,14 +266,14 @@ def test_nothing_that_is_not_finite_is_saved(
 def test_records_that_vanish_while_training_are_one_line(
         world: World, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(shutil.copy(world.records, tmp_path / "gone.tfrecords"))
-    index = records.index
+    index = build_index
 
     def then_gone(*arguments: Any) -> Any:  # noqa: ANN401
         found = index(*arguments)
         path.unlink()
         return found
 
-    monkeypatch.setattr(records, "index", then_gone)
+    monkeypatch.setattr(splits, "build_index", then_gone)
     code, logged = command("train", path, "--model-dir", tmp_path / "m", *SHORT)
     assert code == 1
     said = messages(logged)[-1]

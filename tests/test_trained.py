@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr import batches, image, records, visualize
-from aocr.charmap import CharMap
-from aocr.cli import main
+from aocr.cli.main import main
+from aocr.data import pipeline
+from aocr.data.index import build_index, read_records
+from aocr.evaluation import attention
+from aocr.images import preprocessing
+from aocr.inference.graph import RecognitionGraph
+from aocr.inference.recognizer import Recognizer
 from aocr.model.layers import BatchNorm
-from aocr.reader import Reader
-from aocr.recognizer import Recognizer
+from aocr.tokenizer import Tokenizer
 from tests.conftest import World
 
 pytestmark = pytest.mark.slow
@@ -74,7 +77,7 @@ def test_attention_moves_from_left_to_right_over_the_word(trained: Trained) -> N
     rising = spread = 0
     for result in results:
         assert result.attention is not None
-        centers = visualize.centers(result.attention, result.width)
+        centers = attention.centers(result.attention, result.width)
         rising += bool(np.all(np.diff(centers) > 0))
         spread += bool(centers[-1] - centers[0] > 0.3)
     # Attention is learned, not built in: nearly all words must show it, not each single one.
@@ -86,11 +89,11 @@ def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
     restored = Recognizer.load(trained.model_dir)
     reader = restored.reader
     assert reader is not None
-    characters = CharMap(reader.config.alphabet)
-    index = records.index([str(trained.testing)], reader.config, characters)
+    characters = Tokenizer(reader.config.alphabet)
+    index = build_index([str(trained.testing)], reader.config, characters)
     plan = [np.arange(len(index))]
-    batch = next(iter(batches.load(index, plan, characters, reader.config)))
-    labels = [record.label for record in records.read(index, batch["records"].numpy())]
+    batch = next(iter(pipeline.make_pipeline(index, plan, characters, reader.config)))
+    labels = [record.label for record in read_records(index, batch["records"].numpy())]
     saved = [result.text for result, _ in restored.examine(batch)]
     by_batch = _read_by_batch(reader, batch["images"], batch["widths"])
 
@@ -105,7 +108,7 @@ def test_a_word_alone_is_a_word_in_a_mixed_batch(trained: Trained) -> None:
     assert reader is not None
     encoded = tf.constant([path.read_bytes() for path in trained.images[:12]])
     wide = dataclasses.replace(reader.config, max_height=40)  # no image is squeezed
-    images, widths = image.load_batch(encoded, wide)
+    images, widths = preprocessing.preprocess_batch(encoded, wide)
     assert len(set(widths.numpy().tolist())) > 3
     together = reader.model.greedy(reader.model.encode(images, widths), until_eos=False)
     for n in range(12):
@@ -131,7 +134,7 @@ def test_the_quickstart_runs_in_a_short_form(tmp_path: Path, world: World) -> No
     assert summary["images"] + summary["skipped"] == 200
 
 
-def _read_by_batch(reader: Reader, images: tf.Tensor, widths: tf.Tensor) -> list[str]:
+def _read_by_batch(reader: RecognitionGraph, images: tf.Tensor, widths: tf.Tensor) -> list[str]:
     """Reads with the batch's own statistics; the saved ones of this copy change."""
     model = reader.model
     inside = tf.sequence_mask(widths, images.shape[2])

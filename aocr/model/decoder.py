@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from aocr.charmap import EOS_ID, GO_ID
 from aocr.config import ModelConfig
-from aocr.model.layers import GruCell, Initializer, Linear, LstmCell, State
+from aocr.model.layers import Initializer, Linear
+from aocr.model.rnn import GruCell, LstmCell, State
+from aocr.tokenizer import EOS_ID, GO_ID
 
 
 class Memory(NamedTuple):
@@ -45,7 +46,7 @@ class Decoded(NamedTuple):
     attention: tf.Tensor
 
 
-class Look(NamedTuple):
+class StepOutput(NamedTuple):
     """What one step saw: output and context `[batch, hidden + memory units]`, attention."""
 
     seen: tf.Tensor
@@ -156,7 +157,7 @@ class Decoder(tf.Module):
         return tf.zeros_like(memory.values[:, 0])
 
     def _step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory
-              ) -> tuple[State, tf.Tensor, Look]:
+              ) -> tuple[State, tf.Tensor, StepOutput]:
         """One step of all layers, then one look at the memory."""
         x = embedded + context @ self.input.kernel[self._embedding_size:]
         after: list[tf.Tensor] = []
@@ -169,4 +170,4 @@ class Decoder(tf.Module):
         attention = tf.nn.softmax(scores + memory.bias)
         # A product of batches takes longer than this sum where the batch is one image.
         context = tf.reduce_sum(memory.values * attention[:, :, None], 1)
-        return tuple(after), context, Look(tf.concat([x, context], -1), attention)
+        return tuple(after), context, StepOutput(tf.concat([x, context], -1), attention)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from aocr.model import recurrence
-from aocr.model.layers import Initializer, LstmCell
-from aocr.model.recurrence import Read
+from aocr.model import rnn
+from aocr.model.layers import Initializer
+from aocr.model.rnn import LstmCell, Read
 
 
 class Encoder(tf.Module):
@@ -18,7 +18,7 @@ class Encoder(tf.Module):
         self.backward = LstmCell(init, "encoder/backward", inputs, units)
         self._inputs = inputs
 
-    def __call__(self, features: tf.Tensor, lengths: tf.Tensor, read: Read = recurrence.read
+    def __call__(self, features: tf.Tensor, lengths: tf.Tensor, read: Read = rnn.lstm
                  ) -> tuple[tf.Tensor, tf.Tensor]:
         """Reads the columns from both sides.
 

@@ -12,12 +12,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from aocr import replicas
+from aocr.runtime import collectives
 
 BATCH_NORM_MOMENTUM = 0.99
 BATCH_NORM_EPSILON = 1e-3
-
-State = tuple[tf.Tensor, ...]
 
 
 class Initializer:
@@ -53,7 +51,7 @@ class Initializer:
         return tf.Variable(start, name=name, trainable=trainable)
 
 
-class Blank(Initializer):
+class ZeroInitializer(Initializer):
     """Draws nothing: for weights that are read or copied into their place."""
 
     def glorot(self, name: str, shape: Sequence[int]) -> tf.Variable:
@@ -128,11 +126,11 @@ class BatchNorm(tf.Module):
     def _moments(self, x: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and variance of what the mask leaves of the global batch."""
         x, mask = tf.cast(x, self.gamma.dtype), tf.cast(mask, self.gamma.dtype)
-        count, sums = replicas.total([
+        count, sums = collectives.all_reduce_sum([
             tf.reduce_sum(mask) * tf.cast(tf.shape(x)[1], x.dtype),
             tf.reduce_sum(x * mask, [0, 1, 2])])
         mean = sums / count
-        (squares,) = replicas.total([
+        (squares,) = collectives.all_reduce_sum([
             tf.reduce_sum(tf.math.squared_difference(x, mean) * mask, [0, 1, 2])])
         return mean, squares / count
 
@@ -155,53 +153,3 @@ class BatchNorm(tf.Module):
         return tf.raw_ops.FusedBatchNormV3(
             x=x, scale=scale, offset=offset, mean=zeros, variance=zeros + 1.0, epsilon=0.0,
             is_training=False).y
-
-
-class LstmCell(tf.Module):
-    """LSTM without peepholes; gates in the order i, j (candidate), f, o; forget bias 0.
-
-    kernel `[inputs + units, 4 * units]` over `[x, h]`, bias `[4 * units]`; state `(c, h)`.
-    """
-
-    state_parts = 2
-
-    def __init__(self, init: Initializer, name: str, inputs: int, units: int) -> None:
-        super().__init__()
-        self.kernel = init.glorot(f"{name}/kernel", [inputs + units, 4 * units])
-        self.bias = init.constant(f"{name}/bias", [4 * units], 0.0)
-
-    def __call__(self, x: tf.Tensor, state: State) -> State:
-        """One step; x `[batch, inputs]`, state parts `[batch, units]`."""
-        c, h = state
-        return lstm_step(tf.concat([x, h], -1) @ self.kernel + self.bias, c)
-
-
-class GruCell(tf.Module):
-    """GRU whose reset gate is applied before the matmul; gates in the order r, u; gate bias 1.
-
-    Kernels `[inputs + units, 2 * units]` and `[inputs + units, units]`; state `(h,)`.
-    """
-
-    state_parts = 1
-
-    def __init__(self, init: Initializer, name: str, inputs: int, units: int) -> None:
-        super().__init__()
-        self.gates_kernel = init.glorot(f"{name}/gates_kernel", [inputs + units, 2 * units])
-        self.gates_bias = init.constant(f"{name}/gates_bias", [2 * units], 1.0)
-        self.candidate_kernel = init.glorot(f"{name}/candidate_kernel", [inputs + units, units])
-        self.candidate_bias = init.constant(f"{name}/candidate_bias", [units], 0.0)
-
-    def __call__(self, x: tf.Tensor, state: State) -> State:
-        """One step; x `[batch, inputs]`, state `[batch, units]`."""
-        (h,) = state
-        gates = tf.sigmoid(tf.concat([x, h], -1) @ self.gates_kernel + self.gates_bias)
-        r, u = tf.split(gates, 2, axis=-1)
-        candidate = tf.concat([x, r * h], -1) @ self.candidate_kernel + self.candidate_bias
-        return (u * h + (1.0 - u) * tf.tanh(candidate),)
-
-
-def lstm_step(gates: tf.Tensor, c: tf.Tensor) -> State:
-    """`(c, h)` after a step; gates `[..., 4 * units]` before their nonlinearities."""
-    i, j, f, o = tf.split(gates, 4, axis=-1)
-    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(j)
-    return c, tf.sigmoid(o) * tf.tanh(c)

@@ -7,13 +7,13 @@ import zlib
 import tensorflow as tf
 
 from aocr.config import COLUMN_PIXELS, CONV_FEATURES, ModelConfig
-from aocr.model import recurrence
+from aocr.model import rnn
 from aocr.model.cnn import ConvNet, Normalize
 from aocr.model.decoder import Decoded, Decoder, Memory
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.model.packing import Packing, pack, unpack
-from aocr.model.recurrence import Read
+from aocr.model.rnn import Read
 
 _START = Initializer()
 
@@ -63,7 +63,7 @@ class AttentionOCR(tf.Module):
         """
         features = self._features(images, widths, packing, BatchNorm.by_batch)
         features *= tf.cast(keep, features.dtype)
-        return self._remember(features, _lengths(widths), recurrence.read_to_learn)
+        return self._remember(features, _lengths(widths), rnn.lstm_with_gradient)
 
     def settle(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None = None) -> None:
         """Takes a batch's statistics into the averages, all batches weighing the same.
@@ -91,7 +91,7 @@ class AttentionOCR(tf.Module):
         return unpack(features, _lengths(widths), _lengths(tf.shape(images)[2]), packing)
 
     def _remember(self, features: tf.Tensor, lengths: tf.Tensor,
-                  read: Read = recurrence.read) -> Memory:
+                  read: Read = rnn.lstm) -> Memory:
         values, last = self.encoder(features, lengths, read)
         return self.decoder.remember(values, lengths, last)
 

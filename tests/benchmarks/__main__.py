@@ -65,10 +65,10 @@ def _apart(name: str) -> dict[str, Any]:
 
 
 def _here(name: str) -> dict[str, Any]:
-    from aocr import quiet
-    from aocr.console import log
+    from aocr.runtime import startup
+    from aocr.runtime.console import log
 
-    quiet.import_tensorflow()
+    startup.import_tensorflow()
     log.setLevel("ERROR")
     module, _, function = {**ROWS, **LONG}[name].partition(".")
     measure: Callable[[], Any] = getattr(import_module(f"tests.benchmarks.{module}"), function)

@@ -66,11 +66,11 @@ def _here(steps: int) -> dict[str, float]:
     import numpy as np
     import tensorflow as tf
 
-    from aocr import cluster, replicas
     from aocr.config import ModelConfig, TrainConfig
-    from aocr.trainer import Trainer
+    from aocr.runtime import collectives, distributed
+    from aocr.training.step import Trainer
 
-    joined = cluster.join([-1])
+    joined = distributed.join([-1])
     trainer = Trainer(ModelConfig(70, 30, 4), TrainConfig(), joined)
     # Some are narrower: without any padding one device takes a faster batch norm than several.
     widths = np.where(np.arange(BATCH) < BATCH // 8, _WIDTH - 8, _WIDTH).astype(np.int32)
@@ -81,7 +81,8 @@ def _here(steps: int) -> dict[str, float]:
 
     @tf.function(autograph=False)
     def talk() -> tf.Tensor:
-        sums = joined.strategy.run(lambda: replicas.total([tf.ones(shape) for shape in shapes])[0])
+        sums = joined.strategy.run(lambda: collectives.all_reduce_sum(
+            [tf.ones(shape) for shape in shapes])[0])
         return joined.strategy.experimental_local_results(sums)[0]
 
     step = _median(lambda: trainer.take_step(batch, widths), steps)

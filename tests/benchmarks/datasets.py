@@ -11,11 +11,12 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from aocr import dataset, evaluate, records
-from aocr import train as training
-from aocr.cluster import Cluster
 from aocr.config import ModelConfig, TrainConfig
-from aocr.records import Record
+from aocr.data import example, writer
+from aocr.data.example import Record
+from aocr.evaluation import evaluate
+from aocr.runtime.distributed import Cluster
+from aocr.training import train
 from tests import drawing
 from tests.benchmarks import images, machine
 from tests.benchmarks.reading import recognizer
@@ -40,10 +41,10 @@ def _jobs(jobs: int, goal: float, rounds: int) -> Row:
     with images.scratch() as name:
         folder = Path(name)
         annotations = images.DIGITS.annotations("train", folder)
-        options = dataset.Options(force_uppercase=False, jobs=jobs)
+        options = writer.DatasetOptions(force_uppercase=False, jobs=jobs)
         times = interleaved({
             "bare": lambda: _bare_loop(annotations, folder / "bare.tfrecords"),
-            "dataset": lambda: dataset.generate(
+            "dataset": lambda: writer.write_dataset(
                 str(annotations), str(folder / "checked.tfrecords"), options)}, rounds)
     found = ratio(times["bare"], times["dataset"])
     return Row(f"aocr dataset --jobs {jobs} / bare loop, images/s", found["by_clock"], goal, False,
@@ -55,7 +56,7 @@ def _bare_loop(annotations: Path, output: Path) -> None:
         for line in annotations.read_text(encoding="utf-8").splitlines():
             path, label = line.split(" ", 1)
             encoded = (annotations.parent / path).read_bytes()
-            writer.write(records.encode(Record(encoded, label, "")))
+            writer.write(example.encode(Record(encoded, label, "")))
 
 
 def growth(sizes: tuple[int, ...] = _SIZES) -> Row:
@@ -90,18 +91,18 @@ def _costs(size: int) -> dict[str, float]:
         annotations.write_text("".join(f"{n % 2}.png {'AB'[n % 2]}\n" for n in range(size)),
                                encoding="utf-8")
         output = str(folder / "set.tfrecords")
-        costs = {"dataset": _cpu(lambda: dataset.generate(
-            str(annotations), output, dataset.Options())) / size}
+        costs = {"dataset": _cpu(lambda: writer.write_dataset(
+            str(annotations), output, writer.DatasetOptions())) / size}
         costs["dataset_bytes"] = machine.peak()
         model = recognizer(_TINY)
         alone = Cluster(tf.distribute.get_strategy())
-        evaluate.evaluate([output], model, evaluate.Options(), alone)
+        evaluate.evaluate([output], model, evaluate.EvaluationOptions(), alone)
         costs["test"] = _cpu(lambda: evaluate.evaluate(
-            [output], model, evaluate.Options(), alone)) / size
+            [output], model, evaluate.EvaluationOptions(), alone)) / size
         costs["test_bytes"] = machine.resident()
         settings = TrainConfig(max_steps=_STEPS)
-        costs["train"] = _cpu(lambda: training.train(
-            [output], str(folder / "model"), _TINY, settings, training.Start(resume=False),
+        costs["train"] = _cpu(lambda: train.train(
+            [output], str(folder / "model"), _TINY, settings, train.StartOptions(resume=False),
             alone)) / _STEPS
         costs["train_bytes"] = machine.resident()
     return costs

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aocr import batches, dataset, records
-from aocr.charmap import CharMap
 from aocr.config import PRINTABLE_ASCII, ModelConfig
+from aocr.data import pipeline, sampler, writer
+from aocr.data.index import build_index
+from aocr.tokenizer import Tokenizer
 from tests import drawing
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -50,7 +51,7 @@ class Set:
         chosen.write_text("".join(f"{annotations.parent}/{line}\n" for line in lines),
                           encoding="utf-8")
         output = folder / f"{self.name}-{part}.tfrecords"
-        dataset.generate(str(chosen), str(output), dataset.Options(force_uppercase=False))
+        writer.write_dataset(str(chosen), str(output), writer.DatasetOptions(force_uppercase=False))
         return output
 
     def _drawn(self, part: str, folder: Path) -> Path:
@@ -74,17 +75,17 @@ WORDS = Set("scene-words", ModelConfig(537, 42, 25, PRINTABLE_ASCII), 20, 430, 4
 
 
 def loaded(chosen: Set, part: str, size: int, folder: Path, most: int | None = None
-           ) -> Iterator[tuple[batches.Batch, np.ndarray]]:
+           ) -> Iterator[tuple[pipeline.Batch, np.ndarray]]:
     """Batches as a training reads them, one epoch after the other, and all their widths."""
-    characters = CharMap(chosen.config.alphabet)
-    index = records.index([str(chosen.records(part, folder, most))], chosen.config, characters)
+    characters = Tokenizer(chosen.config.alphabet)
+    index = build_index([str(chosen.records(part, folder, most))], chosen.config, characters)
 
     def plan() -> Iterator[np.ndarray]:
-        for planned in batches.endless(index, size, 0, 0, 0):
+        for planned in sampler.training_batches(index, size, 0, 0, 0):
             yield planned.records
 
-    data = batches.load(index, plan(), characters, chosen.config)
-    for numbers, batch in zip(plan(), batches.each(data), strict=False):
+    data = pipeline.make_pipeline(index, plan(), characters, chosen.config)
+    for numbers, batch in zip(plan(), pipeline.iterate(data), strict=False):
         yield batch, index.width[numbers]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aocr.config import PRECISIONS, TrainConfig
-from aocr.trainer import Trainer
+from aocr.training.step import Trainer
 from tests.benchmarks import images
 from tests.benchmarks.reading import batches_against_one
 from tests.benchmarks.timing import Row, interleaved, ratio

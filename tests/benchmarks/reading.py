@@ -13,14 +13,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from aocr import configfile, evaluate, export, image, records, store
-from aocr.charmap import CharMap
-from aocr.cluster import Cluster
+from aocr.checkpoints import config_file, saver
 from aocr.config import PRECISIONS, ModelConfig, TrainConfig
+from aocr.data import example
+from aocr.data.index import build_index, read_records
+from aocr.evaluation import evaluate
+from aocr.images import preprocessing
+from aocr.inference import export
+from aocr.inference.graph import RecognitionGraph
+from aocr.inference.recognizer import Recognizer
 from aocr.model import AttentionOCR
-from aocr.reader import Reader
-from aocr.recognizer import Recognizer
-from aocr.trainer import Trainer
+from aocr.runtime.distributed import Cluster
+from aocr.tokenizer import Tokenizer
+from aocr.training.step import Trainer
 from tests.benchmarks import images
 from tests.benchmarks.bare import Bare
 from tests.benchmarks.timing import Row, Times, interleaved, ratio
@@ -31,11 +36,11 @@ _TESTED = 975
 
 def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> Recognizer:
     """A network at its start values: it never meets EOS, and decodes as long as may be."""
-    reader = Reader(config, AttentionOCR(config), precision=precision)
+    reader = RecognitionGraph(config, AttentionOCR(config), precision=precision)
     return Recognizer.around("start values", reader)
 
 
-def _ending(config: ModelConfig, found: Sequence[records.Record]) -> ModelConfig:
+def _ending(config: ModelConfig, found: Sequence[example.Record]) -> ModelConfig:
     """Settings under which decoding ends with the longest text, as that of a trained model does."""
     longest = max(len(record.label) for record in found)
     return dataclasses.replace(config, max_prediction=longest - 1)
@@ -56,7 +61,7 @@ def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
         alone = Cluster(tf.distribute.get_strategy())
 
         def run(model: Recognizer, batch_size: int) -> None:
-            evaluate.evaluate([path], model, evaluate.Options(batch_size), alone)
+            evaluate.evaluate([path], model, evaluate.EvaluationOptions(batch_size), alone)
 
         times = interleaved({"one": lambda: run(slow, 1), "batches": lambda: run(fast, 65)}, rounds)
     found = ratio(times["one"], times["batches"])
@@ -69,13 +74,13 @@ def one(rounds: int = 60) -> Row:
     config = images.DIGITS.config
     with images.scratch() as folder:
         path = str(images.DIGITS.records("test", Path(folder), rounds))
-        index = records.index([path], config, CharMap(config.alphabet))
-        chosen = list(records.read(index, range(len(index))))
+        index = build_index([path], config, Tokenizer(config.alphabet))
+        chosen = list(read_records(index, range(len(index))))
     files = [record.image for record in chosen]
     model, stack = recognizer(_ending(config, chosen)), Bare()
     predict, bare = Times(), Times()
     for n, file in enumerate([*files[:5], *files]):
-        pixels = image.load(tf.constant(file), config)[None]
+        pixels = preprocessing.preprocess(tf.constant(file), config)[None]
         for times, call in ((predict, lambda file=file: model.predict(file)),
                             (bare, lambda pixels=pixels: stack.forward(pixels))):
             (times if n >= 5 else Times()).take(call)
@@ -89,14 +94,14 @@ def exported(rounds: int = 9) -> Row:
     config = images.WORDS.config
     with images.scratch() as folder:
         path = str(images.WORDS.records("test", Path(folder), _MIXED))
-        index = records.index([path], config, CharMap(config.alphabet))
-        chosen = list(records.read(index, range(len(index))))
+        index = build_index([path], config, Tokenizer(config.alphabet))
+        chosen = list(read_records(index, range(len(index))))
         model = recognizer(_ending(config, chosen))
         assert model.reader is not None
         target = export.export(model.reader, f"{folder}/exported", "savedmodel")
         read = tf.saved_model.load(target).signatures["serving_default"]
         encoded = tf.constant([record.image for record in chosen])
-        pixels, widths = image.load_batch(encoded, config)
+        pixels, widths = preprocessing.preprocess_batch(encoded, config)
         stack = Bare()
         times = interleaved({
             "bare": lambda: stack.forward(pixels),
@@ -114,8 +119,9 @@ def cold(rounds: int = 5) -> Row:
         folder = Path(name)
         model_dir = folder / "model"
         model_dir.mkdir()
-        configfile.save(str(model_dir), config)
-        store.Store(Trainer(config, TrainConfig()), str(model_dir), config, 1).save()
+        config_file.save(str(model_dir), config)
+        saver.CheckpointSaver(
+            Trainer(config, TrainConfig()).saved(), str(model_dir), config, 1).save()
         path = images.DIGITS.annotations("test", folder)
         file = path.parent / path.read_text(encoding="utf-8").split()[0]
         predict = [sys.executable, "-m", "aocr", "predict", str(file), "--model-dir",
@@ -145,7 +151,7 @@ def labels(rounds: int = 3) -> Row:
     """Building the graphs of training and reading for labels of 600 characters and of 8."""
     def build(longest: int) -> int:
         config = ModelConfig(max_prediction=longest)
-        model = Reader(config, AttentionOCR(config))
+        model = RecognitionGraph(config, AttentionOCR(config))
         read = tf.function(model.read, autograph=False, input_signature=[
             tf.TensorSpec([None], tf.string)])
         graph = read.get_concrete_function().graph.as_graph_def()

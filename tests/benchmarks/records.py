@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from aocr.records import Index
+    from aocr.data.index import RecordIndex
 
 _WORDS = 1999  # a prime, so that images and shards have nothing to do with each other
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -68,7 +68,7 @@ def made(folder: Path, number: int, shards: int) -> str:
     """A glob of shards with this many records in all, dealt round robin."""
     import tensorflow as tf
 
-    from aocr import records
+    from aocr.data import example
     from tests.drawing import encoded, word
 
     paths = [folder / f"{number}-{n:05}-of-{shards:05}.tfrecords" for n in range(shards)]
@@ -81,7 +81,7 @@ def made(folder: Path, number: int, shards: int) -> str:
                   for n, width in enumerate(random.integers(24, 120, _WORDS))]
         writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
         for n, label in enumerate(random.choice(letters, (number, 5))):
-            writers[n % shards].write(records.encode(records.Record(
+            writers[n % shards].write(example.encode(example.Record(
                 images[n * 7 % _WORDS], "".join(label), "")))
         for writer in writers:
             writer.close()
@@ -111,30 +111,30 @@ def _train(pattern: str, charset: str | None) -> Part:
                 used.ru_maxrss * 1024)
 
 
-def _index(pattern: str) -> Index:
-    from aocr import records
-    from aocr.charmap import CharMap
+def _index(pattern: str) -> RecordIndex:
     from aocr.config import ModelConfig
+    from aocr.data.index import build_index, resolve_paths
+    from aocr.tokenizer import Tokenizer
 
     config = ModelConfig()
-    return records.index(records.find([pattern]), config, CharMap(config.alphabet))
+    return build_index(resolve_paths([pattern]), config, Tokenizer(config.alphabet))
 
 
 def _reading(pattern: str) -> dict[str, float]:
     """Images a second from the records to the network's door, in the order of an epoch."""
-    from aocr import batches
-    from aocr.charmap import CharMap
     from aocr.config import ModelConfig
+    from aocr.data import pipeline, sampler
+    from aocr.tokenizer import Tokenizer
 
     index, config = _index(pattern), ModelConfig()
-    plan = batches.shuffled(index, _BATCH, 0, 0)[:_READ_BATCHES]
+    plan = sampler.shuffled_batches(index, _BATCH, 0, 0)[:_READ_BATCHES]
     begun = time.perf_counter()
-    data = batches.load(index, plan, CharMap(config.alphabet), config)
+    data = pipeline.make_pipeline(index, plan, Tokenizer(config.alphabet), config)
     images = sum(len(batch["records"]) for batch in data)
     return {"images_per_second": images / (time.perf_counter() - begun)}
 
 
-def mixing(index: Index, batch_size: int = _BATCH) -> dict[str, float]:
+def mixing(index: RecordIndex, batch_size: int = _BATCH) -> dict[str, float]:
     """How the order of an epoch compares with a uniform shuffle.
 
     Returns:
@@ -143,11 +143,11 @@ def mixing(index: Index, batch_size: int = _BATCH) -> dict[str, float]:
         place in the order, in standard deviations. `same_shard`: share of neighbours in a batch
         from one shard, and `expected_same_shard`. The numbers are the worst of a few epochs.
     """
-    from aocr import batches
+    from aocr.data import sampler
 
     found = []
     for epoch in range(_EPOCHS):
-        plan = batches.shuffled(index, batch_size, 0, epoch)
+        plan = sampler.shuffled_batches(index, batch_size, 0, epoch)
         found.append((_chi_square(index.file, plan), _rank_correlation(plan),
                       _same_shard(index.file, plan)))
     chi_square, correlation, same = (max(column, key=abs) for column in zip(*found, strict=True))

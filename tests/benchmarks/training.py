@@ -16,12 +16,12 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from aocr import train as training
-from aocr.batches import Batch
-from aocr.cluster import Cluster
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, ModelConfig, TrainConfig
+from aocr.data.pipeline import Batch
 from aocr.model import packing
-from aocr.trainer import Trainer
+from aocr.runtime.distributed import Cluster
+from aocr.training import train
+from aocr.training.step import Trainer
 from tests.benchmarks import images, machine
 from tests.benchmarks.bare import Bare
 from tests.benchmarks.timing import Row, Times, interleaved, ratio
@@ -141,8 +141,8 @@ def _part(name: str) -> dict[str, Any]:
 
 def _train(chosen: images.Set, folder: Path, settings: TrainConfig) -> None:
     records = [str(chosen.records("train", folder))]
-    training.train(records, str(folder / "model"), chosen.config, settings,
-                   training.Start(resume=False), Cluster(tf.distribute.get_strategy()))
+    train.train(records, str(folder / "model"), chosen.config, settings,
+                   train.StartOptions(resume=False), Cluster(tf.distribute.get_strategy()))
 
 
 def _peak_of_training() -> dict[str, Any]:

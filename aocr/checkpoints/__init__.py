@@ -1,0 +1,1 @@
+"""Model directories: which checkpoints they hold, and how they are read and written."""

@@ -1,0 +1,89 @@
+"""`aocr dataset`: its flags, its checks and one call."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aocr.cli.exit_codes import OK
+from aocr.cli.flags import add_max_pixels, at_least_one
+from aocr.runtime.console import log, printable
+
+if TYPE_CHECKING:
+    from aocr.data.stats import DatasetStats
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+               ) -> argparse.ArgumentParser:
+    """Adds `aocr dataset` and its flags to the commands."""
+    command = commands.add_parser("dataset", help="make a TFRecords dataset of labelled images")
+    add = command.add_argument
+    add("annotations", metavar="ANNOTATIONS", help="text file with one `path label` a line")
+    add("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
+        help="TFRecords file to write (default: %(default)s)")
+    add("--shards", type=at_least_one, metavar="N",
+        help="write N files: words.tfrecords becomes words-00000-of-0000N.tfrecords and so on")
+    add("--shard-index", type=int, metavar="I",
+        help="write only file I of --shards, from 0: several machines make one dataset")
+    add("--log-step", type=at_least_one, default=500, metavar="N",
+        help="a line in the log every N pairs (default: %(default)s)")
+    add("--no-force-uppercase", dest="force_uppercase", action="store_false",
+        help="keep the labels' case")
+    add("--save-filename", action="store_true",
+        help="store each image's path as the record's comment")
+    add("--jobs", type=at_least_one, default=1, metavar="N",
+        help="files to read at the same time (default: %(default)s)")
+    add_max_pixels(command)
+    return command
+
+
+def run(args: argparse.Namespace) -> int:
+    """`aocr dataset`."""
+    from aocr.data import writer
+    from aocr.data.sharding import Sharding
+
+    sharding = Sharding(args.shards, args.shard_index)
+    options = writer.DatasetOptions(args.force_uppercase, args.save_filename, args.jobs,
+                              args.log_step, args.max_pixels, sharding)
+    summary = writer.write_dataset(args.annotations, args.output, options)
+    if sharding.index is None:
+        log.info(f"Dataset is ready: {summary.pairs} pairs.")
+    else:
+        log.info(f"Shard {sharding.index} of {sharding.count} is ready: {summary.pairs} pairs; "
+                 "what follows is of this shard alone.")
+    log.info(f"Longest label ({len(summary.longest)}): {printable(summary.longest)}")
+    for line in _dataset_summary(summary):
+        log.info(line)
+    line = _train_line(summary, sharding.pattern(args.output))
+    log.info(f"To train on it: {line}" if sharding.index is None else
+             f"To train once all {sharding.count} shards are there, if they are like this one: "
+             + line)
+    return OK
+
+
+def _dataset_summary(summary: DatasetStats) -> Iterator[str]:
+    skipped = ", ".join(f"{number} x {reason}" for reason, number in summary.skipped.most_common())
+    yield f"Pairs written: {summary.pairs}; lines skipped: {summary.skipped.total()}" + (
+        f" ({skipped})" if skipped else "")
+    if summary.repeated:
+        yield f"Lines that name an image again: {summary.repeated}; they are used"
+    counts = " ".join(f"{'space' if character == ' ' else printable(character)}:{number}"
+                      for character, number in sorted(summary.characters.items()))
+    yield f"Characters ({len(summary.characters)}): {counts}"
+    if summary.upper_cased:
+        yield (f"Labels changed by upper-casing: {summary.upper_cased} "
+               "(--no-force-uppercase keeps them as they are)")
+    for name, values in zip(("Widths", "Heights"), summary.sizes.quantiles(), strict=True):
+        yield (f"{name} in pixels (smallest, 5 %, median, 95 %, largest): "
+               + ", ".join(map(str, values)))
+
+
+def _train_line(summary: DatasetStats, output: str) -> str:
+    from aocr.data.stats import with_headroom
+
+    longest = with_headroom(max(1, len(summary.longest)), len(summary.label_lengths) > 1)
+    return (f"aocr train {shlex.quote(output)} --max-width {summary.sizes.max_width()} "
+            f"--max-height {summary.sizes.max_height()} --max-prediction {longest} "
+            + ("--charset auto" if summary.characters else "")).rstrip()

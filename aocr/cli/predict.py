@@ -1,0 +1,76 @@
+"""`aocr predict`: its flags, its checks and one call."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aocr.cli.exit_codes import FAILED, OK
+from aocr.cli.flags import add_model_flags, add_precision, restore_model
+from aocr.errors import SkipError
+from aocr.runtime.console import log
+
+if TYPE_CHECKING:
+    from aocr.inference.recognizer import Result
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
+               ) -> argparse.ArgumentParser:
+    """Adds `aocr predict` and its flags to the commands."""
+    command = commands.add_parser("predict", help="read image files")
+    command.add_argument("files", metavar="FILE|FOLDER|-", nargs="*",
+                         help="images, folders of images, or - for file names on standard input "
+                         "(default: -)")
+    add_model_flags(command)
+    command.add_argument("--format", choices=("log", "tsv", "jsonl"), default="log",
+                         help="log lines on standard error, or a table or JSON lines on standard "
+                         "output (default: %(default)s)")
+    add_precision(command.add_argument)
+    return command
+
+
+def run(args: argparse.Namespace) -> int:
+    """`aocr predict`."""
+    from aocr.cli import inputs
+    from aocr.inference import recognizer
+
+    restored = restore_model(args)
+    write = _WRITERS[args.format]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    failed, none = False, True
+    for some in inputs.batched(inputs.file_names(args.files or ["-"]), recognizer.BATCH_SIZE):
+        none = False
+        for name, answer in zip(some, restored.predict_each(some), strict=True):
+            if isinstance(answer, SkipError):
+                failed = True
+                log.error(f"Result: error while opening file {name}. {answer}")
+            else:
+                write(name, answer)
+        sys.stdout.flush()
+    if none:
+        log.warning("No file was named: nothing is read.")
+    return FAILED if failed else OK
+
+
+def _write_log(_name: str, result: Result) -> None:
+    log.info(f"Result: OK. {result.probability:.2f} {result.text}")
+
+
+def _write_tsv(name: str, result: Result) -> None:
+    print(*(field.translate(_TSV_ESCAPES)
+            for field in (name, f"{result.probability:.6f}", result.text)), sep="\t")
+
+
+def _write_jsonl(name: str, result: Result) -> None:
+    print(json.dumps({"path": name, "text": result.text, "probability": result.probability,
+                      "characters": result.characters}, ensure_ascii=False))
+
+
+_TSV_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
+_WRITERS: dict[str, Callable[[str, Result], None]] = {
+    "log": _write_log, "tsv": _write_tsv, "jsonl": _write_jsonl}

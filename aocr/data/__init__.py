@@ -1,0 +1,1 @@
+"""Annotations, TFRecords, the record index and the input pipeline."""

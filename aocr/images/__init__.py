@@ -1,0 +1,1 @@
+"""Image files and bytes, turned into the network's input."""

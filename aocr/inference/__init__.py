@@ -1,0 +1,1 @@
+"""Image bytes to text: the recognizer, its graph and its exports."""

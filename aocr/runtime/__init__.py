@@ -1,0 +1,1 @@
+"""Process and platform: start-up, console, file systems, devices, several workers."""

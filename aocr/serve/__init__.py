@@ -1,1 +1,0 @@
-"""An exported model behind REST and gRPC, as TensorFlow Serving defines them."""

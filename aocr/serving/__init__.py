@@ -1,0 +1,2 @@
+"""An exported model behind REST and gRPC, as TensorFlow Serving defines them."""
+

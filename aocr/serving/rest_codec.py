@@ -1,0 +1,235 @@
+"""JSON ↔ tensors, as TensorFlow Serving's REST API defines them; pure functions.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from aocr.serving.errors import excerpt, invalid
+
+ROW, COLUMN = "instances", "inputs"
+_ANSWER = {ROW: "predictions", COLUMN: "outputs"}
+_BASE64 = "b64"
+_BYTES_SUFFIX = "_bytes"
+_MOST_AXES = 32  # of NumPy 1
+DTypes = Mapping[str, np.dtype[Any]]
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A request's body.
+
+    Attributes:
+        signature: Name of the signature; empty for the default one.
+        form: `ROW` or `COLUMN`.
+        value: What stands under that key.
+    """
+
+    signature: str
+    form: str
+    value: Any
+
+
+def parse(body: bytes) -> PredictRequest:
+    """Reads a body.
+
+    Raises:
+        RefusalError: It is no JSON object of the documented form.
+    """
+    try:
+        document = json.loads(body.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise invalid("JSON Parse error: nested too deeply") from error
+    except ValueError as error:  # no UTF-8, no JSON, or a number of too many digits
+        raise invalid(f"JSON Parse error: {error}") from error
+    if not isinstance(document, dict):
+        raise invalid(f"expected a JSON object, got {excerpt(document)}")
+    signature = document.get("signature_name", "")
+    if not isinstance(signature, str):
+        raise invalid(f"'signature_name' must be a string, got {excerpt(signature)}")
+    forms = [form for form in (ROW, COLUMN) if form in document]
+    if len(forms) != 1:
+        raise invalid("expected one of 'inputs' and 'instances', got "
+                      + ("both" if forms else "neither"))
+    return PredictRequest(signature, forms[0], document[forms[0]])
+
+
+def tensors(question: PredictRequest, dtypes: DTypes) -> Tensors:
+    """The input tensors of a request.
+
+    Args:
+        question: The body.
+        dtypes: Type of each input of the signature.
+
+    Raises:
+        RefusalError: A name, shape or type does not fit the signature.
+    """
+    columns = _columns(question, sorted(dtypes))
+    return {name: tensor(columns[name], dtype, name) for name, dtype in dtypes.items()}
+
+
+def tensor(value: object, dtype: np.dtype[Any], name: str) -> np.ndarray:
+    """A tensor from its JSON form.
+
+    Args:
+        value: A value or a nested list.
+        dtype: Type of the elements; object for strings.
+        name: The input's name, for error texts.
+
+    Raises:
+        RefusalError: The lists are ragged, or an element is of another type.
+    """
+    shape: list[int] = []
+    leaves = [value]
+    while leaves and isinstance(leaves[0], list):
+        size = len(leaves[0])
+        if any(not isinstance(leaf, list) or len(leaf) != size for leaf in leaves):
+            raise invalid(f"input {name!r}: the lists at depth {len(shape)} differ in length")
+        shape.append(size)
+        if len(shape) > _MOST_AXES:
+            raise invalid(f"input {name!r}: lists nested deeper than a tensor can be")
+        leaves = list(chain.from_iterable(leaves))  # type: ignore[arg-type]
+    array = np.empty(len(leaves), dtype)
+    array[:] = _strings(leaves, name) if dtype.kind == "O" else _numbers(leaves, dtype, name)
+    return array.reshape(shape)
+
+
+def reply(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
+    """The body that answers a request of a form.
+
+    Raises:
+        RefusalError: A row form was asked for, and an output has no rows.
+    """
+    values = {name: _plain(name, array) for name, array in sorted(outputs.items())}
+    answer: Any = values if len(values) > 1 else next(iter(values.values()))
+    if form == ROW:
+        if any(array.ndim == 0 for array in outputs.values()):
+            raise invalid("the outputs have no batch dimension; use the 'inputs' form")
+        if len({len(array) for array in outputs.values()}) > 1:
+            raise invalid("the outputs differ in batch size; use the 'inputs' form")
+        if len(values) > 1:
+            answer = [dict(zip(values, row, strict=True))
+                      for row in zip(*values.values(), strict=True)]
+    return json.dumps({_ANSWER[form]: answer}, ensure_ascii=False).encode()
+
+
+def _columns(question: PredictRequest, names: list[str]) -> dict[str, Any]:
+    value = question.value
+    if question.form == ROW:
+        return _from_rows(value, names)
+    if not _is_named(value):
+        return {_only(names): value}
+    missing = [name for name in names if name not in value]
+    if missing:
+        raise invalid(f"missing named input {missing[0]!r} in 'inputs', got "
+                      f"{excerpt(sorted(value))}")
+    return value
+
+
+def _from_rows(rows: object, names: list[str]) -> dict[str, Any]:
+    if not isinstance(rows, list) or not rows:
+        raise invalid(f"expected 'instances' to be a list of at least one, got {excerpt(rows)}")
+    named = [_is_named(row) for row in rows]
+    if not any(named):
+        return {_only(names): rows}
+    if not all(named):
+        raise invalid("'instances' mixes objects with plain values")
+    for n, row in enumerate(rows):
+        if sorted(row) != names:
+            raise invalid(f"instance {n}: expected the keys {', '.join(names)}, got "
+                          f"{excerpt(sorted(row))}")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _is_named(value: object) -> bool:
+    return isinstance(value, dict) and not _is_base64(value)
+
+
+def _is_base64(value: object) -> bool:
+    return isinstance(value, dict) and list(value) == [_BASE64] and isinstance(
+        value[_BASE64], str)
+
+
+def _only(names: list[str]) -> str:
+    if len(names) > 1:
+        raise invalid(f"expected an object, as the signature has the inputs {', '.join(names)}")
+    return names[0]
+
+
+def _strings(leaves: list[object], name: str) -> list[bytes]:
+    return [_string(leaf, name) for leaf in leaves]
+
+
+def _string(leaf: object, name: str) -> bytes:
+    if _is_base64(leaf):
+        return _decoded(leaf[_BASE64], name)  # type: ignore[index]
+    if not isinstance(leaf, str):
+        raise invalid(f"input {name!r}: expected a string or {{\"b64\": …}}, got {excerpt(leaf)}")
+    try:
+        return leaf.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(f"input {name!r}: a string with half of a surrogate pair") from error
+
+
+def _decoded(text: str, name: str) -> bytes:
+    """Base64 with or without padding; line ends are no part of it."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        bare = "".join(text.split()).rstrip("=")
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except ValueError as error:
+        raise invalid(f"input {name!r}: unable to decode base64: {error}") from error
+
+
+def _numbers(leaves: list[object], dtype: np.dtype[Any], name: str) -> np.ndarray:
+    wrong = set(map(type, leaves)) - _KINDS.get(dtype.kind, {int})
+    if wrong:
+        raise invalid(f"input {name!r}: expected elements of type {dtype}, got "
+                      f"{', '.join(sorted(kind.__name__ for kind in wrong))}")
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(leaves, dtype)
+    except OverflowError as error:
+        raise invalid(f"input {name!r}: a number does not fit the type {dtype}") from error
+    if dtype.kind == "f" and np.isinf(array).sum() > sum(leaf in _INFINITE for leaf in leaves):
+        raise invalid(f"input {name!r}: a number does not fit the type {dtype}")
+    return array
+
+
+_KINDS: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
+_INFINITE = (float("inf"), float("-inf"))
+
+
+def _plain(name: str, array: np.ndarray) -> Any:  # noqa: ANN401
+    if array.dtype == object:
+        code = _as_base64 if name.endswith(_BYTES_SUFFIX) else _as_text
+        return _nested([code(item) for item in array.ravel()], array.shape)
+    if array.dtype == np.float32:  # 0.1, not 0.10000000149011612
+        return array.astype(str).astype(np.float64).tolist()
+    return array.tolist()
+
+
+def _nested(leaves: list[Any], shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+    boxes = np.empty(len(leaves), object)
+    boxes[:] = leaves
+    return boxes.reshape(shape).tolist()
+
+
+def _as_text(item: bytes) -> str:
+    return item.decode("utf-8", "replace")
+
+
+def _as_base64(item: bytes) -> dict[str, str]:
+    return {_BASE64: base64.b64encode(item).decode()}

@@ -1,0 +1,361 @@
+"""The TFRecords format in both directions."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aocr.checkpoints import config_file
+from aocr.cli.main import main
+from aocr.config import ModelConfig
+from aocr.data import example, scan, skipping, stats
+from aocr.data.example import Record
+from aocr.data.index import build_index, read_records, resolve_paths
+from aocr.errors import AocrError
+from aocr.tokenizer import Tokenizer
+from tests.drawing import encoded, png_promising, word
+
+CONFIG = ModelConfig(max_width=100, max_height=32, max_prediction=4, alphabet="abcé ")
+CHARACTERS = Tokenizer(CONFIG.alphabet)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+GOOD = encoded(word("ab", (40, 20)))
+
+
+def write(path: Path, serialized: Sequence[bytes]) -> str:
+    """A TFRecords file of these records."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for one in serialized:
+            writer.write(one)
+    return str(path)
+
+
+def example_of(**features: object) -> bytes:
+    """A serialized example; bytes or lists of numbers."""
+    made = {}
+    for name, value in features.items():
+        made[name] = tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[value])) if isinstance(
+                value, bytes) else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+    return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=50), TEXT, TEXT)
+def test_records_come_back_with_their_label_in_nfc(image: bytes, label: str, comment: str) -> None:
+    back = example.decode(example.encode(Record(image, label, comment)))
+    assert back == Record(image, unicodedata.normalize("NFC", label), comment)
+
+
+def test_features_lie_in_the_order_of_their_names_whatever_the_process() -> None:
+    """Protobuf has an order of its own in every process: shards of several would differ."""
+    for comment, names in (("", [b"image", b"label"]), ("a.png", [b"comment", b"image", b"label"])):
+        serialized = example.encode(Record(b"\x89P", "A", comment))
+        places = [serialized.index(name) for name in names]
+        assert places == sorted(places)
+
+
+def test_features_are_bytes_under_the_originals_names() -> None:
+    for comment, names in (("", {"image", "label"}), ("a.png", {"image", "label", "comment"})):
+        features = tf.train.Example.FromString(
+            example.encode(Record(b"\x89P", "é", comment))).features.feature
+        assert set(features) == names
+        assert all(features[name].WhichOneof("kind") == "bytes_list" for name in names)
+        assert features["label"].bytes_list.value == ["é".encode()]
+
+
+@pytest.mark.parametrize("comment", ["", "a/b.png"])
+def test_the_originals_way_of_reading_finds_what_is_written(comment: str) -> None:
+    names = ("image", "label", "comment")
+    parsed = tf.io.parse_single_example(
+        example.encode(Record(GOOD, "Ab 9!", comment)),
+        {name: tf.io.FixedLenFeature([], tf.string, default_value="") for name in names})
+    assert [parsed[name].numpy() for name in names] == [GOOD, b"Ab 9!", comment.encode()]
+
+
+@pytest.mark.slow
+def test_records_of_the_original_train_and_test(tmp_path: Path) -> None:
+    path = write(tmp_path / "old.tfrecords", [
+        example_of(image=GOOD, label=b"\xc9t\xe9", comment=b"a.png"),
+        example_of(image=GOOD, label=b"na\xefv"), example_of(image=GOOD, label=b"AB")])
+    where = ["--model-dir", str(tmp_path / "model"), "--log-path", str(tmp_path / "log")]
+    assert main(["train", path, "--charset", "auto", "--max-steps", "1", "--max-width", "40",
+                 "--max-height", "20", "--attn-num-hidden", "8", *where]) == 0
+    assert config_file.load(str(tmp_path / "model")).alphabet == "ABantvÉéï"
+    assert main(["test", path, "--json", str(tmp_path / "r.json"), *where]) == 0
+    result = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert [row["label"] for row in result["images"]] == ["Été", "naïv", "AB"]
+    assert result["summary"]["skipped"] == 0
+
+
+@pytest.mark.parametrize(("stored", "text"), [
+    (b"ABC", "ABC"), ("é".encode(), "é"), (b"caf\xe9", "café"), (b"\xff", "ÿ"),
+    ("e\u0301".encode(), "é"), (b"", ""), ("日本".encode(), "日本")])
+def test_labels_are_utf8_or_else_latin1(stored: bytes, text: str) -> None:
+    assert example.decode_label(stored) == text
+    assert example.decode(example_of(image=b"x", label=stored)).label == text
+
+
+def test_missing_features_are_empty() -> None:
+    assert example.decode(example_of()) == Record(b"", "", "")
+    assert example.decode(example_of(other=b"x", label=b"a")) == Record(b"", "a", "")
+
+
+def test_records_are_found_again_in_any_order_over_several_files(tmp_path: Path) -> None:
+    labels = [["a", "", "abc"], ["b", "bb"], ["c", "é a"]]
+    paths = [write(tmp_path / f"{n}", [
+        example.encode(Record(encoded(word("x", (10 + 10 * k, 20))), label, f"{n}-{k}"))
+        for k, label in enumerate(some)]) for n, some in enumerate(labels)]
+    index = build_index(paths, CONFIG, CHARACTERS)
+    assert len(index) == 7
+    assert index.skipped == []
+    assert index.paths == paths
+    assert index.file.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert index.number.tolist() == [1, 2, 3, 1, 2, 1, 2]
+    assert index.width.tolist() == [16, 32, 48, 16, 32, 16, 32]
+    order = [6, 0, 3, 3, 5, 1, 2, 4, 0]
+    found = list(read_records(index, order))
+    places = [(n, k) for n, some in enumerate(labels) for k in range(len(some))]
+    assert [record.comment for record in found] == ["{}-{}".format(*places[n]) for n in order]
+    assert [record.label for record in found] == [labels[n][k] for n, k in
+                                                  (places[n] for n in order)]
+
+
+SKIPPED = {
+    "too wide": (encoded(word("a", (101, 20))), "a", "image too wide", "101"),
+    "too long": (GOOD, "ababa", "label too long", "5 characters"),
+    "unknown": (GOOD, "aXb", "unknown character", "'X'"),
+    "not an image": (b"text", "a", "unreadable image", "not PNG"),
+    "no bytes": (b"", "a", "unreadable image", "not PNG"),
+    "tiff": (encoded(word("a", (40, 20)), "TIFF"), "a", "unreadable image", "not PNG"),
+    "huge": (png_promising(2**31 - 1, 3), "a", "image too large", str(2**31 - 1)),
+}
+
+
+@pytest.mark.parametrize(("image", "label", "reason", "detail"), SKIPPED.values(), ids=SKIPPED)
+def test_unusable_records_are_skipped_with_place_reason_and_detail(
+        tmp_path: Path, image: bytes, label: str, reason: str, detail: str) -> None:
+    good = example.encode(Record(GOOD, "ab", ""))
+    path = write(tmp_path / "data", [good, example.encode(Record(image, label, "")), good])
+    index = build_index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [1, 3]
+    (skip,) = index.skipped
+    assert (skip.path, skip.record, skip.reason) == (path, 2, reason)
+    assert detail in skip.detail
+    assert [record.label for record in read_records(index, [1, 0])] == ["ab", "ab"]
+    assert index.skip(1, "x", "y") == skipping.SkippedRecord(path, 3, "x", "y")
+
+
+def test_used_and_skipped_are_all(tmp_path: Path) -> None:
+    kinds = [(GOOD, "ab"), *((image, label) for image, label, *_ in SKIPPED.values())]
+    chosen = np.random.default_rng(0).integers(0, len(kinds), 600)
+    path = write(tmp_path / "data", [
+        example.encode(Record(kinds[n][0], kinds[n][1], "")) for n in chosen])
+    index = build_index([path], CONFIG, CHARACTERS)
+    numbers = [*index.number.tolist(), *(skip.record for skip in index.skipped)]
+    assert sorted(numbers) == list(range(1, 601))
+    assert len(index) == (chosen == 0).sum()
+    assert sum(skipping.count_by_reason(index.skipped).values()) == (chosen > 0).sum()
+
+
+def test_limits_themselves_are_used(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [
+        example.encode(Record(encoded(word("a", (100, 9))), "abca", ""))])
+    assert len(build_index([path], CONFIG, CHARACTERS)) == 1
+
+
+def test_shrink_uses_wide_images_at_the_widest_input(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [
+        example.encode(Record(encoded(word("a", (900, 20))), "a", ""))])
+    shrink = ModelConfig(**{**CONFIG.to_json(), "oversize": "shrink"})  # type: ignore[arg-type]
+    index = build_index([path], shrink, CHARACTERS)
+    assert index.width.tolist() == [shrink.input_width] == [100]
+
+
+def test_labels_of_the_original_are_indexed_as_latin1(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [example_of(image=GOOD, label=b"\xe9")])
+    index = build_index([path], CONFIG, CHARACTERS)
+    assert next(read_records(index, [0])).label == "é"
+
+
+def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", [example_of(label=b"a"), example_of(image=GOOD), example_of()])
+    index = build_index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [2]
+    assert [skip.record for skip in index.skipped] == [1, 3]
+
+
+@pytest.mark.parametrize("odd", [
+    example_of(image=GOOD,
+               label=[5]), b"no example at all", b"\x0a\xff\xff", example_of(image=[1])],
+    ids=["label of numbers", "text", "cut", "image of numbers"])
+def test_records_that_are_no_examples_cost_only_themselves(tmp_path: Path, odd: bytes) -> None:
+    good = example_of(image=GOOD, label=b"ab")
+    path = write(tmp_path / "data", [good, odd, good])
+    index = build_index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [1, 3]
+    assert [(skip.record, skip.reason) for skip in index.skipped] == [
+        (2, "not an image with a label")]
+    assert [record.label for record in read_records(index, [0, 1])] == ["ab", "ab"]
+    assert stats.dataset_alphabet([path]) == "ab"
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def _with_length(length: bytes) -> bytes:
+    """An example whose image says that it is so long, in protobuf's numbers."""
+    feature = _field(1, b"\x0a" + length + b"x" * 20)
+    return _field(1, _field(1, _field(1, b"image") + _field(2, feature)))
+
+
+@pytest.mark.parametrize("serialized", [
+    example_of(image=GOOD, label=b"ab", other=b"x").replace(b"other", b"oth\xffr"),
+    _with_length(b"\xff\xff\xff\xff\x0f"), _with_length(b"\xe2\xff\xff\xd8\x0f"),
+    _with_length(b"\x80\x80\x80\x80\x08"), _with_length(b"\xff" * 9 + b"\x01")],
+    ids=["no UTF-8", "-1", "negative", "lowest", "64 bits"])
+def test_what_protobuf_refuses_costs_only_itself(tmp_path: Path, serialized: bytes) -> None:
+    good = example_of(image=GOOD, label=b"ab")
+    path = write(tmp_path / "data", [good, serialized, good])
+    index = build_index([path], CONFIG, CHARACTERS)
+    assert index.number.tolist() == [1, 3]
+    assert [skip.record for skip in index.skipped] == [2]
+    assert [record.label for record in read_records(index, range(2))] == ["ab", "ab"]
+
+
+def file_of_three(path: Path) -> bytes:
+    write(path, [example.encode(Record(GOOD, label, "")) for label in ("a", "b", "c")])
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("at", [0, 0.5, -1])
+def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path, at: float) -> None:
+    path = tmp_path / "flipped.tfrecords"
+    content = bytearray(file_of_three(path))
+    content[int(at * len(content)) if at == 0.5 else int(at)] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(AocrError, match=r"flipped\.tfrecords"):
+        build_index([str(path)], CONFIG, CHARACTERS)
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+@pytest.mark.parametrize("more", [5, 12, -1])
+def test_a_file_cut_within_a_record_is_an_error_that_names_it(
+        tmp_path: Path, whole: int, more: int) -> None:
+    path = tmp_path / "cut.tfrecords"
+    content = file_of_three(path)
+    length = len(content) // 3
+    path.write_bytes(content[:whole * length + more % length])
+    with pytest.raises(AocrError, match=r"cut\.tfrecords"):
+        build_index([str(path)], CONFIG, CHARACTERS)
+
+
+@pytest.mark.parametrize("other", [-1, 1])
+def test_a_file_that_changes_between_two_looks_is_an_error_that_names_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int) -> None:
+    path = str(tmp_path / "moving.tfrecords")
+    file_of_three(Path(path))
+    (file,) = scan.validate_tfrecords([path], 1 << 20)
+    monkeypatch.setattr(scan, "validate_tfrecords", lambda *_: [file._replace(records=3 + other)])
+    with pytest.raises(AocrError, match=r"moving\.tfrecords: a file changed"):
+        build_index([path], CONFIG, CHARACTERS)
+
+
+def test_characters_of_a_damaged_file_are_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.tfrecords"
+    path.write_bytes(file_of_three(path)[:100])
+    with pytest.raises(AocrError, match=r"cut\.tfrecords"):
+        stats.dataset_alphabet([str(path)])
+
+
+@pytest.mark.parametrize("content", [GOOD, b"a.png AB\n" * 9, b""], ids=["png", "text", "empty"])
+def test_other_files_are_an_error_that_names_them(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.tfrecords"
+    path.write_bytes(content)
+    with pytest.raises(AocrError, match=r"other\.tfrecords"):
+        build_index([str(path)], CONFIG, CHARACTERS)
+
+
+def test_find_keeps_the_order_given_and_takes_each_file_once(tmp_path: Path) -> None:
+    for name in ("b1", "b2", "a1", "[x]"):
+        (tmp_path / name).touch()
+    folder = f"{tmp_path}/"
+    assert resolve_paths([folder + "b*", folder + "a1", folder + "?1"]) == [
+        folder + name for name in ("b1", "b2", "a1")]
+    assert resolve_paths([folder + "[x]"]) == [folder + "[x]"]
+
+
+@pytest.mark.parametrize("pattern", ["none.tfrecords", "none-*", ""])
+def test_find_names_what_is_missing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AocrError, match="no such dataset") as caught:
+        resolve_paths([pattern])
+    assert pattern in str(caught.value)
+
+
+def test_find_refuses_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(AocrError, match="folder"):
+        resolve_paths([str(tmp_path)])
+
+
+def test_characters_are_those_of_all_labels_in_code_point_order(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "1", [example_of(image=b"", label="bé".encode()),
+                                    example_of(image=b"", label=b"b\xe8")]),
+             write(tmp_path / "2", [example_of(image=b"", label=b"a b"), example_of(image=GOOD)])]
+    assert stats.dataset_alphabet(paths) == " abèé"
+
+
+def test_labels_together_are_the_labels_one_by_one() -> None:
+    some = ["é".encode(), b"a", b"", "\u0301b".encode(), "e\u0301".encode(), "日本".encode()]
+    for labels in (some, [*some, b"caf\xe9"], [*some, b"a\0b"], [b""], []):
+        assert example.decode_labels(labels) == [example.decode_label(label) for label in labels]
+
+
+def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a_time(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_SCAN_BATCH", 3)
+    random = np.random.default_rng(1)
+    chosen = [random.random(int(count)) < 0.5 for count in random.integers(1, 30, 9)]
+    paths = [write(tmp_path / f"{n}", [
+        example.encode(Record(GOOD, "ab" if good else f"X{n}-{k}"[:4], f"{n}-{k}"))
+        for k, good in enumerate(some)]) for n, some in enumerate(chosen)]
+    index = build_index(paths, CONFIG, CHARACTERS)
+    places = [(n, k) for n, some in enumerate(chosen) for k in range(len(some))]
+    assert [(skip.path, skip.record) for skip in index.skipped] == [
+        (paths[n], k + 1) for n, k in places if not chosen[n][k]]
+    kept = [(n, k) for n, k in places if chosen[n][k]]
+    assert list(zip(index.file, index.number - 1, strict=True)) == kept
+    assert [record.comment for record in read_records(index, range(len(index)))] == [
+        f"{n}-{k}" for n, k in kept]
+
+
+@pytest.mark.parametrize("fault", ["gone", "cut", "damaged"])
+def test_a_record_that_cannot_be_read_any_more_is_named(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "later.tfrecords"
+    content = file_of_three(path)
+    index = build_index([str(path)], CONFIG, CHARACTERS)
+    if fault == "gone":
+        path.unlink()
+    else:
+        place = len(content) - 9
+        path.write_bytes(content[:place] + (b"" if fault == "cut" else bytes(9)))
+    number = 1 if fault == "gone" else 3
+    with pytest.raises(AocrError, match=rf"record {number} of .*later\.tfrecords"):
+        list(read_records(index, [0, 1, 2]))
+
+
+def test_an_index_is_small(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    file_of_three(path)
+    index = build_index([str(path)], CONFIG, CHARACTERS)
+    columns = (index.file, index.number, index.offset, index.length, index.width, index.bucket)
+    assert sum(column.itemsize for column in columns) == 26

@@ -1,0 +1,148 @@
+"""JSON ↔ tensors, and headers of images, without a server."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aocr.errors import SkipError  # noqa: E402
+from aocr.images import header_ops  # noqa: E402
+from aocr.images.headers import Size, inspect
+from aocr.serving import rest_codec
+from aocr.serving.errors import ErrorCode, RequestError
+from tests import contract, drawing
+
+STRING: dict[str, np.dtype[Any]] = {"input": np.dtype(object)}
+TWO: dict[str, np.dtype[Any]] = {"a": np.dtype(np.float32), "b": np.dtype(np.int32)}
+
+
+def read(document: object, dtypes: dict[str, np.dtype[Any]]) -> rest_codec.Tensors:
+    return rest_codec.tensors(rest_codec.parse(json.dumps(document).encode()), dtypes)
+
+
+@pytest.mark.parametrize(("text", "data"), [
+    ("AAEC", b"\0\1\2"), ("AAE=", b"\0\1"), ("AAE", b"\0\1"), ("AA", b"\0"), ("", b""),
+    ("AA\nEC", b"\0\1\2"), (" AAE = ", b"\0\1")])
+def test_base64_is_read_with_and_without_padding(text: str, data: bytes) -> None:
+    assert read({"inputs": {"b64": text}}, STRING)["input"].item() == data
+
+
+@pytest.mark.parametrize("text", ["A", "*", "AA-_", "ö", "AAECA", "\ud800"])
+def test_what_is_no_base64_is_refused(text: str) -> None:
+    with pytest.raises(RequestError):
+        read({"inputs": {"b64": text}}, STRING)
+
+
+def test_both_forms_give_the_same_tensors() -> None:
+    column = read({"inputs": {"a": [[1, 2.5], [3, 4]], "b": [5, 6]}}, TWO)
+    row = read({"instances": [{"a": [1, 2.5], "b": 5}, {"a": [3, 4], "b": 6}]}, TWO)
+    for name in TWO:
+        np.testing.assert_array_equal(column[name], row[name])
+        assert column[name].dtype == row[name].dtype == TWO[name]
+
+
+@pytest.mark.parametrize("document", [
+    {"inputs": [1]}, {"instances": [1]}, {"inputs": {"a": 1}}, {"instances": [{"a": 1}]},
+    {"instances": [{"a": 1, "b": 1, "c": 1}]}, {"inputs": {"a": 1, "b": 1.0}},
+    {"inputs": {"a": 1, "b": 1 << 31}}, {"inputs": {"a": True, "b": 1}},
+    {"inputs": {"a": 1e39, "b": 1}}, {"inputs": {"a": 10 ** 400, "b": 1}},
+    {"inputs": {"a": "1", "b": 1}}, {"inputs": {"a": None, "b": 1}},
+    {"inputs": {"a": [[1], [2, 3]], "b": 1}}, {"inputs": {"a": [[1], 2], "b": 1}},
+    {"inputs": {"a": {"b64": "AA=="}, "b": 1}}])
+def test_what_does_not_fit_the_signature_is_refused(document: object) -> None:
+    with pytest.raises(RequestError) as refused:
+        read(document, TWO)
+    assert refused.value.reason is ErrorCode.INVALID
+
+
+def test_special_numbers_pass() -> None:
+    found = read({"inputs": {"a": [math.nan, math.inf, -math.inf], "b": []}}, TWO)
+    assert np.isnan(found["a"][0])
+    assert found["a"][1:].tolist() == [math.inf, -math.inf]
+    assert found["b"].shape == (0,)
+
+
+def test_lists_as_deep_as_no_tensor_are_refused() -> None:
+    with pytest.raises(RequestError, match="deeper"):
+        rest_codec.tensors(rest_codec.parse(b'{"inputs": ' + b"[" * 90 + b"]" * 90 + b"}"), STRING)
+
+
+def test_replies_of_both_forms() -> None:
+    outputs = {"text": np.array([b"A", "ö".encode()], object), "p": np.array([0.1, 1], np.float32)}
+    assert json.loads(rest_codec.reply(outputs, rest_codec.COLUMN)) == {
+        "outputs": {"text": ["A", "ö"], "p": [0.1, 1.0]}}
+    assert json.loads(rest_codec.reply(outputs, rest_codec.ROW)) == {
+        "predictions": [{"text": "A", "p": 0.1}, {"text": "ö", "p": 1.0}]}
+    alone = {"p": np.array([[1], [2]])}
+    assert json.loads(rest_codec.reply(alone, rest_codec.COLUMN)) == {"outputs": [[1], [2]]}
+    assert json.loads(rest_codec.reply(alone, rest_codec.ROW)) == {"predictions": [[1], [2]]}
+    assert json.loads(rest_codec.reply({"x_bytes": np.array(b"\xff", object)},
+                                       rest_codec.COLUMN)) == {
+        "outputs": {"b64": "/w=="}}
+    for wrong in ({"p": np.array(1.0)}, {"p": np.zeros(1), "q": np.zeros(2)}):
+        with pytest.raises(RequestError):
+            rest_codec.reply(wrong, rest_codec.ROW)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("AAAA"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from(["inputs", "instances", "b64", "input", "a", "b", "signature_name"]),
+        inner, max_size=4), max_leaves=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON, st.sampled_from([STRING, TWO]))
+def test_any_json_gives_tensors_or_a_refusal(document: object, dtypes: dict[str, Any]) -> None:
+    for key in ("inputs", "instances"):
+        for body in (document, {key: document}):
+            try:
+                found = read(body, dtypes)
+            except RequestError as error:
+                assert error.reason is ErrorCode.INVALID
+            else:
+                assert {name: array.dtype for name, array in found.items()} == dtypes
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_question_or_a_refusal(body: bytes) -> None:
+    try:
+        rest_codec.parse(body)
+    except RequestError as error:
+        assert error.reason is ErrorCode.INVALID
+
+
+def test_headers_tell_the_size() -> None:
+    assert [inspect(file, 10_000) for file in contract.images()] == [
+        Size(60, 24), Size(90, 40), Size(31, 32), Size(120, 20), Size(45, 45)]
+
+
+def test_too_many_pixels_are_told_from_no_image() -> None:
+    with pytest.raises(SkipError) as large:
+        inspect(drawing.png_promising(101, 100), 10_000)
+    assert large.value.reason == header_ops.TOO_LARGE
+    for nothing in (b"", b"GIF89a", b"text", drawing.png_promising(0, 5), b"\xff\xd8\xff"):
+        with pytest.raises(SkipError) as none:
+            inspect(nothing, 10_000)
+        assert none.value.reason == "unreadable image"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 4), st.data())
+def test_damaged_headers_are_sizes_or_refusals(which: int, data: st.DataObject) -> None:
+    file = bytearray(contract.images()[which])
+    for _ in range(data.draw(st.integers(1, 4))):
+        file[data.draw(st.integers(0, min(60, len(file) - 1)))] = data.draw(st.integers(0, 255))
+    try:
+        size = inspect(bytes(file), 10_000_000)
+    except SkipError as error:
+        assert error.reason in ("unreadable image", header_ops.TOO_LARGE)
+    else:
+        assert min(size) > 0

@@ -1,0 +1,62 @@
+"""Event files as TensorBoard reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from aocr.training.tensorboard import EventFile
+from tests.conftest import files_no_larger_than
+
+
+def scalars(folder: Path) -> list[tuple[int, str, float]]:
+    """Every scalar of every event file, in order."""
+    return [(event.step, value.tag, value.simple_value)
+            for path in sorted(folder.glob("events.out.tfevents.*"))
+            for event in tf.compat.v1.train.summary_iterator(str(path))
+            for value in event.summary.value]
+
+
+def test_scalars_come_back(tmp_path: Path) -> None:
+    with EventFile(str(tmp_path)) as events:
+        events.scalars(1, {"loss": 2.5, "total_gradient_norm": 0.25})
+        events.scalars(70_000, {"loss": 0.5})
+    assert scalars(tmp_path) == [(1, "loss", 2.5), (1, "total_gradient_norm", 0.25),
+                                 (70_000, "loss", 0.5)]
+
+
+def test_first_event_tells_the_version(tmp_path: Path) -> None:
+    with EventFile(str(tmp_path)):
+        pass
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    first = next(iter(tf.compat.v1.train.summary_iterator(str(path))))
+    assert first.file_version == "brain.Event:2"
+    assert first.wall_time > 1e9
+
+
+def test_flush_makes_scalars_visible_before_the_end(tmp_path: Path) -> None:
+    with EventFile(str(tmp_path)) as events:
+        events.scalars(3, {"loss": 1.0})
+        events.flush()
+        assert scalars(tmp_path) == [(3, "loss", 1.0)]
+
+
+def test_a_second_run_at_the_same_time_keeps_the_first(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aocr.training.tensorboard.time.time", lambda: 1.7e9)
+    for step in (1, 2):
+        with EventFile(str(tmp_path)) as events:
+            events.scalars(step, {"loss": float(step)})
+    assert sorted(scalars(tmp_path)) == [(1, "loss", 1.0), (2, "loss", 2.0)]
+
+
+def test_a_full_disk_costs_the_numbers_and_no_more(tmp_path: Path, logged: list[str]) -> None:
+    with EventFile(str(tmp_path)) as events:
+        events.flush()
+        (path,) = tmp_path.iterdir()
+        with files_no_larger_than(path.stat().st_size):
+            events.scalars(1, {"loss": 2.5})
+            events.__exit__()
+    assert [line.split(":")[0] for line in logged] == ["the last numbers for TensorBoard are lost"]

@@ -1,0 +1,246 @@
+"""Trainings that start from another model's weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aocr.checkpoints import config_file, loader, warm_start
+from aocr.checkpoints.loader import DEFAULT_CHOICE
+from aocr.cli.main import main
+from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
+from aocr.data import pipeline
+from aocr.data.index import build_index
+from aocr.errors import AocrError
+from aocr.inference.recognizer import Recognizer
+from aocr.model import AttentionOCR
+from aocr.model.layers import BatchNorm, Initializer
+from aocr.tokenizer import Tokenizer
+from tests import originals, reference
+from tests.conftest import World
+from tests.originals import Old
+
+SMALL: dict[str, Any] = {"max_width": 60, "max_height": 32, "max_prediction": 3,
+                         "attn_num_hidden": 6, "target_embedding_size": 4}
+LIMITS = {name: SMALL[name] for name in ("max_width", "max_height", "max_prediction")}
+FLAGS = ["--max-width", "60", "--max-height", "32", "--max-prediction", "3"]
+# Per character: the axis of the row in each weight that has one.
+BY_CHARACTER = {"embedding": 0, "output/kernel": 1, "output/bias": 0}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of the original, its averages far from those of drawn words."""
+    return originals.write(tmp_path_factory.mktemp("transfer") / "original",
+                           originals.variables(Old(step=300)))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of ours with counted batch-norm updates and averages of its own."""
+    folder = tmp_path_factory.mktemp("transfer") / "ours"
+    config = ModelConfig(**SMALL, alphabet="cab")
+    model = AttentionOCR(config, Initializer(5))
+    for conv in model.cnn.convs:
+        if conv.norm is not None:
+            conv.norm.updates.assign(1000)
+            conv.norm.moving_mean.assign_add(tf.ones_like(conv.norm.moving_mean))
+    content = tf.train.Checkpoint(model=model)
+    tf.train.CheckpointManager(content, str(folder), 1, checkpoint_name="model.ckpt").save(3)
+    config_file.save(str(folder), config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
+    """Records of the shared words that are narrow enough."""
+    root = tmp_path_factory.mktemp("words")
+    lines = [f"{path} {word}" for path, word in zip(world.images, "ABCDEFGH", strict=True)]
+    (root / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert main(["dataset", str(root / "a.txt"), str(root / "a.tfrecords"), "--log-path",
+                 str(root / "log")]) == 0
+    return root / "a.tfrecords"
+
+
+def started_from(folder: Path, **given: object) -> tuple[AttentionOCR, AttentionOCR, AttentionOCR]:
+    """The old network, the new one, and what the new one would have been."""
+    old, config = warm_start.load(str(folder), given, DEFAULT_CHOICE)
+    model = AttentionOCR(config, Initializer(1))
+    warm_start.copy(old, model, config)
+    return old.model, model, AttentionOCR(config, Initializer(1))
+
+
+def test_the_same_alphabet_keeps_every_weight(ours: Path, original: Path, logged: list[str]
+                                              ) -> None:
+    for folder, given, number in ((ours, {}, 3), (original, LIMITS, 36)):
+        old, new, _ = started_from(folder, **given)
+        was, now = reference.collect(old), reference.collect(new)
+        assert was.keys() == now.keys()
+        for name, value in was.items():
+            np.testing.assert_array_equal(now[name], value, name)
+        assert f"{number} characters keep their weights, 0 start anew, 0 are no longer" in (
+            logged[-1])
+        assert str(folder) in logged[-1]
+
+
+@pytest.mark.parametrize(("source", "alphabet", "counts"), [
+    ("ours", "bxca", (3, 1, 0)), ("ours", "xyz", (0, 3, 3)), ("ours", "b", (1, 0, 2)),
+    ("original", PRINTABLE_ASCII, (36, 59, 0)), ("original", "ÄZ0", (2, 1, 34))])
+def test_shared_characters_keep_their_rows_and_others_start_anew(
+        request: pytest.FixtureRequest, logged: list[str], source: str, alphabet: str,
+        counts: tuple[int, int, int]) -> None:
+    folder: Path = request.getfixturevalue(source)
+    before = "cab" if source == "ours" else DIGITS_AND_CAPITALS
+    given = SMALL if source == "ours" else LIMITS
+    old, new, fresh = map(reference.collect, started_from(folder, **given, alphabet=alphabet))
+    for name, value in new.items():
+        if name not in BY_CHARACTER:
+            np.testing.assert_array_equal(value, old[name], name)
+            continue
+        rows, was, anew = (np.moveaxis(each[name], BY_CHARACTER[name], 0)
+                           for each in (new, old, fresh))
+        assert len(rows) == 3 + len(alphabet)
+        np.testing.assert_array_equal(rows[:3], was[:3], name)
+        for n, character in enumerate(alphabet, start=3):
+            kept = was[before.index(character) + 3] if character in before else anew[n]
+            np.testing.assert_array_equal(rows[n], kept, name)
+    kept_, anew_, gone = counts
+    assert logged[-1].endswith(f"{kept_} characters keep their weights, {anew_} start anew, "
+                               f"{gone} are no longer used.")
+
+
+def test_limits_may_change_and_what_is_not_named_stays(ours: Path, original: Path) -> None:
+    _, config = warm_start.load(str(ours), {"max_width": 90, "oversize": "shrink"}, DEFAULT_CHOICE)
+    assert config == ModelConfig(**{**SMALL, "max_width": 90}, alphabet="cab", oversize="shrink")
+    _, config = warm_start.load(str(original), LIMITS, DEFAULT_CHOICE)
+    assert config == ModelConfig(**SMALL, layout="padded", kernel="bicubic-tf1")
+
+
+@pytest.mark.parametrize("source", ["ours", "original"])
+@pytest.mark.parametrize(("given", "named"), [
+    ({"attn_num_hidden": 64}, "--attn-num-hidden 64"), ({"use_gru": True}, "--use-gru"),
+    ({"attn_num_layers": 3}, "--attn-num-layers 3"), ({"color": True}, "--color"),
+    ({"target_embedding_size": 9}, "--target-embedding-size 9")])
+def test_other_shapes_are_refused(request: pytest.FixtureRequest, source: str,
+                                  given: dict[str, object], named: str) -> None:
+    folder: Path = request.getfixturevalue(source)
+    with pytest.raises(AocrError, match=named) as caught:
+        warm_start.load(str(folder), given, DEFAULT_CHOICE)
+    assert str(folder) in str(caught.value)
+
+
+def test_averages_begin_to_follow_the_new_data_at_once(ours: Path) -> None:
+    _, new, _ = started_from(ours)
+    assert [int(conv.norm.updates) for conv in new.cnn.convs if conv.norm is not None] == [0] * 3
+
+
+@pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("length", [0, 200, 10**6])
+def test_damaged_files_of_ours_are_one_sentence(ours: Path, tmp_path: Path, file: str,
+                                                length: int) -> None:
+    shutil.copytree(ours, tmp_path / "ours")
+    path = tmp_path / "ours" / f"model.ckpt-3.{file}"
+    content = path.read_bytes()
+    path.write_bytes(content[:min(length, len(content) - 1)])
+    with pytest.raises(AocrError, match=r"cannot read the checkpoint .*model\.ckpt-3") as caught:
+        loader.load(str(tmp_path / "ours"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_byte_of_ours_is_one_sentence(ours: Path, tmp_path: Path) -> None:
+    shutil.copytree(ours, tmp_path / "ours")
+    path = tmp_path / "ours" / "model.ckpt-3.data-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(AocrError, match=r"ckpt-3: TensorBundle .*Checksum does not match"):
+        loader.load(str(tmp_path / "ours"))
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "empty"])
+def test_init_from_needs_a_model(tmp_path: Path, words: Path, missing: str) -> None:
+    (tmp_path / "empty").mkdir()
+    log = tmp_path / "log"
+    assert main(["train", str(words), "--model-dir", str(tmp_path / "new"), "--init-from",
+                 str(tmp_path / missing), "--log-path", str(log)]) == 1
+    assert str(tmp_path / missing) in log.read_text(encoding="utf-8")
+    assert not (tmp_path / "new").exists()
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A folder trained from the original, and what was logged and written."""
+
+    folder: Path
+    lines: list[str]
+    untouched: bool
+
+
+@pytest.fixture(scope="module")
+def tuned(original: Path, words: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """A dozen small steps; the whole dataset is one batch."""
+    root = tmp_path_factory.mktemp("tuned")
+    before = originals.hashes(original)
+    assert main(["train", str(words), "--model-dir", str(root / "new"), "--init-from",
+                 str(original), *FLAGS, "--initial-learning-rate", "0.01", "--max-steps", "12",
+                 "--log-path", str(root / "log")]) == 0
+    lines = (root / "log").read_text(encoding="utf-8").splitlines()
+    return Tuned(root / "new", lines, originals.hashes(original) == before)
+
+
+@pytest.mark.slow
+def test_a_training_from_an_original_becomes_a_folder_of_ours(tuned: Tuned, world: World,
+                                                              tmp_path: Path) -> None:
+    assert tuned.untouched
+    assert sum("is a model of the original aocr" in line for line in tuned.lines) == 1
+    assert sum("carry their start value" in line for line in tuned.lines) == 1
+    assert sum("36 characters keep their weights" in line for line in tuned.lines) == 1
+    config = json.loads((tuned.folder / "config.json").read_text(encoding="utf-8"))["model"]
+    assert (config["layout"], config["kernel"]) == ("padded", "bicubic-tf1")
+    log = tmp_path / "log"
+    assert main(["predict", str(world.images[7]), "--model-dir", str(tuned.folder),
+                 "--log-path", str(log)]) == 0
+    assert "Result: OK." in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_resumed_training_ignores_init_from(tuned: Tuned, words: Path, tmp_path: Path) -> None:
+    shutil.copytree(tuned.folder, tmp_path / "new")
+    log = tmp_path / "log"
+    assert main(["train", str(words), "--model-dir", str(tmp_path / "new"), "--init-from",
+                 str(tmp_path / "nowhere"), "--max-steps", "13", "--log-path", str(log)]) == 0
+    text = log.read_text(encoding="utf-8")
+    assert "has started already, and goes on" in text
+    assert "Going on at step 12" in text
+    assert "keep their weights" not in text
+
+
+@pytest.mark.slow
+def test_saved_statistics_are_those_of_the_data_after_a_few_steps(
+        tuned: Tuned, words: Path, original: Path) -> None:
+    """Law 6: what the averages were before weighs nothing any more."""
+    restored = Recognizer.load(tuned.folder)
+    assert restored.reader is not None
+    model, config = restored.reader.model, restored.reader.config
+    characters = Tokenizer(config.alphabet)
+    index = build_index([str(words)], config, characters)
+    batch = next(iter(pipeline.make_pipeline(index, [np.arange(len(index))], characters, config)))
+    norms = [conv.norm for conv in model.cnn.convs if conv.norm is not None]
+    saved = [norm.moving_variance.numpy() for norm in norms]
+    for norm in norms:
+        norm.updates.assign(0)  # the next batch's statistics become the averages
+    inside = tf.sequence_mask(batch["widths"], batch["images"].shape[2])
+    model.cnn(batch["images"], inside, BatchNorm.by_batch)
+    before = [conv.norm.moving_variance.numpy() for conv in loader.load(
+        str(original), LIMITS).model.cnn.convs if conv.norm is not None]
+    for mine, norm, old in zip(saved, norms, before, strict=True):
+        true = norm.moving_variance.numpy()
+        assert np.median(np.abs(np.log(mine / true))) < 0.1
+        assert np.median(np.abs(np.log(old / true))) > 0.5

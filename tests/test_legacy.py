@@ -227,7 +227,7 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AocrError, match=r"is no model of the original aocr.*config\.json"):
         loader.load(str(tmp_path), LIMITS)
     with pytest.raises(AocrError, match="name another --model-dir"):
-        loader.require_ours(str(tmp_path))
+        loader.check_trainable(str(tmp_path), resume=True)
 
 
 @pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])

@@ -174,7 +174,7 @@ def test_a_lost_state_file_costs_no_model(world: World, command: Command, copied
     before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
     code, logged = command("train", world.records, "--model-dir", copied, "--max-steps", 3)
     assert code == 1
-    assert "the file checkpoint that names them is gone" in messages(logged)[-1]
+    assert "the file checkpoint that names them is missing" in messages(logged)[-1]
     assert {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()} == before
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from aocr.checkpoints import config_file
 from aocr.errors import AocrError
+from aocr.runtime import filesystem
 from aocr.runtime.console import log
 
 CHECKPOINT_NAME = "model.ckpt"
@@ -74,36 +75,23 @@ def repair_state(model_dir: str) -> None:
         tf.compat.v1.train.update_checkpoint_state(model_dir, paths[0], paths[::-1])
 
 
-def refuse_unnamed(model_dir: str) -> None:
-    """Refuses to start in a folder with checkpoints of ours whose state file is lost.
-
-    Raises:
-        AocrError: It is such a folder.
-    """
-    if not started(model_dir) and config_file.exists(model_dir) and _listed(model_dir):
-        raise AocrError(f"{model_dir} holds checkpoints, but the file {STATE_FILE} that names them "
-                        "is gone; bring it back, or an empty one, to go on from the newest of "
-                        "them; --no-resume starts anew, and removes the best one")
+def state_is_lost(model_dir: str) -> bool:
+    """Returns whether a training has left checkpoints, but its state file is missing."""
+    return (not started(model_dir) and config_file.exists(model_dir)
+            and bool(_listed(model_dir)))
 
 
 def refuse_exported(model_dir: str) -> None:
-    """Refuses a folder that holds an exported model where checkpoints are needed.
+    """Refuses a directory that holds an exported model where checkpoints are needed.
 
     Raises:
-        AocrError: It does.
+        AocrError: The directory, or one of its numbered versions, holds an exported model.
     """
-    for folder in (model_dir, *versions(model_dir)):
+    for folder in (model_dir, *filesystem.numbered_dirs(model_dir).values()):
         for name, kind in _EXPORTS.items():
             if tf.io.gfile.exists(tf.io.gfile.join(folder, name)):
                 raise AocrError(f"{folder} holds {kind}; --model-dir names a folder of "
                                 "checkpoints here, as `aocr train` writes it")
-
-
-def versions(folder: str) -> list[str]:
-    """The numbered folders in a folder, as exported models lie in it, the oldest first."""
-    inside = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
-    numbers = (name for name in (each.rstrip("/") for each in inside) if name.isdecimal())
-    return [str(tf.io.gfile.join(folder, name)) for name in sorted(numbers, key=int)]
 
 
 def checkpoint_paths(folder: str) -> list[str]:

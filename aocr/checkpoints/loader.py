@@ -9,7 +9,15 @@ from typing import NamedTuple, TypeVar
 import tensorflow as tf
 
 from aocr.checkpoints import config_file
-from aocr.checkpoints.directory import candidates, checkpoint_paths, exists, started
+from aocr.checkpoints.directory import (
+    STATE_FILE,
+    candidates,
+    checkpoint_paths,
+    exists,
+    refuse_exported,
+    started,
+    state_is_lost,
+)
 from aocr.checkpoints.legacy import LegacyCheckpoint
 from aocr.config import ModelConfig
 from aocr.errors import AocrError, DamagedError, reason
@@ -81,11 +89,16 @@ def is_original(model_dir: str) -> bool:
                                         lambda path: LegacyCheckpoint(path).recognized())
 
 
-def require_ours(model_dir: str) -> None:
-    """Refuses to write to a folder with checkpoints that we have not written.
+def check_trainable(model_dir: str, resume: bool) -> None:
+    """Checks that training may write to a directory.
+
+    Args:
+        model_dir: The directory; it need not exist.
+        resume: Whether training resumes from the checkpoints in it, if there are any.
 
     Raises:
-        AocrError: The original, or another program, wrote them.
+        AocrError: The directory holds a model of the original aocr or of another program, an
+            exported model, or checkpoints to resume from whose state file is missing.
     """
     if is_original(model_dir):
         raise AocrError(f"{model_dir} holds a model of the original aocr, which is never written "
@@ -93,6 +106,12 @@ def require_ours(model_dir: str) -> None:
     if (started(model_dir) or exists(model_dir)) and not config_file.exists(model_dir):
         raise AocrError(f"{model_dir} holds checkpoints but no {config_file.NAME}, so that this "
                         "program has not written it; name another --model-dir")
+    if not started(model_dir):
+        refuse_exported(model_dir)
+    if resume and state_is_lost(model_dir):
+        raise AocrError(f"{model_dir} holds checkpoints, but the file {STATE_FILE} that names them "
+                        "is missing; restore it, or create an empty one, to resume from the "
+                        "newest of them; --no-resume starts anew and removes the best one")
 
 
 def restore(checkpoint: tf.train.Checkpoint, paths: Sequence[str], strict: bool) -> str:

@@ -68,15 +68,11 @@ def run(args: argparse.Namespace) -> int:
     from aocr.training import train
 
     joined = distributed.join(args.gpu_id)
-    loader.require_ours(args.model_dir)
-    if not directory.started(args.model_dir):
-        directory.refuse_exported(args.model_dir)
+    loader.check_trainable(args.model_dir, args.resume)
     settings = _train_settings(args)
     given = given_settings(args)
     weights = None
     resume = args.resume and directory.started(args.model_dir)
-    if args.resume and not resume:
-        directory.refuse_unnamed(args.model_dir)
     if args.charset is not None and not (resume and args.charset == "auto"):
         given["alphabet"] = _charset(args)
     if resume:

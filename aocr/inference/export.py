@@ -103,10 +103,9 @@ def _refuse_obstacles(target: str, folder: str, version: int | None) -> None:
     if tf.io.gfile.exists(target) and not tf.io.gfile.isdir(target):
         raise AocrError(f"{target} is a file; name a folder to export to")
     if version is not None and tf.io.gfile.exists(folder):
-        numbers = [int(name.rstrip("/")) for name in tf.io.gfile.listdir(target)
-                   if name.rstrip("/").isdecimal()]
+        free = max(filesystem.numbered_dirs(target)) + 1
         raise AocrError(f"{folder} exists, and a server may be using it; the next free number "
-                        f"is --model-version {max(numbers) + 1}")
+                        f"is --model-version {free}")
 
 
 def _refuse_another(folder: str, kind: str, reader: RecognitionGraph) -> None:

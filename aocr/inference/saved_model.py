@@ -9,6 +9,7 @@ import tensorflow as tf
 from aocr.checkpoints import directory
 from aocr.errors import AocrError, reason
 from aocr.inference.graph import BatchPrediction
+from aocr.runtime import filesystem
 
 SAVED_MODEL_FILE = "saved_model.pb"
 DETAILS_SIGNATURE = "serving_details"
@@ -24,7 +25,7 @@ def find_saved_model(folder: str) -> str | None:
         return None
     if tf.io.gfile.exists(tf.io.gfile.join(folder, SAVED_MODEL_FILE)):
         return folder
-    found = [version for version in directory.versions(folder)
+    found = [version for version in filesystem.numbered_dirs(folder).values()
              if tf.io.gfile.exists(tf.io.gfile.join(version, SAVED_MODEL_FILE))]
     return found[-1] if found else None
 

@@ -22,6 +22,21 @@ def is_special(path: str) -> bool:
         os.path.isfile(path) or os.path.isdir(path))
 
 
+def numbered_dirs(path: str) -> dict[int, str]:
+    """Returns the entries of a directory that a number in ASCII digits names, as model versions.
+
+    Args:
+        path: A directory; it need not exist.
+
+    Returns:
+        The path of each entry by its number, in ascending order.
+    """
+    names = tf.io.gfile.listdir(path) if tf.io.gfile.isdir(path) else []
+    numbers = {int(name): name for name in (name.rstrip("/") for name in names)
+               if name.isascii() and name.isdecimal()}
+    return {number: str(tf.io.gfile.join(path, numbers[number])) for number in sorted(numbers)}
+
+
 def write(path: str, text: str) -> None:
     """Writes a file aside and moves it into its place; a link or a device is written to itself.
 

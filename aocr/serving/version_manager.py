@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from aocr.errors import AocrError
+from aocr.runtime import filesystem
 from aocr.runtime.console import log
 from aocr.serving.errors import ErrorCode, RequestError
 from aocr.serving.metrics import ServerMetrics
@@ -176,9 +177,7 @@ def find_versions(base: str) -> dict[int, str]:
     """
     if not tf.io.gfile.isdir(base):
         raise AocrError(f"no folder {base}; `aocr export --model-version 1 {base}` makes one")
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(base))
-    return {int(name): tf.io.gfile.join(base, name) for name in names
-            if name.isascii() and name.isdecimal()}
+    return filesystem.numbered_dirs(base)
 
 
 def _no_version(base: str) -> str:

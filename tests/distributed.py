@@ -94,8 +94,8 @@ def _joined(how: str) -> Cluster:
 
 
 def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, list[float]]:
-    characters = Tokenizer(CONFIG.alphabet)
-    index = build_index([data], CONFIG, characters)
+    tokenizer = Tokenizer(CONFIG.alphabet)
+    index = build_index([data], CONFIG, tokenizer)
     exact = precision == "float64"
     trainer = Trainer(CONFIG, TrainConfig(precision=PRECISIONS[0] if exact else precision), joined,
                       tf.float64 if exact else tf.float32)
@@ -103,7 +103,7 @@ def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, 
     own = [planned.records[joined.own(len(planned.records))] for planned in plan]
     losses = []
     for planned, mine, batch in zip(plan, own,
-                                    pipeline.make_pipeline(index, own, characters, CONFIG),
+                                    pipeline.make_pipeline(index, own, tokenizer, CONFIG),
                                     strict=True):
         whole = pipeline.fill_undecodable(batch, mine, joined.local_replicas)
         losses.append(trainer.take_step(whole, index.width[planned.records])[0])

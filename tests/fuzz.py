@@ -115,7 +115,7 @@ def images(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]
 
 def record_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
     """Damaged files of records through index, read and batches."""
-    characters = Tokenizer(_CONFIG.alphabet)
+    tokenizer = Tokenizer(_CONFIG.alphabet)
     whole = [file for file in mutations.images() if len(file) < 3000]
     with tempfile.TemporaryDirectory() as folder:
         yield 0, Counter()
@@ -124,17 +124,17 @@ def record_files(first: int, last: int, seed: int) -> Iterator[tuple[int, Counte
             for n in range(start, min(start + _GROUP, last)):
                 paths.append(f"{folder}/{n}")
                 Path(paths[-1]).write_bytes(mutations.record_file(n, seed, whole))
-            yield len(paths), _read_records(paths, characters)
+            yield len(paths), _read_records(paths, tokenizer)
             for path in Path(folder).iterdir():
                 path.unlink()
 
 
-def _read_records(paths: list[str], characters: Tokenizer) -> Counter[str]:
+def _read_records(paths: list[str], tokenizer: Tokenizer) -> Counter[str]:
     """Reads several files at once, without those that are refused."""
     ends: Counter[str] = Counter()
     while paths:
         try:
-            index = build_index(paths, _CONFIG, characters, _LIMIT)
+            index = build_index(paths, _CONFIG, tokenizer, _LIMIT)
         except AocrError as error:
             refused = [path for path in paths if path in re.split("[;: ]+", str(error))]
             assert len(refused) == 1, error
@@ -144,11 +144,11 @@ def _read_records(paths: list[str], characters: Tokenizer) -> Counter[str]:
             continue
         ends["indexed"] += len(paths)
         plan = sampler.bucketed_batches(index, 8)
-        data = pipeline.make_pipeline(index, plan, characters, _CONFIG)
+        data = pipeline.make_pipeline(index, plan, tokenizer, _CONFIG)
         for numbers, batch in zip(plan, data, strict=True):
             lost = pipeline.undecoded(numbers, batch)
-            assert len(batch["records"]) + len(lost) == len(numbers)
-            ends["records read"] += len(batch["records"])
+            assert len(batch.records) + len(lost) == len(numbers)
+            ends["records read"] += len(batch.records)
             ends["records undecodable"] += len(lost)
         ends["records skipped"] += len(index.skipped)
         break

@@ -32,7 +32,7 @@ from tests.drawing import encoded, png_promising, word
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ModelConfig(alphabet="AB")
-CHARACTERS = Tokenizer(CONFIG.alphabet)
+TOKENIZER = Tokenizer(CONFIG.alphabet)
 SIZE = (60, 24)
 GOOD = encoded(word("AB", SIZE))
 
@@ -101,12 +101,12 @@ def test_markers_without_a_length_hide_no_jpeg_header(between: bytes) -> None:
 
 def test_bombs_in_records_are_skipped_and_named(tmp_path: Path) -> None:
     path = record_file(tmp_path / "bombs", [GOOD, *BOMBS.values(), GOOD])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [1, 6]
     assert [skip.reason for skip in index.skipped] == [header_ops.TOO_LARGE] * 4
     assert all("--max-pixels" in skip.detail for skip in index.skipped)
-    assert len(build_index([path], CONFIG, CHARACTERS, 60 * 24)) == 2
-    assert len(build_index([path], CONFIG, CHARACTERS, 60 * 24 - 1)) == 0
+    assert len(build_index([path], CONFIG, TOKENIZER, 60 * 24)) == 2
+    assert len(build_index([path], CONFIG, TOKENIZER, 60 * 24 - 1)) == 0
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_gzip_records_read(tmp_path: Path) -> None:
     path = record_file(tmp_path / "plain", [GOOD, GOOD])
     packed = tmp_path / "packed.gz"
     packed.write_bytes(gzip.compress(Path(path).read_bytes()))
-    index = build_index([str(packed), path], CONFIG, CHARACTERS)
+    index = build_index([str(packed), path], CONFIG, TOKENIZER)
     assert index.paths == [str(packed), path]
     assert [one.image for one in read_records(index, [3, 0, 1])] == [GOOD] * 3
     copy = index.containers[0].plain
@@ -156,13 +156,13 @@ def test_cut_gzip_is_an_error_that_names_it(tmp_path: Path, cut: int) -> None:
     whole = gzip.compress(Path(record_file(tmp_path / "plain", [GOOD] * 9)).read_bytes())
     (tmp_path / "cut.gz").write_bytes(whole[:cut])
     with pytest.raises(AocrError, match=r"cut\.gz is damaged"):
-        build_index([str(tmp_path / "cut.gz")], CONFIG, CHARACTERS)
+        build_index([str(tmp_path / "cut.gz")], CONFIG, TOKENIZER)
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(1 << 24)))
     with pytest.raises(AocrError, match=r"bomb\.gz is not a TFRecords file"):
-        build_index([str(tmp_path / "bomb.gz")], CONFIG, CHARACTERS)
+        build_index([str(tmp_path / "bomb.gz")], CONFIG, TOKENIZER)
 
 
 @pytest.mark.parametrize("length", [1 << 30, 1 << 40, (1 << 64) - 8])
@@ -174,7 +174,7 @@ def test_a_record_that_promises_too_much_is_an_error(
     with Path(path).open("ab") as file:
         file.write(head + struct.pack("<I", mutations.checksum(head)) + GOOD)
     with pytest.raises(AocrError, match="promise"):
-        build_index([path], CONFIG, CHARACTERS)
+        build_index([path], CONFIG, TOKENIZER)
 
 
 def test_a_long_line_is_skipped_and_told_in_short(tmp_path: Path,

@@ -24,7 +24,7 @@ from aocr.tokenizer import Tokenizer
 from tests.drawing import encoded, png_promising, word
 
 CONFIG = ModelConfig(max_width=100, max_height=32, max_prediction=4, alphabet="abcé ")
-CHARACTERS = Tokenizer(CONFIG.alphabet)
+TOKENIZER = Tokenizer(CONFIG.alphabet)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 GOOD = encoded(word("ab", (40, 20)))
 
@@ -113,7 +113,7 @@ def test_records_are_found_again_in_any_order_over_several_files(tmp_path: Path)
     paths = [write(tmp_path / f"{n}", [
         example.encode(Record(encoded(word("x", (10 + 10 * k, 20))), label, f"{n}-{k}"))
         for k, label in enumerate(some)]) for n, some in enumerate(labels)]
-    index = build_index(paths, CONFIG, CHARACTERS)
+    index = build_index(paths, CONFIG, TOKENIZER)
     assert len(index) == 7
     assert index.skipped == []
     assert index.paths == paths
@@ -144,7 +144,7 @@ def test_unusable_records_are_skipped_with_place_reason_and_detail(
         tmp_path: Path, image: bytes, label: str, reason: str, detail: str) -> None:
     good = example.encode(Record(GOOD, "ab", ""))
     path = write(tmp_path / "data", [good, example.encode(Record(image, label, "")), good])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [1, 3]
     (skip,) = index.skipped
     assert (skip.path, skip.record, skip.reason) == (path, 2, reason)
@@ -158,7 +158,7 @@ def test_used_and_skipped_are_all(tmp_path: Path) -> None:
     chosen = np.random.default_rng(0).integers(0, len(kinds), 600)
     path = write(tmp_path / "data", [
         example.encode(Record(kinds[n][0], kinds[n][1], "")) for n in chosen])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     numbers = [*index.number.tolist(), *(skip.record for skip in index.skipped)]
     assert sorted(numbers) == list(range(1, 601))
     assert len(index) == (chosen == 0).sum()
@@ -168,26 +168,26 @@ def test_used_and_skipped_are_all(tmp_path: Path) -> None:
 def test_limits_themselves_are_used(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [
         example.encode(Record(encoded(word("a", (100, 9))), "abca", ""))])
-    assert len(build_index([path], CONFIG, CHARACTERS)) == 1
+    assert len(build_index([path], CONFIG, TOKENIZER)) == 1
 
 
 def test_shrink_uses_wide_images_at_the_widest_input(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [
         example.encode(Record(encoded(word("a", (900, 20))), "a", ""))])
     shrink = ModelConfig(**{**CONFIG.to_json(), "oversize": "shrink"})  # type: ignore[arg-type]
-    index = build_index([path], shrink, CHARACTERS)
+    index = build_index([path], shrink, TOKENIZER)
     assert index.width.tolist() == [shrink.input_width] == [100]
 
 
 def test_labels_of_the_original_are_indexed_as_latin1(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [example_of(image=GOOD, label=b"\xe9")])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     assert next(read_records(index, [0])).label == "é"
 
 
 def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [example_of(label=b"a"), example_of(image=GOOD), example_of()])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [2]
     assert [skip.record for skip in index.skipped] == [1, 3]
 
@@ -199,7 +199,7 @@ def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Pat
 def test_records_that_are_no_examples_cost_only_themselves(tmp_path: Path, odd: bytes) -> None:
     good = example_of(image=GOOD, label=b"ab")
     path = write(tmp_path / "data", [good, odd, good])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [1, 3]
     assert [(skip.record, skip.reason) for skip in index.skipped] == [
         (2, "not an image with a label")]
@@ -225,7 +225,7 @@ def _with_length(length: bytes) -> bytes:
 def test_what_protobuf_refuses_costs_only_itself(tmp_path: Path, serialized: bytes) -> None:
     good = example_of(image=GOOD, label=b"ab")
     path = write(tmp_path / "data", [good, serialized, good])
-    index = build_index([path], CONFIG, CHARACTERS)
+    index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [1, 3]
     assert [skip.record for skip in index.skipped] == [2]
     assert [record.label for record in read_records(index, range(2))] == ["ab", "ab"]
@@ -243,7 +243,7 @@ def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path, at: floa
     content[int(at * len(content)) if at == 0.5 else int(at)] ^= 0x40
     path.write_bytes(content)
     with pytest.raises(AocrError, match=r"flipped\.tfrecords"):
-        build_index([str(path)], CONFIG, CHARACTERS)
+        build_index([str(path)], CONFIG, TOKENIZER)
 
 
 @pytest.mark.parametrize("whole", [0, 1])
@@ -255,7 +255,7 @@ def test_a_file_cut_within_a_record_is_an_error_that_names_it(
     length = len(content) // 3
     path.write_bytes(content[:whole * length + more % length])
     with pytest.raises(AocrError, match=r"cut\.tfrecords"):
-        build_index([str(path)], CONFIG, CHARACTERS)
+        build_index([str(path)], CONFIG, TOKENIZER)
 
 
 @pytest.mark.parametrize("other", [-1, 1])
@@ -266,7 +266,7 @@ def test_a_file_that_changes_between_two_looks_is_an_error_that_names_it(
     (file,) = scan.validate_tfrecords([path], 1 << 20)
     monkeypatch.setattr(scan, "validate_tfrecords", lambda *_: [file._replace(records=3 + other)])
     with pytest.raises(AocrError, match=r"moving\.tfrecords: a file changed"):
-        build_index([path], CONFIG, CHARACTERS)
+        build_index([path], CONFIG, TOKENIZER)
 
 
 def test_characters_of_a_damaged_file_are_an_error_that_names_it(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_other_files_are_an_error_that_names_them(tmp_path: Path, content: bytes
     path = tmp_path / "other.tfrecords"
     path.write_bytes(content)
     with pytest.raises(AocrError, match=r"other\.tfrecords"):
-        build_index([str(path)], CONFIG, CHARACTERS)
+        build_index([str(path)], CONFIG, TOKENIZER)
 
 
 def test_find_keeps_the_order_given_and_takes_each_file_once(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a
     paths = [write(tmp_path / f"{n}", [
         example.encode(Record(GOOD, "ab" if good else f"X{n}-{k}"[:4], f"{n}-{k}"))
         for k, good in enumerate(some)]) for n, some in enumerate(chosen)]
-    index = build_index(paths, CONFIG, CHARACTERS)
+    index = build_index(paths, CONFIG, TOKENIZER)
     places = [(n, k) for n, some in enumerate(chosen) for k in range(len(some))]
     assert [(skip.path, skip.record) for skip in index.skipped] == [
         (paths[n], k + 1) for n, k in places if not chosen[n][k]]
@@ -342,7 +342,7 @@ def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a
 def test_a_record_that_cannot_be_read_any_more_is_named(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "later.tfrecords"
     content = file_of_three(path)
-    index = build_index([str(path)], CONFIG, CHARACTERS)
+    index = build_index([str(path)], CONFIG, TOKENIZER)
     if fault == "gone":
         path.unlink()
     else:
@@ -356,6 +356,6 @@ def test_a_record_that_cannot_be_read_any_more_is_named(tmp_path: Path, fault: s
 def test_an_index_is_small(tmp_path: Path) -> None:
     path = tmp_path / "data"
     file_of_three(path)
-    index = build_index([str(path)], CONFIG, CHARACTERS)
+    index = build_index([str(path)], CONFIG, TOKENIZER)
     columns = (index.file, index.number, index.offset, index.length, index.width, index.bucket)
     assert sum(column.itemsize for column in columns) == 26

@@ -17,13 +17,14 @@ from aocr.config import ModelConfig
 from aocr.data import example, pipeline, sampler
 from aocr.data.example import Record
 from aocr.data.index import RecordIndex, build_index
+from aocr.data.pipeline import Batch
 from aocr.images import preprocessing
 from aocr.tokenizer import EOS_ID, PAD_ID, Tokenizer
 from tests.benchmarks.records import mixing
 from tests.drawing import encoded, undecodable_png, word
 
 CONFIG = ModelConfig(alphabet="abc ")
-CHARACTERS = Tokenizer(CONFIG.alphabet)
+TOKENIZER = Tokenizer(CONFIG.alphabet)
 LABELS = ("abc", "", "a", "ccccc", "b a", "ab")
 
 
@@ -40,7 +41,7 @@ def stored(path: Path, images: Sequence[bytes]) -> RecordIndex:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for n, file in enumerate(images):
             writer.write(example.encode(Record(file, LABELS[n % len(LABELS)], "")))
-    return build_index([str(path)], CONFIG, CHARACTERS)
+    return build_index([str(path)], CONFIG, TOKENIZER)
 
 
 WIDTHS = st.lists(st.integers(1, 86), max_size=150)
@@ -162,39 +163,38 @@ def test_a_new_batch_size_uses_every_record_once(count: int, before: int, after:
 def test_a_share_without_images_is_an_empty_batch(tmp_path: Path) -> None:
     index = stored(tmp_path / "data", [encoded(word("a", (20, 24)))])
     plan = [np.array([], np.int32), np.array([0])]
-    first, second = pipeline.make_pipeline(index, plan, CHARACTERS, CONFIG).as_numpy_iterator()
-    assert (len(first["records"]), list(second["records"])) == (0, [0])
-    whole = pipeline.fill_undecodable({name: tf.constant(part) for name, part in first.items()},
-                                      plan[0], 1)
-    assert (whole["images"].shape[0], whole["widths"].numpy().tolist()) == (1, [0])
+    first, second = pipeline.make_pipeline(index, plan, TOKENIZER, CONFIG).as_numpy_iterator()
+    assert (len(first.records), list(second.records)) == (0, [0])
+    whole = pipeline.fill_undecodable(Batch(*map(tf.constant, first)), plan[0], 1)
+    assert (whole.images.shape[0], whole.widths.numpy().tolist()) == (1, [0])
 
 
 def test_batches_hold_images_targets_and_numbers(tmp_path: Path) -> None:
     files = [encoded(word("a", (10 + 9 * n, 24))) for n in range(7)]
     index = stored(tmp_path / "data", files)
     plan = [np.array([4, 0, 3]), np.array([6, 2]), np.array([1]), np.array([5])]
-    loaded = list(pipeline.make_pipeline(index, plan, CHARACTERS, CONFIG).as_numpy_iterator())
-    assert [list(batch["records"]) for batch in loaded] == [list(numbers) for numbers in plan]
+    loaded = list(pipeline.make_pipeline(index, plan, TOKENIZER, CONFIG).as_numpy_iterator())
+    assert [list(batch.records) for batch in loaded] == [list(numbers) for numbers in plan]
     for batch in loaded:
-        labels = [CHARACTERS.encode(LABELS[n % len(LABELS)]) for n in batch["records"]]
+        labels = [TOKENIZER.encode(LABELS[n % len(LABELS)]) for n in batch.records]
         longest = max(map(len, labels))
         padded = [ids + [PAD_ID] * (longest - len(ids)) for ids in labels]
-        np.testing.assert_array_equal(batch["targets"], padded)
-        assert (batch["targets"] == EOS_ID).sum() == len(labels)
+        np.testing.assert_array_equal(batch.targets, padded)
+        assert (batch.targets == EOS_ID).sum() == len(labels)
         images, widths = preprocessing.preprocess_batch(
-            tf.constant([files[n] for n in batch["records"]]), CONFIG)
-        np.testing.assert_array_equal(batch["images"], images)
-        np.testing.assert_array_equal(batch["widths"], widths)
-        np.testing.assert_array_equal(batch["widths"], index.width[batch["records"]])
-        assert batch["targets"].dtype == batch["widths"].dtype == np.int32
-        assert batch["records"].dtype == np.int64
+            tf.constant([files[n] for n in batch.records]), CONFIG)
+        np.testing.assert_array_equal(batch.images, images)
+        np.testing.assert_array_equal(batch.widths, widths)
+        np.testing.assert_array_equal(batch.widths, index.width[batch.records])
+        assert batch.targets.dtype == batch.widths.dtype == np.int32
+        assert batch.records.dtype == np.int64
 
 
 def test_one_shape_of_tensors_for_all_batches(tmp_path: Path) -> None:
     index = stored(tmp_path / "data", [encoded(word("a", (30, 24)))])
-    spec = pipeline.make_pipeline(index, [np.array([0])], CHARACTERS, CONFIG).element_spec
-    assert spec["images"].shape.as_list() == [None, 32, None, 1]
-    assert spec["targets"].shape.as_list() == [None, None]
+    spec = pipeline.make_pipeline(index, [np.array([0])], TOKENIZER, CONFIG).element_spec
+    assert spec.images.shape.as_list() == [None, 32, None, 1]
+    assert spec.targets.shape.as_list() == [None, None]
 
 
 @pytest.mark.parametrize("bad", [{1}, {3, 4, 5, 7}, {0, 1, 2, 6, 7, 8}, set(range(12))],
@@ -205,32 +205,32 @@ def test_undecodable_images_leave_their_batch_and_others_stay_in_order(
     index = stored(tmp_path / "data", [undecodable_png() if n in bad else good for n in range(12)])
     assert len(index) == 12
     plan = [np.arange(n, n + 3) for n in range(0, 12, 3)]
-    data = pipeline.make_pipeline(index, plan, CHARACTERS, CONFIG)
+    data = pipeline.make_pipeline(index, plan, TOKENIZER, CONFIG)
     loaded = list(data.as_numpy_iterator())
     met = [pipeline.undecodable(index, pipeline.undecoded(numbers, batch))
            for numbers, batch in zip(plan, data, strict=True)]
     assert [set(skipped) for skipped in met] == [bad & set(batch.tolist()) for batch in plan]
     assert all(skip.record == n + 1 for skipped in met for n, skip in skipped.items())
     kept = [[n for n in batch if n not in bad] for batch in plan]
-    assert [list(batch["records"]) for batch in loaded] == kept
+    assert [list(batch.records) for batch in loaded] == kept
     for batch in loaded:
-        assert len(batch["images"]) == len(batch["targets"]) == len(batch["records"])
-        for row, n in zip(batch["targets"], batch["records"], strict=True):
-            ids = CHARACTERS.encode(LABELS[n % len(LABELS)])
+        assert len(batch.images) == len(batch.targets) == len(batch.records)
+        for row, n in zip(batch.targets, batch.records, strict=True):
+            ids = TOKENIZER.encode(LABELS[n % len(LABELS)])
             assert list(row[:len(ids)]) == ids
 
 
 @pytest.mark.parametrize(("kept", "least"), [([], 1), ([1], 4), ([0, 2], 2), ([0, 1, 2], 1)])
 def test_blank_rows_stand_for_what_is_missing(kept: list[int], least: int) -> None:
     numbers = np.array([40, 10, 30])
-    batch = {"images": tf.ones([len(kept), 32, 5, 1]), "widths": tf.fill([len(kept)], 5),
-             "targets": tf.fill([len(kept), 2], 3),
-             "records": tf.constant(numbers[kept], tf.int64)}
+    batch = Batch(tf.ones([len(kept), 32, 5, 1]), tf.fill([len(kept)], 5),
+                  tf.fill([len(kept), 2], 3), tf.constant(numbers[kept], tf.int64),
+                  tf.fill([len(kept)], ""))
     whole = pipeline.fill_undecodable(batch, numbers, least)
     expected = [5 if n in kept else 0 for n in range(max(3, least))]
-    assert whole["widths"].numpy().tolist() == expected
-    assert whole["targets"].numpy().tolist() == [[3 * (n > 0)] * 2 for n in expected]
-    assert (whole["images"].numpy().sum((1, 2, 3)) == 32 * np.array(expected)).all()
+    assert whole.widths.numpy().tolist() == expected
+    assert whole.targets.numpy().tolist() == [[3 * (n > 0)] * 2 for n in expected]
+    assert (whole.images.numpy().sum((1, 2, 3)) == 32 * np.array(expected)).all()
 
 
 @settings(max_examples=2, deadline=None)
@@ -241,10 +241,10 @@ def test_batches_come_in_the_order_of_the_plan(
                    [undecodable_png() if n % 3 == 0 else encoded(word("a", (9, 9)))
                     for n in range(12)])
     plan = [np.array([n]) for n in order]
-    loaded = pipeline.make_pipeline(index, plan, CHARACTERS, CONFIG).as_numpy_iterator()
-    assert [list(batch["records"]) for batch in loaded] == [[n] if n % 3 else [] for n in order]
+    loaded = pipeline.make_pipeline(index, plan, TOKENIZER, CONFIG).as_numpy_iterator()
+    assert [list(batch.records) for batch in loaded] == [[n] if n % 3 else [] for n in order]
 
 
 def test_no_plan_gives_no_batches(tmp_path: Path) -> None:
     index = stored(tmp_path / "data", [encoded(word("a", (30, 24)))])
-    assert not list(pipeline.make_pipeline(index, [], CHARACTERS, CONFIG))
+    assert not list(pipeline.make_pipeline(index, [], TOKENIZER, CONFIG))

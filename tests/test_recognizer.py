@@ -125,14 +125,14 @@ def test_examine_scores_as_training_does_and_reads_as_predict_does(
         world: World, restored: Recognizer) -> None:
     reader = restored.reader
     assert reader is not None
-    characters = Tokenizer(reader.config.alphabet)
-    index = build_index([str(world.records)], reader.config, characters)
+    tokenizer = Tokenizer(reader.config.alphabet)
+    index = build_index([str(world.records)], reader.config, tokenizer)
     plan = sampler.bucketed_batches(index, 8)
-    batch = next(iter(pipeline.make_pipeline(index, plan, characters, reader.config)))
-    memory = reader.model.encode(batch["images"], batch["widths"])
+    batch = next(iter(pipeline.make_pipeline(index, plan, tokenizer, reader.config)))
+    memory = reader.model.encode(batch.images, batch.widths)
     losses = sequence_loss(
-        reader.model.teacher_forced(memory, batch["targets"]), batch["targets"])
-    alone = restored.predict([world.images[n] for n in batch["records"].numpy()])
+        reader.model.teacher_forced(memory, batch.targets), batch.targets)
+    alone = restored.predict([world.images[n] for n in batch.records.numpy()])
     assert isinstance(alone, list)
     examined = list(restored.examine(batch))
     np.testing.assert_allclose([loss for _, loss in examined], losses, rtol=1e-5)

@@ -13,35 +13,35 @@ from aocr.data.stats import alphabet_of
 from aocr.errors import SkipError
 from aocr.tokenizer import EOS_ID, FIRST_CHARACTER_ID, GO_ID, PAD_ID, Tokenizer, normalize
 
-CHARACTERS = Tokenizer(DIGITS_AND_CAPITALS)
+TOKENIZER = Tokenizer(DIGITS_AND_CAPITALS)
 
 
 def test_ids_are_those_of_the_original() -> None:
     assert (PAD_ID, GO_ID, EOS_ID, FIRST_CHARACTER_ID) == (0, 1, 2, 3)
-    assert CHARACTERS.encode("09AZ") == [3, 12, 13, 38, EOS_ID]
+    assert TOKENIZER.encode("09AZ") == [3, 12, 13, 38, EOS_ID]
 
 
 def test_empty_label_is_eos_alone() -> None:
-    assert CHARACTERS.encode("") == [EOS_ID]
+    assert TOKENIZER.encode("") == [EOS_ID]
 
 
 @given(st.text(DIGITS_AND_CAPITALS))
 def test_decode_undoes_encode(text: str) -> None:
-    assert CHARACTERS.decode(CHARACTERS.encode(text)) == text
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
 
 
 @given(st.lists(st.integers(0, 38)))
 def test_decode_stops_at_the_first_eos_and_passes_over_pad_and_go(ids: list[int]) -> None:
     before = ids[:ids.index(EOS_ID)] if EOS_ID in ids else ids
     printed = [(n, DIGITS_AND_CAPITALS[i - 3]) for n, i in enumerate(before) if i > 2]
-    assert CHARACTERS.characters(ids) == printed
-    assert CHARACTERS.decode(ids) == "".join(character for _, character in printed)
+    assert TOKENIZER.characters(ids) == printed
+    assert TOKENIZER.decode(ids) == "".join(character for _, character in printed)
 
 
 @pytest.mark.parametrize(("label", "unknown"), [("Ab", "b"), ("a-ba", "-ab"), ("É1", "É")])
 def test_unknown_characters_are_named_each_once(label: str, unknown: str) -> None:
     with pytest.raises(SkipError) as caught:
-        CHARACTERS.encode(label)
+        TOKENIZER.encode(label)
     assert caught.value.reason == "unknown character"
     assert repr(unknown) in caught.value.detail
     assert repr(label) in caught.value.detail

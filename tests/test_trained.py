@@ -89,13 +89,13 @@ def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
     restored = Recognizer.load(trained.model_dir)
     reader = restored.reader
     assert reader is not None
-    characters = Tokenizer(reader.config.alphabet)
-    index = build_index([str(trained.testing)], reader.config, characters)
+    tokenizer = Tokenizer(reader.config.alphabet)
+    index = build_index([str(trained.testing)], reader.config, tokenizer)
     plan = [np.arange(len(index))]
-    batch = next(iter(pipeline.make_pipeline(index, plan, characters, reader.config)))
-    labels = [record.label for record in read_records(index, batch["records"].numpy())]
+    batch = next(iter(pipeline.make_pipeline(index, plan, tokenizer, reader.config)))
+    labels = [record.label for record in read_records(index, batch.records.numpy())]
     saved = [result.text for result, _ in restored.examine(batch)]
-    by_batch = _read_by_batch(reader, batch["images"], batch["widths"])
+    by_batch = _read_by_batch(reader, batch.images, batch.widths)
 
     def word_accuracy(texts: list[str]) -> float:
         return float(np.mean([text == label for text, label in zip(texts, labels, strict=True)]))

@@ -23,8 +23,9 @@ CONFIG = ModelConfig(max_width=40, max_height=32, max_prediction=2, alphabet="ab
 def batch(widths: list[int], seed: int = 0) -> Batch:
     """A batch of noise."""
     images = default_rng(seed).normal(size=[len(widths), 32, max(widths), 1])
-    return {"images": tf.constant(images, tf.float32), "widths": tf.constant(widths, tf.int32),
-            "targets": tf.constant([[3, 4, 2]] * len(widths), tf.int32)}
+    return Batch(tf.constant(images, tf.float32), tf.constant(widths, tf.int32),
+                 tf.constant([[3, 4, 2]] * len(widths), tf.int32),
+                 tf.range(len(widths), dtype=tf.int64), tf.fill([len(widths)], ""))
 
 
 def averages(trainer: Trainer) -> list[np.ndarray]:
@@ -46,8 +47,8 @@ def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights
         running, [norm.moving_mean for norm in norms(trainer.model)], strict=True))
     model = trainer.average
     inside = tf.sequence_mask(widths, max(widths))
-    saved = model.cnn(seen["images"], inside, BatchNorm.by_average)
-    own = model.cnn(seen["images"], inside, BatchNorm.by_batch)
+    saved = model.cnn(seen.images, inside, BatchNorm.by_average)
+    own = model.cnn(seen.images, inside, BatchNorm.by_batch)
     np.testing.assert_allclose(saved, own, atol=1e-4)
 
 
@@ -61,7 +62,7 @@ def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
         copy = Trainer(CONFIG, TrainConfig())
         copied = norms(copy.model)[0]
         one = batch([12, 20], n)
-        copy.model.settle(one["images"], one["widths"], packing.plan(np.array([12, 20])))
+        copy.model.settle(one.images, one.widths, packing.plan(np.array([12, 20])))
         means.append(copied.moving_mean.numpy())
     trainer.settle()
     np.testing.assert_allclose(norm.moving_mean, np.mean(means, 0), atol=1e-6)

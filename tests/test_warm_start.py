@@ -229,15 +229,15 @@ def test_saved_statistics_are_those_of_the_data_after_a_few_steps(
     restored = Recognizer.load(tuned.folder)
     assert restored.reader is not None
     model, config = restored.reader.model, restored.reader.config
-    characters = Tokenizer(config.alphabet)
-    index = build_index([str(words)], config, characters)
-    batch = next(iter(pipeline.make_pipeline(index, [np.arange(len(index))], characters, config)))
+    tokenizer = Tokenizer(config.alphabet)
+    index = build_index([str(words)], config, tokenizer)
+    batch = next(iter(pipeline.make_pipeline(index, [np.arange(len(index))], tokenizer, config)))
     norms = [conv.norm for conv in model.cnn.convs if conv.norm is not None]
     saved = [norm.moving_variance.numpy() for norm in norms]
     for norm in norms:
         norm.updates.assign(0)  # the next batch's statistics become the averages
-    inside = tf.sequence_mask(batch["widths"], batch["images"].shape[2])
-    model.cnn(batch["images"], inside, BatchNorm.by_batch)
+    inside = tf.sequence_mask(batch.widths, batch.images.shape[2])
+    model.cnn(batch.images, inside, BatchNorm.by_batch)
     before = [conv.norm.moving_variance.numpy() for conv in loader.load(
         str(original), LIMITS).model.cnn.convs if conv.norm is not None]
     for mine, norm, old in zip(saved, norms, before, strict=True):

@@ -100,14 +100,14 @@ def resolve_paths(patterns: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def build_index(paths: Sequence[str], config: ModelConfig, characters: Tokenizer,
+def build_index(paths: Sequence[str], config: ModelConfig, tokenizer: Tokenizer,
           max_pixels: int = MAX_PIXELS) -> RecordIndex:
     """Goes over all records once, without decoding the images.
 
     Args:
         paths: The files, as from `find`.
         config: Limits of width and label.
-        characters: The alphabet.
+        tokenizer: The alphabet.
         max_pixels: Most pixels that an image may promise.
 
     Raises:
@@ -115,19 +115,19 @@ def build_index(paths: Sequence[str], config: ModelConfig, characters: Tokenizer
     """
     measured = scan.validate_tfrecords(paths, max_pixels)
     return scan.scanned(
-        measured, lambda scans: _indexed(measured, scans, config, characters, max_pixels))
+        measured, lambda scans: _indexed(measured, scans, config, tokenizer, max_pixels))
 
 
 def _indexed(measured: list[TFRecordFile], scans: Iterator[scan.RecordMetadata],
              config: ModelConfig,
-             characters: Tokenizer, max_pixels: int) -> RecordIndex:
+             tokenizer: Tokenizer, max_pixels: int) -> RecordIndex:
     found = RecordIndexBuilder(measured)
     skipped: list[tuple[int, SkippedRecord]] = []
     for one in scans:
         file, used = int(one.file), np.ones(len(one.lengths), bool)
-        for n in suspects(one, config, characters, max_pixels):
+        for n in suspects(one, config, tokenizer, max_pixels):
             try:
-                check_record(one, n, config, characters, max_pixels)
+                check_record(one, n, config, tokenizer, max_pixels)
             except SkipError as error:
                 used[n] = False
                 skipped.append((file,

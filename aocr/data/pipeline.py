@@ -1,10 +1,11 @@
-"""Records → batches: the order of an epoch, and the pipeline that reads it."""
+"""The input pipeline: batches of records, read, decoded and padded with tf.data."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,122 +18,146 @@ from aocr.errors import AocrError, reason
 from aocr.images import preprocessing
 from aocr.tokenizer import Tokenizer
 
-Batch = dict[str, tf.Tensor]
-# Batches that are decoded at the same time, beside the network.
-_READ_AHEAD = min(8, max(2, os.cpu_count() or 2))
+# Batches that are decoded in parallel while the network computes.
+_PARALLEL_BATCHES = min(8, max(2, os.cpu_count() or 2))
 
 
-def make_pipeline(index: RecordIndex, plan: Iterable[np.ndarray], characters: Tokenizer,
-                  config: ModelConfig
-         ) -> tf.data.Dataset:
-    """The batches of a plan, ready for the network.
+class Batch(NamedTuple):
+    """One batch of images and labels, ready for the network.
+
+    Attributes:
+        images: `[batch, 32, width, channels]`, padded with zeros on the right.
+        widths: Width of each image without padding, `[batch]` int32.
+        targets: Ids of each label, then EOS, then PAD, `[batch, longest label + 1]` int32.
+        records: Positions of the records in the index, `[batch]` int64.
+        comments: Comments of the records, `[batch]` string.
+    """
+
+    images: tf.Tensor
+    widths: tf.Tensor
+    targets: tf.Tensor
+    records: tf.Tensor
+    comments: tf.Tensor
+
+
+class _EncodedBatch(NamedTuple):
+    """One batch with its images still encoded, `[batch]` string; other fields as in `Batch`."""
+
+    images: tf.Tensor
+    targets: tf.Tensor
+    records: tf.Tensor
+    comments: tf.Tensor
+
+
+def make_pipeline(index: RecordIndex, plan: Iterable[np.ndarray], tokenizer: Tokenizer,
+                  config: ModelConfig) -> tf.data.Dataset:
+    """Returns a dataset of the `Batch`es of a plan.
+
+    An image that cannot be decoded is left out of its batch, which may therefore be empty.
 
     Args:
         index: The records.
-        plan: Numbers of the records of each batch; it is gone through once.
-        characters: The alphabet.
-        config: How images are read.
-
-    Returns:
-        For each batch of the plan `images` `[batch, 32, width, channels]`, `widths` `[batch]`
-        int32, `targets` `[batch, longest label + 1]` int32 (characters, EOS, PAD), `records`
-        `[batch]` int64, their numbers in the index, and `comments` `[batch]` string. An image that
-        cannot be decoded is not in its batch, which may therefore be empty.
+        plan: Positions in the index of the records of each batch; iterated over once.
+        tokenizer: Encodes the labels.
+        config: Size, channels and resizing kernel of the images.
     """
     encoded = tf.data.Dataset.from_generator(
-        lambda: _encoded(index, plan, characters),
-        output_signature={"encoded": tf.TensorSpec([None], tf.string),
-                          "targets": tf.TensorSpec([None, None], tf.int32),
-                          "records": tf.TensorSpec([None], tf.int64),
-                          "comments": tf.TensorSpec([None], tf.string)})
+        lambda: _encoded_batches(index, plan, tokenizer),
+        output_signature=_EncodedBatch(
+            tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.string)))
 
-    load_image = _loader(config)
+    preprocess = _preprocessing_graph(config)
 
-    def decoded(one: Batch) -> Batch:
-        pixels = load_image(one.pop("encoded"))
-        return {"images": pixels, "widths": tf.shape(pixels)[1], **one}
+    def decode(row: _EncodedBatch) -> Batch:
+        image = preprocess(row.images)
+        return Batch(image, tf.shape(image)[1], row.targets, row.records, row.comments)
 
-    def padded(batch: Batch) -> Batch:
-        rows = tf.data.Dataset.from_tensor_slices(batch).map(decoded).ignore_errors()
-        shapes = {"images": [IMAGE_HEIGHT, None, config.channels], "widths": [],
-                  "targets": [None], "records": [], "comments": []}
-        whole = rows.padded_batch(tf.maximum(tf.size(batch["records"], tf.int64), 1), shapes)
-        nothing = tf.data.Dataset.from_tensors(_empty(config))
-        return whole.concatenate(nothing).take(1).get_single_element()
+    def decode_and_pad(batch: _EncodedBatch) -> Batch:
+        rows = tf.data.Dataset.from_tensor_slices(batch).map(decode).ignore_errors()
+        shapes = Batch([IMAGE_HEIGHT, None, config.channels], [], [None], [], [])
+        padded = rows.padded_batch(tf.maximum(tf.size(batch.records, tf.int64), 1), shapes)
+        empty = tf.data.Dataset.from_tensors(_empty_batch(config))
+        return padded.concatenate(empty).take(1).get_single_element()
 
-    batches = encoded.map(padded, _READ_AHEAD, deterministic=True).prefetch(_READ_AHEAD)
-    return parallel.without_autotuning(batches)
+    batches = encoded.map(decode_and_pad, _PARALLEL_BATCHES, deterministic=True)
+    return parallel.without_autotuning(batches.prefetch(_PARALLEL_BATCHES))
 
 
 def iterate(data: tf.data.Dataset) -> Iterator[Batch]:
-    """The batches of `load`.
+    """Yields the batches of a pipeline.
 
     Raises:
-        AocrError: A file of records has gone or changed since it was looked over.
+        AocrError: A file of records was removed or has changed since it was indexed.
     """
     try:
         yield from data
     except tf.errors.OpError as error:
         raise AocrError(f"cannot read on in the dataset: {reason(error)}; a file was changed or "
-                        "taken away meanwhile: bring it back, and give the command again"
+                        "removed in the meantime: restore it, and give the same command again"
                         ) from error
 
 
-def undecoded(numbers: np.ndarray, batch: Batch) -> np.ndarray:
-    """The planned records that are not in the batch, as they could not be decoded."""
-    return np.setdiff1d(numbers, batch["records"].numpy())
+def undecoded(planned: np.ndarray, batch: Batch) -> np.ndarray:
+    """Returns the planned records that are missing from a batch: their images are undecodable."""
+    return np.setdiff1d(planned, batch.records.numpy())
 
 
-def undecodable(index: RecordIndex, numbers: np.ndarray) -> dict[int, SkippedRecord]:
-    """Entries for records that could not be decoded, by their number in the index."""
+def undecodable(index: RecordIndex, positions: np.ndarray) -> dict[int, SkippedRecord]:
+    """Returns the skip entries of undecodable records, by position in the index."""
     return {int(n): index.skip(int(n), "unreadable image", "its data cannot be decoded")
-            for n in numbers}
+            for n in positions}
 
 
-def fill_undecodable(batch: Batch, numbers: np.ndarray, least: int) -> Batch:
-    """The batch with blank rows in place of the images that could not be decoded.
+def fill_undecodable(batch: Batch, planned: np.ndarray, min_rows: int) -> Batch:
+    """Returns a batch with blank rows in place of the undecodable images.
 
     Args:
-        batch: One of `load`.
-        numbers: The records that were planned for it.
-        least: Rows that it must have.
+        batch: A batch from the pipeline.
+        planned: The records that were planned for it.
+        min_rows: Least number of rows.
 
     Returns:
-        `images`, `widths` (0 in blank rows) and `targets` (PAD there), a row for each of `numbers`.
+        The batch with one row in `images`, `widths` and `targets` for each planned record. Blank
+        rows have width 0 and targets PAD. `records` and `comments` are those of the decoded images.
     """
-    rows = max(len(numbers), least)
-    if len(batch["records"]) == rows:
+    row_count = max(len(planned), min_rows)
+    if len(batch.records) == row_count:
         return batch
-    present = np.flatnonzero(np.isin(numbers, batch["records"].numpy()))[:, None]
+    rows = np.flatnonzero(np.isin(planned, batch.records.numpy()))[:, None]
 
-    def spread(x: tf.Tensor) -> tf.Tensor:
-        return tf.scatter_nd(present, x, tf.concat([[rows], tf.shape(x)[1:]], 0))
+    def scatter(x: tf.Tensor) -> tf.Tensor:
+        return tf.scatter_nd(rows, x, tf.concat([[row_count], tf.shape(x)[1:]], 0))
 
-    return {name: spread(batch[name]) for name in ("images", "widths", "targets")}
+    return batch._replace(images=scatter(batch.images), widths=scatter(batch.widths),
+                          targets=scatter(batch.targets))
 
 
 @functools.cache
-def _loader(config: ModelConfig) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The graph that reads an image; built once, for that takes longer than a small file."""
+def _preprocessing_graph(config: ModelConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the graph that preprocesses one image.
+
+    It is cached because building it takes longer than reading a small file of records.
+    """
     return tf.function(
         lambda encoded: preprocessing.preprocess(encoded, config), autograph=False,
         input_signature=[tf.TensorSpec([], tf.string)])
 
 
-def _empty(config: ModelConfig) -> Batch:
-    return {"images": tf.zeros([0, IMAGE_HEIGHT, 1, config.channels]),
-            "widths": tf.zeros([0], tf.int32), "targets": tf.zeros([0, 1], tf.int32),
-            "records": tf.zeros([0], tf.int64), "comments": tf.zeros([0], tf.string)}
+def _empty_batch(config: ModelConfig) -> Batch:
+    return Batch(tf.zeros([0, IMAGE_HEIGHT, 1, config.channels]), tf.zeros([0], tf.int32),
+                 tf.zeros([0, 1], tf.int32), tf.zeros([0], tf.int64), tf.zeros([0], tf.string))
 
 
-def _encoded(index: RecordIndex, plan: Iterable[np.ndarray], characters: Tokenizer
-             ) -> Iterator[dict[str, np.ndarray]]:
-    for numbers in plan:
-        found = list(read_records(index, numbers))
-        ids = [characters.encode(record.label) for record in found]
-        targets = np.zeros([len(ids), max(map(len, ids), default=1)], np.int32)
-        for row, label in zip(targets, ids, strict=True):
-            row[:len(label)] = label
-        yield {"encoded": np.array([record.image for record in found], object),
-               "targets": targets, "records": np.asarray(numbers, np.int64),
-               "comments": np.array([record.comment for record in found], object)}
+def _encoded_batches(index: RecordIndex, plan: Iterable[np.ndarray], tokenizer: Tokenizer
+                     ) -> Iterator[_EncodedBatch]:
+    for positions in plan:
+        records = list(read_records(index, positions))
+        labels = [tokenizer.encode(record.label) for record in records]
+        targets = np.zeros([len(labels), max(map(len, labels), default=1)], np.int32)
+        for row, ids in zip(targets, labels, strict=True):
+            row[:len(ids)] = ids
+        yield _EncodedBatch(
+            np.array([record.image for record in records], object), targets,
+            np.asarray(positions, np.int64),
+            np.array([record.comment for record in records], object))

@@ -82,20 +82,20 @@ class SkippedRecord(NamedTuple):
     detail: str
 
 
-def suspects(one: scan.RecordMetadata, config: ModelConfig, characters: Tokenizer, max_pixels: int
+def suspects(one: scan.RecordMetadata, config: ModelConfig, tokenizer: Tokenizer, max_pixels: int
               ) -> np.ndarray:
     """Places of all records of a scan that cannot be used, and maybe of others."""
     widest = config.max_width if config.oversize == "skip" else np.inf
     plain = (one.heights > 0) & (one.widths > 0) & (one.pixels <= max_pixels) & (
         one.widths <= widest)
-    known = frozenset(characters.alphabet)
+    known = frozenset(tokenizer.alphabet)
     texts = decode_labels([label or b"" for label in one.labels])
     fits = [len(text) <= config.max_prediction and known.issuperset(text) for text in texts]
     there = [label is not None for label in one.labels]
     return np.flatnonzero(~(plain & np.array(fits, bool) & np.array(there, bool)))
 
 
-def check_record(one: scan.RecordMetadata, n: int, config: ModelConfig, characters: Tokenizer,
+def check_record(one: scan.RecordMetadata, n: int, config: ModelConfig, tokenizer: Tokenizer,
                  max_pixels: int
            ) -> None:
     """Raises what is wrong with record `n` of a scan."""
@@ -103,7 +103,7 @@ def check_record(one: scan.RecordMetadata, n: int, config: ModelConfig, characte
         raise SkipError("not an image with a label", "expected one string of bytes for each")
     size = int(one.widths[n]), int(one.heights[n])
     _check_size(size, int(one.pixels[n]), config, max_pixels)
-    _check_label(one.labels[n], config, characters)
+    _check_label(one.labels[n], config, tokenizer)
 
 
 def _check_size(size: tuple[int, int], pixels: int, config: ModelConfig, max_pixels: int) -> None:
@@ -116,10 +116,10 @@ def _check_size(size: tuple[int, int], pixels: int, config: ModelConfig, max_pix
         raise SkipError("image too wide", f"{size[0]} pixels; --max-width is {config.max_width}")
 
 
-def _check_label(label: bytes, config: ModelConfig, characters: Tokenizer) -> None:
+def _check_label(label: bytes, config: ModelConfig, tokenizer: Tokenizer) -> None:
     text = decode_label(label)
     if len(text) > config.max_prediction:
         shown = repr(text[:40]) + "…" * (len(text) > 40)
         raise SkipError("label too long", f"{len(text)} characters in {shown}; "
                         f"--max-prediction is {config.max_prediction}")
-    characters.encode(text)
+    tokenizer.encode(text)

@@ -28,22 +28,23 @@ class Splits(NamedTuple):
     split: bool = False
 
 
-def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig) -> Splits:
+def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,
+                tokenizer: Tokenizer) -> Splits:
     """Looks over the datasets.
 
     Args:
         patterns: Names or globs of TFRecords files.
-        config: Limits of width and label, and the alphabet.
+        config: Limits of width and label.
         settings: What to validate on.
+        tokenizer: The alphabet.
 
     Raises:
         AocrError: Nothing is left to train or to validate on.
     """
-    characters = Tokenizer(config.alphabet)
-    index = build_index(resolve_paths(patterns), config, characters, settings.max_pixels)
+    index = build_index(resolve_paths(patterns), config, tokenizer, settings.max_pixels)
     skipping.require_usable(len(index), index.skipped)
     if settings.val:
-        validation = build_index(resolve_paths(settings.val), config, characters,
+        validation = build_index(resolve_paths(settings.val), config, tokenizer,
                                    settings.max_pixels)
         skipping.report(validation.skipped, len(validation), "to validate on")
         skipping.require_usable(len(validation), validation.skipped)

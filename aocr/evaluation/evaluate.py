@@ -64,12 +64,12 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Evaluatio
     if reader is None:
         raise AocrError("an exported model cannot be tested; --model-dir names a folder of "
                         "checkpoints")
-    characters = Tokenizer(reader.config.alphabet)
-    index = build_index(resolve_paths(patterns), reader.config, characters, reader.max_pixels)
+    tokenizer = reader.tokenizer
+    index = build_index(resolve_paths(patterns), reader.config, tokenizer, reader.max_pixels)
     skipping.require_usable(len(index), index.skipped)
     if options.json_path is not None and cluster.chief:
         report.require_place(options.json_path)
-    run = Evaluator(recognizer, index, options, cluster, characters)
+    run = Evaluator(recognizer, index, options, cluster, tokenizer)
     if cluster.workers > 1:
         with run.watched():
             _agree_on_start(reader, index, options, cluster)
@@ -77,7 +77,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Evaluatio
         report.clear_pictures(options.pictures_dir)
     plan = sampler.bucketed_batches(index, options.batch_size)
     own = [numbers[cluster.own(len(numbers))] for numbers in plan]
-    data = pipeline.make_pipeline(index, own, characters, reader.config)
+    data = pipeline.make_pipeline(index, own, tokenizer, reader.config)
     with bar(total=len(index), unit="image") as progress:
         for whole, numbers, batch in zip(plan, own, pipeline.iterate(data), strict=False):
             run.take(numbers, batch)
@@ -135,7 +135,7 @@ class Evaluator:
     index: RecordIndex
     options: EvaluationOptions
     cluster: Cluster
-    characters: Tokenizer
+    tokenizer: Tokenizer
     totals: Totals = field(default_factory=Totals)
     rows: list[dict[str, object]] = field(default_factory=list)
     skipped: list[SkippedRecord] = field(default_factory=list)
@@ -154,10 +154,10 @@ class Evaluator:
     def take(self, numbers: np.ndarray, batch: pipeline.Batch) -> None:
         """Reads this process's share of a batch; the chief tells what is ready to be told."""
         found = [ImageResult(int(n)) for n in pipeline.undecoded(numbers, batch)]
-        if len(batch["records"]):
+        if len(batch.records):
             read = self.recognizer.examine(batch, self.options.pictures_dir is not None)
-            about = (batch[name].numpy() for name in ("records", "targets", "comments"))
-            found += [_found(int(n), self.characters.decode(target), comment.decode(), *each)
+            about = (part.numpy() for part in (batch.records, batch.targets, batch.comments))
+            found += [_found(int(n), self.tokenizer.decode(target), comment.decode(), *each)
                       for n, target, comment, each in zip(*about, read, strict=True)]
         with self.watched():
             everywhere = self.cluster.gather(found)

@@ -62,16 +62,18 @@ class RecognitionGraph:
         model: The network.
         max_pixels: Most pixels of an image; the graph refuses larger ones before decoding.
         precision: One of `aocr.config.PRECISIONS`.
+        tokenizer: Decodes the ids; by default the tokenizer of the config's alphabet.
     """
 
     def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS,
-                 precision: str = PRECISIONS[0]) -> None:
+                 precision: str = PRECISIONS[0], tokenizer: Tokenizer | None = None) -> None:
         self.config = config
         self.model = model
         self.max_pixels = max_pixels
         self.precision = precision
         self._compute = tf.as_dtype(compute_type(precision))
-        self._symbols = [symbol.encode() for symbol in Tokenizer(config.alphabet).symbols()]
+        self.tokenizer = tokenizer or Tokenizer(config.alphabet)
+        self._symbols = [symbol.encode() for symbol in self.tokenizer.symbols()]
 
     def read(self, encoded: tf.Tensor) -> BatchPrediction:
         """Reads encoded images, `[batch]` string; the batch may be empty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,9 @@ from aocr.images import files, glance, header_ops, transcoding
 from aocr.inference.graph import BatchPrediction, RecognitionGraph
 from aocr.inference.saved_model import EXTRA_ASSETS, find_saved_model, load_saved_model
 from aocr.runtime.devices import disable_tf32
+
+if TYPE_CHECKING:
+    from aocr.data.pipeline import Batch
 
 BATCH_SIZE = 32
 _HELD_BYTES = 1 << 26  # of encoded images that wait to be read
@@ -155,10 +158,10 @@ class Recognizer:
         answers.update(self._read_all(waiting, attention))
         return [answers[n] for n in range(len(images))]
 
-    def examine(self, batch: Mapping[str, tf.Tensor], attention: bool = False
+    def examine(self, batch: Batch, attention: bool = False
                 ) -> Iterator[tuple[Result, float]]:
         """Results and teacher-forced losses of a batch from `aocr.data.pipeline`."""
-        reading, losses = self._examine(batch["images"], batch["widths"], batch["targets"])
+        reading, losses = self._examine(batch.images, batch.widths, batch.targets)
         return zip(_results(reading, attention), losses.numpy().tolist(), strict=True)
 
     def _read_all(self, waiting: Mapping[int, _Waiting], attention: bool

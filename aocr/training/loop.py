@@ -38,6 +38,7 @@ class TrainingLoop:
     images: Splits
     config: ModelConfig
     settings: TrainConfig
+    tokenizer: Tokenizer
     validator: Validator | None
     folder: NullOutput
     stop: StopRequest
@@ -82,7 +83,7 @@ class TrainingLoop:
         """Takes batches until the run is finished, or somebody asks for its end."""
         # One pipeline for all epochs: the next one is being read while this one ends.
         data = pipeline.make_pipeline(self.index, (self._own(planned) for planned in self._plan()),
-                            Tokenizer(self.config.alphabet), self.config)
+                            self.tokenizer, self.config)
         begun = time.perf_counter()
         for planned, batch in zip(self._plan(), pipeline.iterate(data), strict=False):
             lost = self._agree(planned, batch)

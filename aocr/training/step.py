@@ -96,7 +96,7 @@ class Trainer:
         whole = tf.constant(
             [max(len(widths), self._cluster.replicas), widths.max()], tf.int32)
         loss, norm = self._take_step[len(packings)](
-            batch["images"], batch["widths"], batch["targets"], whole, *packings)
+            batch.images, batch.widths, batch.targets, whole, *packings)
         self._recent.append((batch, packings))
         if int(self.step.numpy()) % EVERY == 0:
             self._follow()
@@ -118,7 +118,7 @@ class Trainer:
             for norm in norms(self.average):
                 norm.updates.assign(0)
             for batch, packings in self._recent:
-                self._settle[len(packings)](batch["images"], batch["widths"], *packings)
+                self._settle[len(packings)](batch.images, batch.widths, *packings)
         self._recent.clear()
 
     def saved(self) -> Saved:
@@ -208,10 +208,10 @@ class Trainer:
 
     def _packings(self, batch: pipeline.Batch) -> list[Packing]:
         """One packing of the batch, or none where no image is narrower than the batch."""
-        widths = batch["widths"].numpy()
+        widths = batch.widths.numpy()
         # The fused batch norm of a batch without padding does not sum over devices.
         fused = self._cluster.replicas == 1 and self._compute != tf.float64
-        if fused and np.all(widths == batch["images"].shape[2]):
+        if fused and np.all(widths == batch.images.shape[2]):
             return []
         return [packing.plan(widths, self._cluster.local_replicas)]
 

@@ -15,6 +15,7 @@ from aocr.data.splits import Splits
 from aocr.inference.graph import RecognitionGraph
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
+from aocr.tokenizer import Tokenizer
 from aocr.training import output
 from aocr.training.loop import TrainingLoop
 from aocr.training.output import NullOutput
@@ -57,7 +58,8 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
         AocrError: No image can be used, the folder does not fit or is taken, the disk is full, or
             another process of the cluster has gone.
     """
-    images = splits.load_splits(patterns, config, settings)
+    tokenizer = Tokenizer(config.alphabet)
+    images = splits.load_splits(patterns, config, settings, tokenizer)
     with output.open_output(model_dir,
                             cluster.chief) as place, stop_on_signal() as stop, cluster.watched(
             "start all of them again, and they go on from the last checkpoint"):
@@ -66,11 +68,12 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
         if cluster.workers > 1:
             _agree_on_start(trainer, images, (config, settings), cluster)
         place.begin(trainer, config, settings.keep, start.resume)
-        reader = RecognitionGraph(config, trainer.average, settings.max_pixels)
+        reader = RecognitionGraph(config, trainer.average, settings.max_pixels,
+                                  tokenizer=tokenizer)
         validator = (Validator(images.validation, reader, settings.batch_size, cluster)
                      if images.validation is not None else None)
-        ended_by = TrainingLoop(trainer, images, config, settings, validator, place, stop,
-                        cluster).to_the_end()
+        ended_by = TrainingLoop(trainer, images, config, settings, tokenizer, validator, place,
+                                stop, cluster).to_the_end()
     return ended_by or stop.signal or 0
 
 

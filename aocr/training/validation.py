@@ -17,7 +17,6 @@ from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Recognizer
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
-from aocr.tokenizer import Tokenizer
 
 _ENOUGH_TO_JUDGE = 10
 _BUCKETS = 4096  # of texts, to tell whether all processes read the same one
@@ -63,7 +62,7 @@ class Validator:
     def __init__(self, index: RecordIndex, reader: RecognitionGraph, batch_size: int,
                  cluster: Cluster) -> None:
         self._index = index
-        self._config = reader.config
+        self._config, self._tokenizer = reader.config, reader.tokenizer
         self._recognizer = Recognizer.around("training", reader)
         self._plan = sampler.bucketed_batches(index, batch_size)[cluster.worker::cluster.workers]
         self._cluster = cluster
@@ -107,14 +106,13 @@ class Validator:
         """
         totals, texts = Totals(), set()
         gone = np.zeros(len(self._index), bool)
-        characters = Tokenizer(self._config.alphabet)
-        data = pipeline.make_pipeline(self._index, self._plan, characters, self._config)
+        data = pipeline.make_pipeline(self._index, self._plan, self._tokenizer, self._config)
         for numbers, batch in zip(self._plan, pipeline.iterate(data), strict=False):
             gone[pipeline.undecoded(numbers, batch)] = True
-            if not len(batch["records"]):
+            if not len(batch.records):
                 continue
             read = self._recognizer.examine(batch)
-            for target, (result, loss) in zip(batch["targets"].numpy(), read, strict=True):
-                totals.add(result.text, characters.decode(target), loss)
+            for target, (result, loss) in zip(batch.targets.numpy(), read, strict=True):
+                totals.add(result.text, self._tokenizer.decode(target), loss)
                 texts.add(result.text)
         return totals, texts, gone

@@ -67,6 +67,7 @@ def _here(steps: int) -> dict[str, float]:
     import tensorflow as tf
 
     from aocr.config import ModelConfig, TrainConfig
+    from aocr.data.pipeline import Batch
     from aocr.runtime import collectives, distributed
     from aocr.training.step import Trainer
 
@@ -75,8 +76,9 @@ def _here(steps: int) -> dict[str, float]:
     # Some are narrower: without any padding one device takes a faster batch norm than several.
     widths = np.where(np.arange(BATCH) < BATCH // 8, _WIDTH - 8, _WIDTH).astype(np.int32)
     own = widths[joined.own(BATCH)]
-    batch = {"images": tf.random.stateless_normal([len(own), 32, _WIDTH, 1], [1, joined.worker]),
-             "widths": tf.constant(own), "targets": tf.fill([len(own), 5], 3)}
+    batch = Batch(tf.random.stateless_normal([len(own), 32, _WIDTH, 1], [1, joined.worker]),
+                  tf.constant(own), tf.fill([len(own), 5], 3),
+                  tf.range(len(own), dtype=tf.int64), tf.fill([len(own)], ""))
     shapes = [variable.shape for variable in trainer.model.trainable_variables]
 
     @tf.function(autograph=False)

@@ -77,14 +77,14 @@ WORDS = Set("scene-words", ModelConfig(537, 42, 25, PRINTABLE_ASCII), 20, 430, 4
 def loaded(chosen: Set, part: str, size: int, folder: Path, most: int | None = None
            ) -> Iterator[tuple[pipeline.Batch, np.ndarray]]:
     """Batches as a training reads them, one epoch after the other, and all their widths."""
-    characters = Tokenizer(chosen.config.alphabet)
-    index = build_index([str(chosen.records(part, folder, most))], chosen.config, characters)
+    tokenizer = Tokenizer(chosen.config.alphabet)
+    index = build_index([str(chosen.records(part, folder, most))], chosen.config, tokenizer)
 
     def plan() -> Iterator[np.ndarray]:
         for planned in sampler.training_batches(index, size, 0, 0, 0):
             yield planned.records
 
-    data = pipeline.make_pipeline(index, plan(), characters, chosen.config)
+    data = pipeline.make_pipeline(index, plan(), tokenizer, chosen.config)
     for numbers, batch in zip(plan(), pipeline.iterate(data), strict=False):
         yield batch, index.width[numbers]
 

@@ -130,7 +130,7 @@ def _reading(pattern: str) -> dict[str, float]:
     plan = sampler.shuffled_batches(index, _BATCH, 0, 0)[:_READ_BATCHES]
     begun = time.perf_counter()
     data = pipeline.make_pipeline(index, plan, Tokenizer(config.alphabet), config)
-    images = sum(len(batch["records"]) for batch in data)
+    images = sum(len(batch.records) for batch in data)
     return {"images_per_second": images / (time.perf_counter() - begun)}
 
 

@@ -53,7 +53,7 @@ def _bare_after_every_step(loop: Times, bare: Times) -> Iterator[None]:
         now = [time.perf_counter(), time.process_time()]
         if since:
             loop.add(now[0] - since[0], now[1] - since[1])
-        (bare if since else Times()).take(lambda: stack.step(batch["images"]))
+        (bare if since else Times()).take(lambda: stack.step(batch.images))
         since[:] = [time.perf_counter(), time.process_time()]
         return answer
 
@@ -106,8 +106,8 @@ def own_width(rounds: int = 8) -> Row:
 
 def _padded(batch: Batch, config: ModelConfig) -> Batch:
     """The batch as wide as the widest image may be."""
-    beyond = config.input_width - batch["images"].shape[2]
-    return {**batch, "images": tf.pad(batch["images"], [[0, 0], [0, 0], [0, beyond], [0, 0]])}
+    beyond = config.input_width - batch.images.shape[2]
+    return batch._replace(images=tf.pad(batch.images, [[0, 0], [0, 0], [0, beyond], [0, 0]]))
 
 
 def _one_each(widths: np.ndarray, devices: int = 1) -> packing.Packing:

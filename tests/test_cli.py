@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import aocr
-from aocr.cli.main import main
+from aocr.cli.main import main, parser
 from tests.conftest import WORDS, Command, World, draw, in_process, messages
 
 
@@ -470,6 +471,52 @@ def test_a_process_of_its_own_says_nothing_but_its_log(world: World, tmp_path: P
     assert found.stdout == ""
     assert len(messages(found.stderr)) == 2
     assert (tmp_path / "aocr.log").read_text(encoding="utf-8") == found.stderr
+
+
+COMMANDS = ("dataset", "train", "test", "predict", "export", "serve")
+ORIGINAL_FLAGS = """
+    --max-width 200 --max-height 50 --max-prediction 9 --full-ascii --color --no-distance
+    --gpu-id -1 --use-gru --attn-num-layers 1 --attn-num-hidden 64 --target-embedding-size 5
+    --initial-learning-rate 0.5 --max-gradient-norm 2 --no-gradient-clipping --job-dir model
+    --output-dir pictures --log-path log"""
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--help"])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
+def test_help_fits_80_columns_and_its_examples_parse(
+        words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_of(capsys, *words).splitlines()
+    assert max(map(len, lines)) <= 80
+    examples = [re.sub(r" > \S+$", "", line).split("| ")[-1] for line in lines
+                if line.startswith("  aocr ") or "| aocr " in line]
+    assert examples
+    for example in examples:
+        assert parser().parse_args(shlex.split(example)[1:]).command
+
+
+@pytest.mark.parametrize("name", ["train", "test", "predict", "export"])
+def test_flags_that_the_original_accepted_on_every_command_are_accepted(name: str) -> None:
+    dataset = ["words.tfrecords"] if name in ("train", "test") else []
+    args = parser().parse_args([name, *dataset, *shlex.split(ORIGINAL_FLAGS)])
+    assert (args.model_dir, args.max_width, args.attn_num_hidden) == ("model", 200, 64)
+
+
+def test_help_hides_flags_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {name: set(re.findall(r"--[a-z-]+", help_of(capsys, name))) for name in COMMANDS}
+    learning = {"--initial-learning-rate", "--max-gradient-norm", "--no-gradient-clipping"}
+    assert learning <= shown["train"]
+    for name in ("test", "predict", "export"):
+        assert not shown[name] & (learning | {"--attn-num-layers", "--use-gru", "--color"})
+    for name in ("train", "predict", "export"):
+        assert not shown[name] & {"--output-dir", "--no-distance"}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,35 +7,45 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.cli.flags import add_max_pixels, at_least_one
 from aocr.runtime.console import log, printable
 
 if TYPE_CHECKING:
     from aocr.data.stats import DatasetStats
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
-               ) -> argparse.ArgumentParser:
+def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr dataset` and its flags to the commands."""
-    command = commands.add_parser("dataset", help="make a TFRecords dataset of labelled images")
-    add = command.add_argument
-    add("annotations", metavar="ANNOTATIONS", help="text file with one `path label` a line")
+    command = flags.add_command(
+        commands, "dataset", "make a TFRecords dataset from labelled images",
+        "ANNOTATIONS [OUTPUT]",
+        "Checks every image, writes the usable ones to TFRecords, and proposes a command\n"
+        "to train on them.",
+        ("aocr dataset annotations.txt words.tfrecords",
+         "aocr dataset annotations.txt words.tfrecords --no-force-uppercase --shards 16"))
+    add = command.add_argument_group("input and output").add_argument
+    add("annotations", metavar="ANNOTATIONS",
+        help="text file with one `path label` per line; paths are relative to the working "
+        "directory or to this file")
     add("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
         help="TFRecords file to write (default: %(default)s)")
-    add("--shards", type=at_least_one, metavar="N",
+    add("--no-force-uppercase", dest="force_uppercase", action="store_false",
+        help="keep the case of labels instead of converting them to upper case")
+    add("--save-filename", action="store_true",
+        help="store the path of each image in its record, as the comment")
+    add = command.add_argument_group("several files").add_argument
+    add("--shards", type=flags.at_least_one, metavar="N",
         help="write N files: words.tfrecords becomes words-00000-of-0000N.tfrecords and so on")
     add("--shard-index", type=int, metavar="I",
-        help="write only file I of --shards, from 0: several machines make one dataset")
-    add("--log-step", type=at_least_one, default=500, metavar="N",
-        help="a line in the log every N pairs (default: %(default)s)")
-    add("--no-force-uppercase", dest="force_uppercase", action="store_false",
-        help="keep the labels' case")
-    add("--save-filename", action="store_true",
-        help="store each image's path as the record's comment")
-    add("--jobs", type=at_least_one, default=1, metavar="N",
-        help="files to read at the same time (default: %(default)s)")
-    add_max_pixels(command)
+        help="write only file I of --shards, counted from 0, so that several machines can share "
+        "the work")
+    add = command.add_argument_group("speed and limits").add_argument
+    add("--jobs", type=flags.at_least_one, default=1, metavar="N",
+        help="number of files to read in parallel (default: %(default)s)")
+    flags.add_max_pixels(add)
+    add("--log-step", type=flags.at_least_one, default=500, metavar="N",
+        help="log a line every N pairs (default: %(default)s)")
     return command
 
 

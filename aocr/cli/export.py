@@ -5,25 +5,39 @@ from __future__ import annotations
 import argparse
 import os
 
+from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.cli.flags import add_model_flags, at_least_one, restore_model
+from aocr.config import MAX_PIXELS
 from aocr.errors import AocrError
 from aocr.runtime.console import log
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
-               ) -> argparse.ArgumentParser:
+def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr export` and its flags to the commands."""
-    command = commands.add_parser("export", help="export a model for serving")
-    command.add_argument("dir", metavar="DIR", nargs="?",
-                         default=os.environ.get("AIP_MODEL_DIR") or "exported",
-                         help="folder to write to (default: %(default)s; AIP_MODEL_DIR, where "
-                         "Vertex AI sets it)")
-    add_model_flags(command)
-    command.add_argument("--format", choices=("savedmodel", "frozengraph"), default="savedmodel",
-                         help="what to write (default: %(default)s)")
-    command.add_argument("--model-version", type=at_least_one, metavar="N",
-                         help="write to DIR/N/, as TensorFlow Serving wants it")
+    command = flags.add_command(
+        commands, "export", "export a model for serving", "[DIR]",
+        "Writes a model that needs only TensorFlow, and compares its predictions with\n"
+        "those of the checkpoint.",
+        ("aocr export exported --model-version 1",
+         "aocr export frozen --format frozengraph --model-dir checkpoints"))
+    add = command.add_argument_group("model and output").add_argument
+    add("dir", metavar="DIR", nargs="?", default=os.environ.get("AIP_MODEL_DIR") or "exported",
+        help="directory to write to (default: AIP_MODEL_DIR if it is set, as on Vertex AI, "
+        "otherwise `exported`)")
+    add("--model-version", type=flags.at_least_one, metavar="N",
+        help="write to DIR/N/, where TensorFlow Serving and `aocr serve` look for version N")
+    add("--format", choices=("savedmodel", "frozengraph"), default="savedmodel",
+        help="SavedModel directory, or a single file with a frozen graph (default: %(default)s)")
+    flags.add_model_dir(add)
+    flags.add_checkpoint_flags(add)
+    add = command.add_argument_group("speed and limits").add_argument
+    flags.add_gpu(add)
+    add("--max-pixels", type=flags.at_least_one, default=MAX_PIXELS, metavar="N",
+        help="the exported model refuses images whose header declares more pixels "
+        "(default: %(default)s)")
+    flags.add_legacy_flags(command)
+    for add_flags in (flags.add_output_dir, flags.add_no_distance, flags.add_optimizer_flags):
+        add_flags(flags.hidden(command))
     return command
 
 
@@ -35,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if _inside(args.dir, args.model_dir) and loader.is_original(args.model_dir):
         raise AocrError(f"{args.model_dir} holds a model of the original aocr, which is never "
                         f"written to; name a folder outside it instead of {args.dir}")
-    reader = restore_model(args).reader
+    reader = flags.restore_model(args).reader
     if reader is None:
         raise AocrError(f"{args.model_dir} holds an exported model; --model-dir names a folder of "
                         "checkpoints")

@@ -1,4 +1,4 @@
-"""Flags and types of flags that several commands share, and the settings they stand for."""
+"""Flags and flag types that several commands share, and the settings that they stand for."""
 
 from __future__ import annotations
 
@@ -12,81 +12,180 @@ from aocr.runtime.console import log
 if TYPE_CHECKING:
     from aocr.checkpoints.loader import CheckpointChoice
 
+AddFlag = Callable[..., argparse.Action]
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_parser belongs to
+
 MODEL_DEFAULTS = ModelConfig()
 TRAIN_DEFAULTS = TrainConfig()
+_MODEL_FLAGS = ("max_width", "max_height", "max_prediction", "color", "use_gru",
+                "attn_num_layers", "attn_num_hidden", "target_embedding_size", "oversize")
 
 
-def add_datasets(command: argparse.ArgumentParser) -> None:
-    """Adds the positional argument of one or more datasets."""
-    command.add_argument("dataset", metavar="DATASET", nargs="+",
-                         help="TFRecords file, or a glob of several")
+def add_command(commands: Commands[argparse.ArgumentParser], name: str, summary: str,
+                usage: str, description: str, examples: tuple[str, ...]
+                ) -> argparse.ArgumentParser:
+    """Adds a command without flags.
 
-
-def add_model_flags(command: argparse.ArgumentParser) -> None:
-    """The flags that the original gave to train, test, predict and export alike.
-
-    Those that shape the model have no default here: what the user does not name comes from the
-    model folder.
+    Args:
+        commands: The commands of `aocr`.
+        name: Its name.
+        summary: Its line in `aocr --help`.
+        usage: Its positional arguments.
+        description: The text above its flags, in lines of at most 80 characters.
+        examples: The lines below its flags.
     """
-    add = command.add_argument_group(
-        "model", "A model folder remembers these; after training none of them is needed."
-        ).add_argument
-    for name, text in (
-            ("max_width", "widest image file that is used, in pixels"),
-            ("max_height", "together with --max-width, the widest shape that is kept"),
-            ("max_prediction", "longest label in characters"),
-            ("attn_num_layers", "layers of the decoder"),
-            ("attn_num_hidden", "units of a decoder layer"),
-            ("target_embedding_size", "size of a character's embedding")):
-        add("--" + name.replace("_", "-"), type=at_least_one, metavar="N",
-            help=f"{text} (default: {getattr(MODEL_DEFAULTS, name)})")
-    for name, text in (("color", "read colours instead of grey"),
-                       ("use_gru", "GRU cells in the decoder"),
-                       ("full_ascii", "all printable ASCII characters instead of 0-9A-Z")):
-        add("--" + name.replace("_", "-"), action="store_true", default=None, help=text)
-    add("--checkpoint", metavar="latest|best|N", help="which checkpoint to use (default: the best, "
-        "if there is one, or else the latest); for train, of --init-from")
-    add("--strict", action="store_true",
-        help="refuse a damaged checkpoint instead of taking the one before it")
-    add("--debias", action="store_true", help="models of the original: take the start values out "
-        "of the batch-norm averages")
-    _add_run_flags(command)
+    return commands.add_parser(
+        name, help=summary, usage=f"aocr {name} {usage} [options]", description=description,
+        epilog="\n  ".join(("examples:", *examples)), add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_max_pixels(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Adds `--max-pixels`."""
-    command.add_argument(
-        "--max-pixels", type=at_least_one, default=MAX_PIXELS, metavar="N",
-        help="images whose header promises more are skipped, before they take memory "
-        "(default: %(default)s)")
+def add_general_flags(command: argparse.ArgumentParser) -> None:
+    """Adds the flags of every command."""
+    add = command.add_argument_group("general options").add_argument
+    add("--log-path", metavar="FILE", help="log file (default: aocr.log)")
+    add("-h", "--help", action="help", help="show this help and exit")
 
 
-def add_precision(add: Callable[..., object]) -> None:
-    """Adds `--precision`."""
-    add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
-        help="type of the convolutions; mixed_bfloat16 is for processors with AVX512_BF16 or AMX "
-        "and for GPUs that have it, mixed_float16 for GPUs (default: %(default)s)")
+def hidden(command: argparse.ArgumentParser) -> AddFlag:
+    """Returns an `add_argument` that leaves its flag out of the command's help."""
+    def add(*names: str, **settings: Any) -> argparse.Action:  # noqa: ANN401  # as add_argument
+        return command.add_argument(*names, **{**settings, "help": argparse.SUPPRESS})
+
+    return add
 
 
-def _add_run_flags(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("run")
-    add_max_pixels(group)
-    add = group.add_argument
+def add_datasets(add: AddFlag) -> None:
+    """Adds the positional argument that names one or more datasets."""
+    add("dataset", metavar="DATASET", nargs="+",
+        help="TFRecords file, or a glob of several in quotes")
+
+
+def add_model_dir(add: AddFlag) -> None:
+    """Adds `--model-dir`, and `--job-dir`, its other name in the original."""
     add("--model-dir", "--job-dir", dest="model_dir", default="./checkpoints", metavar="DIR",
-        help="folder of the model (default: %(default)s)")
-    add("--output-dir", default="out", metavar="DIR",
-        help="folder for attention pictures (default: %(default)s)")
-    add("--gpu-id", type=_gpus, metavar="N|N,N|all",
-        help="GPU to use, -1 for none; train takes several, or all (default: 0)")
-    add("--no-distance", dest="use_distance", action="store_false",
-        help="accuracy counts full matches only")
+        help="model directory (default: %(default)s)")
+
+
+def add_checkpoint_flags(add: AddFlag) -> None:
+    """Adds the flags that select a checkpoint."""
+    add("--checkpoint", metavar="latest|best|N",
+        help="checkpoint to use (default: the best if there is one, otherwise the latest)")
+    add_strict(add)
+
+
+def add_strict(add: AddFlag) -> None:
+    """Adds `--strict`."""
+    add("--strict", action="store_true",
+        help="refuse a damaged checkpoint instead of using the one before it")
+
+
+def add_size_flags(add: AddFlag) -> None:
+    """Adds the sizes of images and labels.
+
+    Like all flags that shape the model they have no argparse default: what the user does not
+    name comes from the model directory.
+    """
+    for name, text in (
+            ("max_width", "width in pixels of the widest image to use"),
+            ("max_height", "images up to max-width / max-height keep their aspect ratio, wider "
+             "ones are squeezed"),
+            ("max_prediction", "length of the longest label in characters")):
+        _add_size(add, name, text)
+
+
+def add_color(add: AddFlag) -> None:
+    """Adds `--color`."""
+    add("--color", action="store_true", default=None, help="read three channels instead of grey")
+
+
+def add_full_ascii(add: AddFlag) -> None:
+    """Adds `--full-ascii`."""
+    add("--full-ascii", action="store_true", default=None,
+        help="read the 95 printable ASCII characters instead of 0-9A-Z")
+
+
+def add_network_flags(add: AddFlag) -> None:
+    """Adds the sizes of the network."""
+    for name, text in (
+            ("attn_num_layers", "decoder layers"),
+            ("attn_num_hidden", "units of a decoder layer; each direction of the encoder has "
+             "layers x units"),
+            ("target_embedding_size", "size of a character's embedding")):
+        _add_size(add, name, text)
+    add("--use-gru", action="store_true", default=None, help="GRU cells in the decoder")
+
+
+def _add_size(add: AddFlag, name: str, text: str) -> None:
+    add("--" + name.replace("_", "-"), type=at_least_one, metavar="N",
+        help=f"{text} (default: {getattr(MODEL_DEFAULTS, name)})")
+
+
+def add_optimizer_flags(add: AddFlag) -> None:
+    """Adds the flags of the optimizer."""
     add("--initial-learning-rate", type=float, default=TRAIN_DEFAULTS.initial_learning_rate,
-        metavar="X",
-        help="learning rate of AdaDelta (default: %(default)s)")
+        metavar="X", help="learning rate of AdaDelta (default: %(default)s)")
     add("--max-gradient-norm", type=float, default=TRAIN_DEFAULTS.max_gradient_norm, metavar="X",
-        help="global norm that gradients are clipped to (default: %(default)s)")
+        help="clip gradients to this global norm (default: %(default)s)")
     add("--no-gradient-clipping", dest="clip_gradients", action="store_false",
         help="do not clip gradients")
+
+
+def add_output_dir(add: AddFlag) -> None:
+    """Adds `--output-dir`."""
+    add("--output-dir", default="out", metavar="DIR",
+        help="directory of the attention pictures (default: %(default)s)")
+
+
+def add_no_distance(add: AddFlag) -> None:
+    """Adds `--no-distance`."""
+    add("--no-distance", dest="use_distance", action="store_false",
+        help="accuracy counts exact matches only, without edit-distance credit")
+
+
+def add_max_pixels(add: AddFlag) -> None:
+    """Adds `--max-pixels`."""
+    add("--max-pixels", type=at_least_one, default=MAX_PIXELS, metavar="N",
+        help="skip images whose header declares more pixels (default: %(default)s)")
+
+
+def add_gpu(add: AddFlag) -> None:
+    """Adds `--gpu-id`."""
+    add("--gpu-id", type=_gpus, metavar="N", help="GPU to use, -1 for the CPU (default: 0)")
+
+
+def add_gpus(add: AddFlag) -> None:
+    """Adds `--gpu-id` for several GPUs."""
+    add("--gpu-id", type=_gpus, metavar="N|N,N|all",
+        help="GPUs to use, -1 for the CPU (default: 0)")
+
+
+def add_precision(add: AddFlag) -> None:
+    """Adds `--precision`."""
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
+        help="type of the convolutions: mixed_bfloat16 for CPUs with AVX512_BF16 or AMX and for "
+        "GPUs with bfloat16, mixed_float16 for other GPUs (default: %(default)s)")
+
+
+def add_debias(add: AddFlag) -> None:
+    """Adds `--debias`."""
+    add("--debias", action="store_true",
+        help="remove the start values from the batch-norm averages of a model of aocr 0.7")
+
+
+def add_legacy_flags(command: argparse.ArgumentParser) -> None:
+    """Adds the flags that only models of aocr 0.7 need once they are trained.
+
+    The flags of the network stay out of the help: the variables of such a model give their
+    values. They are still checked against the model.
+    """
+    add = command.add_argument_group(
+        "models of aocr 0.7", "Other models record these settings in their directory; a flag that "
+        "contradicts\nit is an error.").add_argument
+    add_size_flags(add)
+    add_debias(add)
+    for add_flags in (add_color, add_full_ascii, add_network_flags):
+        add_flags(hidden(command))
 
 
 def at_least_one(text: str) -> int:
@@ -126,12 +225,10 @@ _gpus.__name__ = "list of GPU numbers"
 port.__name__ = "port"
 positive.__name__ = not_negative.__name__ = "number"
 at_least_one.__name__ = "whole number"  # argparse names the type in its message
-_MODEL_FLAGS = ("max_width", "max_height", "max_prediction", "color", "use_gru",
-                "attn_num_layers", "attn_num_hidden", "target_embedding_size", "oversize")
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The model settings that the user named."""
+    """Returns the model settings that the user named, by the fields of `ModelConfig`."""
     given = {name: getattr(args, name) for name in _MODEL_FLAGS
              if getattr(args, name, None) is not None}
     if args.full_ascii:
@@ -159,7 +256,7 @@ def load_recognizer(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recog
 
 
 def checkpoint_choice(args: argparse.Namespace) -> CheckpointChoice:
-    """Which checkpoint `--checkpoint`, `--strict` and `--debias` choose."""
+    """Returns what `--checkpoint`, `--strict` and `--debias` select."""
     from aocr.checkpoints import loader
 
     return loader.CheckpointChoice(args.checkpoint, args.strict, args.debias)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from aocr import __version__
-from aocr.cli import dataset, export, predict, serve, test, train
+from aocr.cli import dataset, export, flags, predict, serve, test, train
 from aocr.cli.exit_codes import FAILED, INTERRUPTED
 from aocr.config import flag
 from aocr.errors import AocrError, reason
@@ -21,6 +21,15 @@ _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predic
              "export": export, "serve": serve}
 _DEFAULT_LOG = "aocr.log"
 _MODEL_PATHS = ("model_dir", "init_from", "dir")
+_DESCRIPTION = "Reads text in images of cropped words and lines: captchas, plates, receipts."
+_EXAMPLE = """\
+from images to a served model (annotations.txt: one `path label` per line):
+  aocr dataset annotations.txt words.tfrecords
+  aocr train words.tfrecords --charset auto
+  aocr predict image.png
+  aocr export exported --model-version 1
+  aocr serve exported --model-name aocr
+"""
 _PATTERN = re.compile(r"[*?[]" if os.sep == "\\" else r"[*?[\\]")
 
 
@@ -28,19 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: The words after `aocr`; those of the process by default.
+        argv: The arguments after `aocr`; those of the process by default.
 
     Returns:
-        0 done, 1 something the user can mend, 130 interrupted; wrong usage exits with 2.
+        0 for success, 1 for an error that the user can fix, 130 when interrupted. Wrong usage
+        exits with 2.
     """
-    for name in ("stdout", "stderr"):  # `>&-`: nobody wants to hear
+    for name in ("stdout", "stderr"):  # closed, as with `>&-`: write to os.devnull instead
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     args = parser().parse_args(argv)
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
         startup.import_tensorflow()
-        # It tells, at exit, of each value that a damaged checkpoint did not give.
+        # At exit TensorFlow logs a warning for each value of a damaged checkpoint that it did not
+        # restore.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         _require_reach(args)
         return _COMMANDS[args.command].run(args)
@@ -96,14 +107,17 @@ def _require_plain(name: str, path: str | None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and flags."""
+    """Returns the parser of all commands and flags."""
     top = argparse.ArgumentParser(
-        prog="aocr", description="Train, test, export and use an attention OCR model for cropped "
-        "words and lines.")
-    top.add_argument("--version", action="version", version=f"aocr {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        prog="aocr", usage="aocr COMMAND [options]", description=_DESCRIPTION, epilog=_EXAMPLE,
+        add_help=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(title="commands", dest="command", required=True,
+                                  metavar="COMMAND", prog="aocr")
     for module in _COMMANDS.values():
-        command = module.add_parser(commands)
-        command.add_argument("--log-path", metavar="FILE",
-                             help="log file (default: aocr.log)")
+        flags.add_general_flags(module.add_parser(commands))
+    add = top.add_argument_group("options").add_argument
+    add("--version", action="version", version=f"aocr {__version__}",
+        help="show the version and exit")
+    add("-h", "--help", action="help", help="show this help and exit; `aocr COMMAND --help` "
+        "shows the flags of a command")
     return top

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aocr.cli import flags
 from aocr.cli.exit_codes import FAILED, OK
-from aocr.cli.flags import add_model_flags, add_precision, restore_model
 from aocr.errors import SkipError
 from aocr.runtime.console import log
 
@@ -18,18 +18,29 @@ if TYPE_CHECKING:
     from aocr.inference.recognizer import Result
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
-               ) -> argparse.ArgumentParser:
+def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr predict` and its flags to the commands."""
-    command = commands.add_parser("predict", help="read image files")
-    command.add_argument("files", metavar="FILE|FOLDER|-", nargs="*",
-                         help="images, folders of images, or - for file names on standard input "
-                         "(default: -)")
-    add_model_flags(command)
-    command.add_argument("--format", choices=("log", "tsv", "jsonl"), default="log",
-                         help="log lines on standard error, or a table or JSON lines on standard "
-                         "output (default: %(default)s)")
-    add_precision(command.add_argument)
+    command = flags.add_command(
+        commands, "predict", "read image files", "[FILE|FOLDER|-]...",
+        "Reads image files with a trained or an exported model.",
+        ("aocr predict plate.jpg",
+         "aocr predict images/ --format tsv > results.tsv",
+         "find . -name '*.png' | aocr predict --model-dir exported --format jsonl"))
+    add = command.add_argument_group("images and model").add_argument
+    add("files", metavar="FILE|FOLDER|-", nargs="*",
+        help="images, folders of images, or - for file names on standard input (default: -)")
+    add("--format", choices=("log", "tsv", "jsonl"), default="log",
+        help="log lines on standard error, or a table or JSON lines on standard output "
+        "(default: %(default)s)")
+    flags.add_model_dir(add)
+    flags.add_checkpoint_flags(add)
+    add = command.add_argument_group("speed and limits").add_argument
+    flags.add_gpu(add)
+    flags.add_precision(add)
+    flags.add_max_pixels(add)
+    flags.add_legacy_flags(command)
+    for add_flags in (flags.add_output_dir, flags.add_no_distance, flags.add_optimizer_flags):
+        add_flags(flags.hidden(command))
     return command
 
 
@@ -38,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from aocr.cli import inputs
     from aocr.inference import recognizer
 
-    restored = restore_model(args)
+    restored = flags.restore_model(args)
     write = _WRITERS[args.format]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -6,8 +6,8 @@ import argparse
 import importlib.util
 import signal
 
+from aocr.cli import flags
 from aocr.cli.exit_codes import INTERRUPTED, OK
-from aocr.cli.flags import at_least_one, not_negative, port, positive
 from aocr.errors import AocrError
 from aocr.runtime.console import log
 from aocr.serving.config import Limits, ServerOptions
@@ -16,47 +16,52 @@ _SERVER = ServerOptions()
 _LIMITS = Limits()
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
-               ) -> argparse.ArgumentParser:
+def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr serve` and its flags to the commands."""
-    command = commands.add_parser("serve", help="serve an exported model (REST and gRPC)")
-    command.add_argument("dir", metavar="DIR", help="folder of numbered versions, as `aocr export "
-                         "--model-version 1 DIR` writes it; newer ones are picked up")
-    add = command.add_argument_group("doors").add_argument
+    command = flags.add_command(
+        commands, "serve", "serve exported models over REST and gRPC", "DIR",
+        "Serves the newest version of an exported model with the protocols of TensorFlow\n"
+        "Serving.",
+        ("aocr serve exported --model-name aocr",
+         "aocr serve exported --host 0.0.0.0 --rest-api-port 80 --port 0"))
+    add = command.add_argument_group("model and endpoints").add_argument
+    add("dir", metavar="DIR", help="directory of numbered versions, as `aocr export DIR "
+        "--model-version 1` writes it; new versions are loaded as they appear")
     add("--model-name", default=_SERVER.model_name, metavar="NAME",
-        help="name in requests (default: %(default)s)")
+        help="model name in requests (default: %(default)s)")
     add("--host", default=_SERVER.host, metavar="ADDRESS",
         help="address to listen on (default: %(default)s, this machine only)")
-    add("--port", type=port, default=_SERVER.port, metavar="N",
-        help="port of gRPC, 0 for none (default: %(default)s)")
-    add("--rest-api-port", type=port, default=_SERVER.rest_port, metavar="N",
-        help="port of REST, 0 for none (default: %(default)s)")
-    add("--log-level", choices=("info", "debug"), default="info",
-        help="debug: a line for each request (default: %(default)s)")
-    add = command.add_argument_group("batches and versions").add_argument
-    add("--max-batch-size", type=at_least_one, default=_SERVER.max_batch, metavar="N",
-        help="images in one call of the model (default: %(default)s)")
-    add("--batch-timeout-ms", type=not_negative, default=1000 * _SERVER.batch_timeout,
-        metavar="X", help="longest wait for as many images as the batch before held "
+    add("--port", type=flags.port, default=_SERVER.port, metavar="N",
+        help="gRPC port, 0 to disable gRPC (default: %(default)s)")
+    add("--rest-api-port", type=flags.port, default=_SERVER.rest_port, metavar="N",
+        help="REST port, 0 to disable REST (default: %(default)s)")
+    add = command.add_argument_group("batching and versions").add_argument
+    add("--max-batch-size", type=flags.at_least_one, default=_SERVER.max_batch, metavar="N",
+        help="maximum number of images in a batch (default: %(default)s)")
+    add("--batch-timeout-ms", type=flags.not_negative, default=1000 * _SERVER.batch_timeout,
+        metavar="X", help="maximum time to wait for as many images as the previous batch held "
         "(default: %(default)s)")
-    add("--poll-seconds", type=positive, default=_SERVER.poll_seconds, metavar="X",
-        help="time between two looks for new versions (default: %(default)s)")
+    add("--poll-seconds", type=flags.positive, default=_SERVER.poll_seconds, metavar="X",
+        help="interval between checks for new versions (default: %(default)s)")
     _add_limits(command)
+    command.add_argument_group("diagnostics").add_argument(
+        "--log-level", choices=("info", "debug"), default="info",
+        help="debug logs a line for each request (default: %(default)s)")
     return command
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument_group("limits").add_argument
+    add = command.add_argument_group("limits", "A request beyond them is refused.").add_argument
     for name, default, text in (
-            ("--max-body-bytes", _LIMITS.max_body, "largest body of a request"),
+            ("--max-body-bytes", _LIMITS.max_body, "size of a request body"),
             ("--max-images", _LIMITS.max_images, "images in a request"),
             ("--max-pixels", _LIMITS.max_pixels, "pixels of an image, and of a batch"),
-            ("--max-queue", _LIMITS.max_queue, "images that may wait"),
+            ("--max-queue", _LIMITS.max_queue, "images waiting for a batch"),
             ("--max-connections", _LIMITS.max_connections, "open connections")):
-        add(name, type=at_least_one, default=default, metavar="N",
+        add(name, type=flags.at_least_one, default=default, metavar="N",
             help=f"{text} (default: %(default)s)")
-    add("--request-seconds", type=positive, default=_LIMITS.seconds, metavar="X",
-        help="time a request may take (default: %(default)s)")
+    add("--request-seconds", type=flags.positive, default=_LIMITS.seconds, metavar="X",
+        help="time for a request (default: %(default)s)")
 
 
 _SERVE_PACKAGES = ("tensorflow_serving", "grpc", "uvicorn", "httptools", "starlette",

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import argparse
 
+from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.cli.flags import (
-    TRAIN_DEFAULTS,
-    add_datasets,
-    add_model_flags,
-    add_precision,
-    at_least_one,
-    load_recognizer,
-)
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
-               ) -> argparse.ArgumentParser:
+def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr test` and its flags to the commands."""
-    command = commands.add_parser("test", help="test a model on a dataset")
-    add_datasets(command)
-    add_model_flags(command)
-    add = command.add_argument_group("testing").add_argument
-    add("--visualize", action="store_true", help="write attention pictures to --output-dir")
-    add("--batch-size", type=at_least_one, default=TRAIN_DEFAULTS.batch_size, metavar="N",
-        help="images read at once (default: %(default)s)")
-    add("--json", metavar="FILE", help="write the results as JSON")
-    add_precision(add)
+    command = flags.add_command(
+        commands, "test", "evaluate a model on datasets", "DATASET...",
+        "Reads every image of a dataset, compares the predictions with the labels, and\n"
+        "reports word accuracy, character error rate (CER) and loss.",
+        ("aocr test words-test.tfrecords",
+         "aocr test words-test.tfrecords --json results.json --visualize"))
+    add = command.add_argument_group("data and model").add_argument
+    flags.add_datasets(add)
+    flags.add_model_dir(add)
+    flags.add_checkpoint_flags(add)
+    add = command.add_argument_group("results").add_argument
+    add("--json", metavar="FILE", help="write the metrics and a row for each image as JSON")
+    add("--visualize", action="store_true",
+        help="write pictures of the attention for each image to --output-dir")
+    flags.add_output_dir(add)
+    flags.add_no_distance(add)
+    add = command.add_argument_group("speed and limits").add_argument
+    add("--batch-size", type=flags.at_least_one, default=flags.TRAIN_DEFAULTS.batch_size,
+        metavar="N", help="number of images to read at once (default: %(default)s)")
+    flags.add_gpu(add)
+    flags.add_precision(add)
+    flags.add_max_pixels(add)
+    flags.add_legacy_flags(command)
+    flags.add_optimizer_flags(flags.hidden(command))
     return command
 
 
@@ -36,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from aocr.runtime import distributed
 
     joined = distributed.join(args.gpu_id, most=1)
-    recognizer = load_recognizer(args)
+    recognizer = flags.load_recognizer(args)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,
                                args.output_dir if args.visualize else None)
     evaluate.evaluate(args.dataset, recognizer, options, joined)

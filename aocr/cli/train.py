@@ -4,61 +4,88 @@ from __future__ import annotations
 
 import argparse
 
+from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.cli.flags import (
-    MODEL_DEFAULTS,
-    TRAIN_DEFAULTS,
-    add_datasets,
-    add_model_flags,
-    add_precision,
-    at_least_one,
-    checkpoint_choice,
-    given_settings,
-)
 from aocr.config import DIGITS_AND_CAPITALS, OVERSIZE, ModelConfig, TrainConfig
 from aocr.errors import AocrError
 from aocr.runtime.console import log
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
-               ) -> argparse.ArgumentParser:
+def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr train` and its flags to the commands."""
-    command = commands.add_parser("train", help="train a model")
-    add_datasets(command)
-    add_model_flags(command)
-    alphabet = command.add_argument_group("alphabet")
-    alphabet.add_argument("--charset", metavar="FILE|auto",
-                          help="the characters: those in a UTF-8 text file, or `auto` for those "
-                          f"of the dataset (default: {DIGITS_AND_CAPITALS})")
-    add = command.add_argument_group("training").add_argument
-    add("--oversize", choices=OVERSIZE, help="what happens to images wider than --max-width "
-        f"(default: {MODEL_DEFAULTS.oversize})")
-    add("--steps-per-checkpoint", type=at_least_one, metavar="N",
-        default=TRAIN_DEFAULTS.steps_per_checkpoint,
+    command = flags.add_command(
+        commands, "train", "train a model on datasets", "DATASET...",
+        "Trains a model and writes checkpoints to the model directory. The same command\n"
+        "again resumes from the newest checkpoint.",
+        ("aocr train words.tfrecords --max-width 240 --max-height 46 --charset auto",
+         "aocr train 'words-*.tfrecords' --val-split 0.1 --early-stop 5",
+         "aocr train more.tfrecords --init-from checkpoints --model-dir fine-tuned"))
+    add = command.add_argument_group("data and model").add_argument
+    flags.add_datasets(add)
+    flags.add_model_dir(add)
+    _add_text_and_image_flags(command)
+    _add_run_flags(command)
+    _add_start_flags(command)
+    flags.add_network_flags(command.add_argument_group("network").add_argument)
+    add = command.add_argument_group("optimizer").add_argument
+    flags.add_optimizer_flags(add)
+    add("--seed", type=int, default=flags.TRAIN_DEFAULTS.seed, metavar="N",
+        help="seed of weights, data order and dropout (default: %(default)s)")
+    add = command.add_argument_group("devices").add_argument
+    flags.add_gpus(add)
+    flags.add_precision(add)
+    flags.add_output_dir(flags.hidden(command))
+    flags.add_no_distance(flags.hidden(command))
+    return command
+
+
+def _add_text_and_image_flags(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument_group(
+        "images and text", "`aocr dataset` proposes values that fit.").add_argument
+    flags.add_size_flags(add)
+    add("--charset", metavar="FILE|auto",
+        help="characters to read: those of a UTF-8 text file, or `auto` for those of the "
+        f"dataset (default: {DIGITS_AND_CAPITALS})")
+    flags.add_full_ascii(add)
+    flags.add_color(add)
+    add("--oversize", choices=OVERSIZE, help="what to do with images wider than --max-width "
+        f"(default: {flags.MODEL_DEFAULTS.oversize})")
+    flags.add_max_pixels(add)
+
+
+def _add_run_flags(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument_group("duration and checkpoints").add_argument
+    defaults = flags.TRAIN_DEFAULTS
+    add("--batch-size", type=flags.at_least_one, default=defaults.batch_size, metavar="N",
+        help="maximum number of images in a step, over all devices (default: %(default)s)")
+    add("--num-epoch", type=flags.at_least_one, default=defaults.num_epoch, metavar="N",
+        help="passes over the data, including those of earlier runs (default: %(default)s)")
+    add("--max-steps", type=flags.at_least_one, metavar="N",
+        help="steps, including those of earlier runs (default: no limit)")
+    add("--steps-per-checkpoint", type=flags.at_least_one, metavar="N",
+        default=defaults.steps_per_checkpoint,
         help="steps between two checkpoints (default: %(default)s)")
-    add("--keep", type=at_least_one, default=TRAIN_DEFAULTS.keep, metavar="N",
-        help="newest checkpoints to keep, beside the best (default: %(default)s)")
-    add("--batch-size", type=at_least_one, default=TRAIN_DEFAULTS.batch_size, metavar="N",
-        help="most images in a step (default: %(default)s)")
-    add("--num-epoch", type=at_least_one, default=TRAIN_DEFAULTS.num_epoch, metavar="N",
-        help="passes over the data, earlier runs included (default: %(default)s)")
-    add("--max-steps", type=at_least_one, metavar="N",
-        help="steps, earlier runs included (default: no limit)")
-    add_precision(add)
-    add("--seed", type=int, default=TRAIN_DEFAULTS.seed, metavar="N",
-        help="start of all random numbers (default: %(default)s)")
-    add("--init-from", metavar="DIR",
-        help="start from the weights of this model, ours or the original's")
-    add("--no-resume", dest="resume", action="store_false",
-        help="start with new weights even if the folder holds checkpoints")
+    add("--keep", type=flags.at_least_one, default=defaults.keep, metavar="N",
+        help="number of newest checkpoints to keep, besides the best (default: %(default)s)")
     add = command.add_argument_group("validation").add_argument
     add("--val", metavar="DATASET", nargs="+", default=(),
         help="TFRecords files or globs to validate on at every checkpoint")
-    add("--val-split", type=float, default=TRAIN_DEFAULTS.val_split, metavar="X",
-        help="validate on this share of the images instead of training on them (0.1, say)")
-    add("--early-stop", type=at_least_one, metavar="N",
-        help="end after N validations without gain")
-    return command
+    add("--val-split", type=float, default=defaults.val_split, metavar="X",
+        help="validate on this share of the images, such as 0.1, instead of training on them")
+    add("--early-stop", type=flags.at_least_one, metavar="N",
+        help="stop after N validations without improvement")
+
+
+def _add_start_flags(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument_group("starting point").add_argument
+    add("--no-resume", dest="resume", action="store_false",
+        help="start with new weights even if the model directory holds checkpoints")
+    add("--init-from", metavar="DIR",
+        help="start from the weights of this model, which may be of aocr 0.7")
+    add("--checkpoint", metavar="latest|best|N",
+        help="checkpoint of --init-from (default: the best if there is one, otherwise the latest)")
+    flags.add_debias(add)
+    flags.add_strict(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     joined = distributed.join(args.gpu_id)
     loader.check_trainable(args.model_dir, args.resume)
     settings = _train_settings(args)
-    given = given_settings(args)
+    given = flags.given_settings(args)
     weights = None
     resume = args.resume and directory.started(args.model_dir)
     if args.charset is not None and not (resume and args.charset == "auto"):
@@ -81,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         if args.init_from is not None:
             log.info(f"--init-from: {args.model_dir} has started already, and goes on")
     elif args.init_from is not None:
-        weights, config = warm_start.load(args.init_from, given, checkpoint_choice(args))
+        weights, config = warm_start.load(args.init_from, given, flags.checkpoint_choice(args))
     else:
         config = ModelConfig(**given)
     if args.debias and weights is None:

@@ -100,7 +100,7 @@ def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, 
     trainer = Trainer(CONFIG, TrainConfig(precision=PRECISIONS[0] if exact else precision), joined,
                       tf.float64 if exact else tf.float32)
     plan = list(itertools.islice(sampler.training_batches(index, BATCH, 0, 0, 0), steps))
-    own = [planned.records[joined.own(len(planned.records))] for planned in plan]
+    own = [planned.records[joined.local_rows(len(planned.records))] for planned in plan]
     losses = []
     for planned, mine, batch in zip(plan, own,
                                     pipeline.make_pipeline(index, own, tokenizer, CONFIG),

@@ -41,8 +41,8 @@ def test_one_worker_is_no_cluster(text: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(distributed.CONFIG_VARIABLE, text)
     joined = distributed.join([-1])
     assert (joined.chief, joined.workers, joined.replicas) == (True, 1, 1)
-    assert joined.own(5).all()
-    np.testing.assert_array_equal(joined.total(np.array([3.0])), [3.0])
+    assert joined.local_rows(5).all()
+    np.testing.assert_array_equal(joined.all_reduce_sum(np.array([3.0])), [3.0])
 
 
 @pytest.mark.parametrize(("kind", "index", "number"), [
@@ -78,7 +78,7 @@ def test_every_row_has_one_owner(workers: int, local: int, count: int) -> None:
     class Devices:
         num_replicas_in_sync = workers * local
 
-    shares = [Cluster(Devices(), workers, number).own(count) for number in range(workers)]
+    shares = [Cluster(Devices(), workers, number).local_rows(count) for number in range(workers)]
     assert (np.sum(shares, 0) == 1).all()
     assert max(map(np.sum, shares)) - min(map(np.sum, shares)) <= local
 
@@ -89,9 +89,9 @@ def test_what_a_process_raises_when_another_has_gone_is_one_line() -> None:
 
     gone = tf.errors.UnavailableError(None, None, "connection lost\nmore")
     with pytest.raises(AocrError, match=r"worker 1 of 2 cannot go on.*connection lost; try it"):
-        with Cluster(Devices(), 2, 1).watched("try it"):
+        with Cluster(Devices(), 2, 1).lost_worker_errors("try it"):
             raise gone
-    with pytest.raises(tf.errors.UnavailableError), Cluster(Devices()).watched("x"):
+    with pytest.raises(tf.errors.UnavailableError), Cluster(Devices()).lost_worker_errors("x"):
         raise gone
 
 
@@ -120,7 +120,7 @@ def test_what_processes_say_comes_one_list_after_the_other() -> None:
     class Devices:
         num_replicas_in_sync = 3
 
-    assert Cluster(Devices()).gather([(1, "é")]) == [(1, "é")]
+    assert Cluster(Devices()).all_gather([(1, "é")]) == [(1, "é")]
     said: list[list[object]] = [[[1, "é", None]], [[2, 'long " one', 0.1], []], []]
     meeting = threading.Barrier(len(said), timeout=60)
     votes = [np.zeros(0)] * len(said)
@@ -134,8 +134,8 @@ def test_what_processes_say_comes_one_list_after_the_other() -> None:
             return summed
 
         one = Cluster(Devices(), len(said), number)
-        with mock.patch.object(one, "total", total):
-            return one.gather(said[number])
+        with mock.patch.object(one, "all_reduce_sum", total):
+            return one.all_gather(said[number])
 
     with ThreadPoolExecutor(len(said)) as pool:
         for answer in pool.map(gathered, range(len(said))):
@@ -149,8 +149,8 @@ def test_workers_that_differ_are_one_line() -> None:
     def agree(here: dict[str, int], there: dict[str, int]) -> None:
         both = Cluster(Devices(), 2)
         other = np.array([*[0] * len(here), *there.values()])
-        with mock.patch.object(both, "total", lambda own: own + other):
-            both.agree(here)
+        with mock.patch.object(both, "all_reduce_sum", lambda own: own + other):
+            both.require_agreement(here)
 
     own = {"step": 3, "flags": (1 << 32) - 1}
     agree(own, own)
@@ -158,7 +158,7 @@ def test_workers_that_differ_are_one_line() -> None:
         agree(own, {**own, "step": 4})
     with pytest.raises(AocrError, match="the workers differ in the flags: 4294967295, 4294967294;"):
         agree(own, {**own, "flags": (1 << 32) - 2})
-    Cluster(Devices()).agree(own)
+    Cluster(Devices()).require_agreement(own)
 
 
 def test_each_process_tests_its_own_images(world: World) -> None:
@@ -175,7 +175,8 @@ def test_each_process_tests_its_own_images(world: World) -> None:
     for number in range(2):
         one = Cluster(Devices(), 2, number)
         shares.append([])
-        with mock.patch.object(one, "gather", said), mock.patch.object(one, "agree"):
+        with (mock.patch.object(one, "all_gather", said),
+              mock.patch.object(one, "require_agreement")):
             summary = evaluate.evaluate([str(world.records)], recognizer,
                                         evaluate.EvaluationOptions(3), one)
         assert bool(summary) == (number == 0)

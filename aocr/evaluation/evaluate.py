@@ -76,7 +76,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Evaluatio
     if options.pictures_dir is not None and cluster.chief:
         report.clear_pictures(options.pictures_dir)
     plan = sampler.bucketed_batches(index, options.batch_size)
-    own = [numbers[cluster.own(len(numbers))] for numbers in plan]
+    own = [numbers[cluster.local_rows(len(numbers))] for numbers in plan]
     data = pipeline.make_pipeline(index, own, tokenizer, reader.config)
     with bar(total=len(index), unit="image") as progress:
         for whole, numbers, batch in zip(plan, own, pipeline.iterate(data), strict=False):
@@ -93,7 +93,7 @@ def _agree_on_start(reader: RecognitionGraph, index: RecordIndex, options: Evalu
         AocrError: They do not.
     """
     flags = reader.config, reader.precision, options.batch_size, options.pictures_dir is None
-    cluster.agree({"weights (as a checksum)": reader.model.checksum(),
+    cluster.require_agreement({"weights (as a checksum)": reader.model.checksum(),
                    "records (as a checksum)": index_checksum(index),
                    "flags (as a checksum)": zlib.crc32(repr(flags).encode())})
 
@@ -149,7 +149,7 @@ class Evaluator:
 
     def watched(self) -> AbstractContextManager[None]:
         """Around what needs the other processes."""
-        return self.cluster.watched("start all of them again")
+        return self.cluster.lost_worker_errors("start all of them again")
 
     def take(self, numbers: np.ndarray, batch: pipeline.Batch) -> None:
         """Reads this process's share of a batch; the chief tells what is ready to be told."""
@@ -160,7 +160,7 @@ class Evaluator:
             found += [_found(int(n), self.tokenizer.decode(target), comment.decode(), *each)
                       for n, target, comment, each in zip(*about, read, strict=True)]
         with self.watched():
-            everywhere = self.cluster.gather(found)
+            everywhere = self.cluster.all_gather(found)
         if self.cluster.chief:
             self._note([ImageResult(*each) for each in everywhere])
         self.begun = time.perf_counter()

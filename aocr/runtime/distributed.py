@@ -55,7 +55,7 @@ class Cluster:
         """Whether this process is the one that writes."""
         return self.worker == 0
 
-    def own(self, count: int) -> np.ndarray:
+    def local_rows(self, count: int) -> np.ndarray:
         """Which of the rows 0…`count` - 1 of a batch this process takes, `[count]` bool.
 
         Rows are dealt out in turn: they come in the order of their widths, and every device gets
@@ -63,7 +63,7 @@ class Cluster:
         """
         return np.arange(count) % self.replicas // self.local_replicas == self.worker
 
-    def total(self, votes: np.ndarray) -> np.ndarray:
+    def all_reduce_sum(self, votes: np.ndarray) -> np.ndarray:
         """The sum of what every process says, `[n]` float64; all must call it."""
         if self.workers == 1:
             return votes
@@ -72,7 +72,7 @@ class Cluster:
         summed: np.ndarray = first.numpy() / self.local_replicas
         return summed
 
-    def gather(self, said: list[Any]) -> list[Any]:
+    def all_gather(self, said: list[Any]) -> list[Any]:
         """What all processes say, one list after the other; all must call it.
 
         Args:
@@ -82,13 +82,13 @@ class Cluster:
             return said
         text = np.frombuffer(json.dumps(said).encode(), np.uint8)
         own = np.eye(1, self.workers, self.worker)[0]
-        lengths = [int(length) for length in self.total(own * len(text))]
+        lengths = [int(length) for length in self.all_reduce_sum(own * len(text))]
         padded = np.pad(text.astype(np.float64), [0, max(lengths) - len(text)])
-        texts = self.total(np.outer(own, padded).ravel()).astype(np.uint8)
+        texts = self.all_reduce_sum(np.outer(own, padded).ravel()).astype(np.uint8)
         return [each for row, length in zip(np.split(texts, self.workers), lengths, strict=True)
                 for each in json.loads(row[:length].tobytes())]
 
-    def agree(self, own: Mapping[str, int]) -> None:
+    def require_agreement(self, own: Mapping[str, int]) -> None:
         """Makes sure that all processes mean the same; all must call it.
 
         Args:
@@ -99,7 +99,8 @@ class Cluster:
         """
         table = np.zeros([self.workers, len(own)])
         table[self.worker] = list(own.values())
-        for name, found in zip(own, self.total(table.ravel()).reshape(table.shape).T, strict=True):
+        summed = self.all_reduce_sum(table.ravel()).reshape(table.shape)
+        for name, found in zip(own, summed.T, strict=True):
             if len(set(found)) > 1:
                 raise AocrError(
                     f"the workers differ in the {name}: {', '.join(str(int(n)) for n in found)}; "
@@ -107,7 +108,7 @@ class Cluster:
                     "the same flags")
 
     @contextmanager
-    def watched(self, remedy: str) -> Iterator[None]:
+    def lost_worker_errors(self, remedy: str) -> Iterator[None]:
         """Makes one line of what is raised when another process has gone.
 
         Args:

@@ -103,7 +103,7 @@ class TrainingLoop:
 
     def _own(self, planned: sampler.BatchPlan) -> np.ndarray:
         """The records of a batch that this process reads."""
-        return planned.records[self.cluster.own(len(planned.records))]
+        return planned.records[self.cluster.local_rows(len(planned.records))]
 
     def _agree(self, planned: sampler.BatchPlan, batch: pipeline.Batch) -> int:
         """Tells all processes what this one has met: a signal, or images that it cannot decode.
@@ -113,7 +113,7 @@ class TrainingLoop:
         """
         lost = np.isin(planned.records, pipeline.undecoded(self._own(planned), batch))
         asked = [float(self.stop.signal == each) for each in SIGNALS]
-        votes = self.cluster.total(np.concatenate([asked, lost]))
+        votes = self.cluster.all_reduce_sum(np.concatenate([asked, lost]))
         self.ended_by = next((int(each) for each, vote in zip(SIGNALS, votes, strict=False)
                               if vote), 0)
         gone = planned.records[votes[len(SIGNALS):] > 0]

@@ -60,9 +60,9 @@ def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings
     """
     tokenizer = Tokenizer(config.alphabet)
     images = splits.load_splits(patterns, config, settings, tokenizer)
-    with output.open_output(model_dir,
-                            cluster.chief) as place, stop_on_signal() as stop, cluster.watched(
-            "start all of them again, and they go on from the last checkpoint"):
+    with (output.open_output(model_dir, cluster.chief) as place, stop_on_signal() as stop,
+          cluster.lost_worker_errors(
+              "start all of them again, and they go on from the last checkpoint")):
         trainer = Trainer(config, settings, cluster)
         _begin(trainer, place, config, start)
         if cluster.workers > 1:
@@ -102,7 +102,7 @@ def _agree_on_start(trainer: Trainer, images: Splits, flags: tuple[ModelConfig, 
             were given other flags.
     """
     validation = 0 if images.validation is None else index_checksum(images.validation)
-    cluster.agree({
+    cluster.require_agreement({
         "step that they start at": int_value(trainer.step),
         "weights (as a checksum)": trainer.model.checksum(),
         "records to train on (as a checksum)": index_checksum(images.training),

@@ -79,7 +79,7 @@ class Validator:
             self._tell(gone)
         counts = np.bincount([zlib.crc32(text.encode()) % _BUCKETS for text in texts],
                              minlength=_BUCKETS)
-        sums = self._cluster.total(np.concatenate([dataclasses.astuple(own), counts]))
+        sums = self._cluster.all_reduce_sum(np.concatenate([dataclasses.astuple(own), counts]))
         fields, counts = np.split(sums, [-_BUCKETS])
         totals = Totals(*fields.tolist())
         if not totals.images:
@@ -93,7 +93,7 @@ class Validator:
 
     def _tell(self, gone: np.ndarray) -> None:
         """Names, once, the images that one of the processes cannot decode."""
-        everywhere = np.flatnonzero(self._cluster.total(gone.astype(np.float64)))
+        everywhere = np.flatnonzero(self._cluster.all_reduce_sum(gone.astype(np.float64)))
         self.undecodable = pipeline.undecodable(self._index, everywhere)
         if self.undecodable:
             skipped = [*self._index.skipped, *self.undecodable.values()]

@@ -75,7 +75,7 @@ def _here(steps: int) -> dict[str, float]:
     trainer = Trainer(ModelConfig(70, 30, 4), TrainConfig(), joined)
     # Some are narrower: without any padding one device takes a faster batch norm than several.
     widths = np.where(np.arange(BATCH) < BATCH // 8, _WIDTH - 8, _WIDTH).astype(np.int32)
-    own = widths[joined.own(BATCH)]
+    own = widths[joined.local_rows(BATCH)]
     batch = Batch(tf.random.stateless_normal([len(own), 32, _WIDTH, 1], [1, joined.worker]),
                   tf.constant(own), tf.fill([len(own), 5], 3),
                   tf.range(len(own), dtype=tf.int64), tf.fill([len(own)], ""))

@@ -17,6 +17,7 @@ import pytest
 
 import aocr
 from aocr.cli.main import main, parser
+from tests import option_tables
 from tests.conftest import WORDS, Command, World, draw, in_process, messages
 
 
@@ -517,6 +518,11 @@ def test_help_hides_flags_without_effect(capsys: pytest.CaptureFixture[str]) -> 
         assert not shown[name] & (learning | {"--attn-num-layers", "--use-gru", "--color"})
     for name in ("train", "predict", "export"):
         assert not shown[name] & {"--output-dir", "--no-distance"}
+
+
+def test_the_option_tables_are_those_of_the_parsers() -> None:
+    text = option_tables.README.read_text(encoding="utf-8")
+    assert text == option_tables.with_tables(text), "run python -m tests.option_tables"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -271,6 +271,27 @@ def test_predict_reads_names_from_standard_input_and_folders(
     assert len(messages(from_folder)) == 9
 
 
+def test_predict_passes_over_files_in_a_folder_that_are_not_images_by_name(
+        world: World, command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    (folder / "more").mkdir(parents=True)
+    shutil.copy(world.images[0], folder / "1.PNG")
+    shutil.copy(world.images[1], folder / "2.jpeg")
+    shutil.copy(world.images[0], folder / "._x.png")
+    for name in (".DS_Store", "Thumbs.db", "labels.txt"):
+        (folder / name).write_bytes(b"\0\0\0\1Bud1")
+    code, logged = command("predict", folder)
+    lines = messages(logged)[1:]
+    assert code == 0
+    assert [line[:11] for line in lines[1:]] == ["Result: OK."] * 2
+    assert lines[0] == (f"Not read in {folder} (hidden files: 2, files without an image "
+                        "extension: 2, directories: 1); name them to read them")
+    code, logged = command("predict", folder / "._x.png", folder / "labels.txt")
+    assert code == 1
+    assert [line.split(".")[0] for line in messages(logged)[1:]] == [
+        "Result: OK", "Result: error while opening file " + str(folder / "labels")]
+
+
 def test_an_empty_folder_or_a_pipe_costs_only_itself(
         world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

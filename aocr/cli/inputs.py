@@ -1,4 +1,4 @@
-"""The names of the files that `aocr predict` reads: given, in folders, or sent one by one."""
+"""The files that `aocr predict` reads: from its arguments, directories and standard input."""
 
 from __future__ import annotations
 
@@ -11,50 +11,65 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
+from aocr.images.files import has_image_extension
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 
 
-def file_names(given: Iterable[str]) -> Iterator[str | None]:
-    """Files, the files of folders, and names from standard input; `None` after each pause.
+def file_names(arguments: Iterable[str]) -> Iterator[str | None]:
+    """Yields file names, and `None` at each pause.
 
-    A pause is where standard input has nothing more for now: whoever types names, or sends
-    them one by one, gets each answer at once.
+    A pause is where standard input has no further line yet, so that whoever types names, or sends
+    them one at a time, gets each result immediately.
+
+    Args:
+        arguments: Files, directories, whose images are listed, or `-` for names on standard input.
     """
-    for name in given:
+    for name in arguments:
         if name == "-":
             yield from _standard_input()
-        elif _is_folder(name):
-            yield from _files_of(name)
+        elif _is_directory(name):
+            yield from _images_in(name)
         else:
             yield name
 
 
-def _is_folder(name: str) -> bool:
+def _is_directory(name: str) -> bool:
     try:
         return bool(tf.io.gfile.isdir(name))
-    except UnicodeEncodeError:  # TensorFlow's paths are UTF-8, those of a disk any bytes
+    except UnicodeEncodeError:  # TensorFlow needs UTF-8, a file name may be any bytes
         return False
 
 
-def _files_of(folder: str) -> list[str]:
-    """The files in a folder; itself, which reads as an error, where there are none."""
-    listed = tf.io.gfile.listdir if filesystem.is_remote(folder) else os.listdir
+def _images_in(directory: str) -> list[str]:
+    """Returns the images in a directory; the directory itself, which cannot be read, if none."""
+    list_directory = tf.io.gfile.listdir if filesystem.is_remote(directory) else os.listdir
     try:
-        inside = [tf.io.gfile.join(folder, each) for each in sorted(listed(folder))]
+        names = sorted(list_directory(directory))
     except (tf.errors.OpError, OSError):
-        return [folder]
-    found = [each for each in inside if not _is_folder(each)]
-    if found and len(found) < len(inside):
-        log.warning(f"Left out {len(inside) - len(found)} folders within {folder}; name them "
-                    "to read them")
-    return found or [folder]
+        return [directory]
+    images: list[str] = []
+    hidden = others = directories = 0
+    for name in names:
+        path = str(tf.io.gfile.join(directory, name))
+        if name.startswith("."):
+            hidden += 1
+        elif _is_directory(path):
+            directories += 1
+        elif has_image_extension(name):
+            images.append(path)
+        else:
+            others += 1
+    if hidden or others or directories:
+        log.warning(f"Not read in {directory} (hidden files: {hidden}, files without an image "
+                    f"extension: {others}, directories: {directories}); name them to read them")
+    return images or [directory]
 
 
 def _standard_input() -> Iterator[str | None]:
     lines: queue.Queue[str | None] = queue.Queue()
 
-    def listen() -> None:
+    def read_lines() -> None:
         try:
             for line in sys.stdin or ():
                 lines.put(line)
@@ -64,7 +79,7 @@ def _standard_input() -> Iterator[str | None]:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
 
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=read_lines, daemon=True).start()
     while True:
         if lines.empty():
             yield None
@@ -76,13 +91,13 @@ def _standard_input() -> Iterator[str | None]:
 
 
 def batched(names: Iterable[str | None], size: int) -> Iterator[list[str]]:
-    """Groups names; a pause ends a group early."""
-    group: list[str] = []
+    """Yields lists of at most `size` names; a pause ends a list early."""
+    batch: list[str] = []
     for name in names:
         if name is not None:
-            group.append(name)
-        if group and (name is None or len(group) == size):
-            yield group
-            group = []
-    if group:
-        yield group
+            batch.append(name)
+        if batch and (name is None or len(batch) == size):
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -6,6 +6,7 @@ import os
 import stat
 
 import tensorflow as tf
+from PIL import Image
 
 from aocr.errors import SkipError
 from aocr.images import transcoding
@@ -57,3 +58,9 @@ def _any(path: str, max_pixels: int) -> bytes:
         except tf.errors.FailedPreconditionError as error:
             raise SkipError("cannot open the file", "it is a folder; name a file, or a folder "
                             "that holds some") from error
+
+
+def has_image_extension(name: str) -> bool:
+    """Returns whether a file name ends as those of an image format do, in upper or lower case."""
+    image_format = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+    return image_format in Image.OPEN or image_format == "MPO"  # a JPEG of several pictures

@@ -1,7 +1,7 @@
-"""Requests and the replies they must get, from whatever serves the export.
+"""Requests and the responses that any server of the exported model must give.
 
-`python -m tests.contract URL VERSION CHECKPOINTS` puts them to a server: ours, TensorFlow
-Serving's binary, or its container.
+`python -m tests.contract URL VERSION CHECKPOINTS` sends them to a running server: `aocr serve`,
+the binary of TensorFlow Serving, or its container.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from aocr.inference.recognizer import Result
 from tests import drawing
 
 _TOLERANCE = 1e-5
-Ask = Callable[[str, str, bytes | None], tuple[int, Any]]
+Send = Callable[[str, str, bytes | None], tuple[int, Any]]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A request, and its reply.
+class Exchange:
+    """A request and the expected response.
 
     Attributes:
-        name: What it is about.
+        name: What the request shows, for error messages.
         method: HTTP method.
-        path: Path after the model's name.
-        body: The body; a document becomes JSON.
-        code: The reply's code.
-        reply: The reply; `None` stands for any error text.
+        path: Path after the name of the model.
+        body: The body; anything but bytes is sent as JSON.
+        code: Expected status code.
+        response: Expected response; `None` stands for an error with any text.
     """
 
     name: str
@@ -41,135 +41,143 @@ class Pair:
     path: str
     body: Any
     code: int
-    reply: Any
+    response: Any
 
 
 def images() -> list[bytes]:
-    """Files of mixed formats and sizes."""
+    """Returns image files of several formats and sizes."""
     formats = (("PNG", (60, 24)), ("JPEG", (90, 40)), ("GIF", (31, 32)), ("BMP", (120, 20)),
                ("WEBP", (45, 45)))
     return [drawing.encoded(drawing.word(f"A{n}", size), name)
             for n, (name, size) in enumerate(formats)]
 
 
-def pairs(files: Sequence[bytes], answers: Sequence[Result], version: int) -> list[Pair]:
-    """All of them.
+def exchanges(files: Sequence[bytes], results: Sequence[Result], version: int) -> list[Exchange]:
+    """Returns all requests with their expected responses.
 
     Args:
         files: Encoded images.
-        answers: What the checkpoint reads in them.
+        results: Predictions of the checkpoint for them.
         version: The version that is served.
     """
-    return [*_good(files, answers, version), *_bad(files, version), *_told(version)]
+    return [*_predictions(files, results, version), *_errors(files, version), *_statuses(version)]
 
 
-def _good(files: Sequence[bytes], answers: Sequence[Result], version: int) -> list[Pair]:
-    coded = [b64(file) for file in files]
-    rows: list[Any] = [{"output": a.text, "probability": a.probability} for a in answers]
-    columns: dict[str, list[Any]] = {"output": [a.text for a in answers],
-                                     "probability": [a.probability for a in answers]}
-    one = {name: values[:1] for name, values in columns.items()}
-    questions: list[tuple[str, Any, Any]] = [
-        ("a scalar, named", {"inputs": {"input": coded[0]}}, {"outputs": rows[0]}),
-        ("a scalar of the original's scripts",
-         {"signature_name": "serving_default", "inputs": {"input": coded[1]}},
+def _predictions(files: Sequence[bytes], results: Sequence[Result], version: int
+                 ) -> list[Exchange]:
+    images = [b64(file) for file in files]
+    rows: list[Any] = [{"output": result.text, "probability": result.probability}
+                       for result in results]
+    columns: dict[str, list[Any]] = {"output": [result.text for result in results],
+                                     "probability": [result.probability for result in results]}
+    requests: list[tuple[str, Any, Any]] = [
+        ("a scalar, named", {"inputs": {"input": images[0]}}, {"outputs": rows[0]}),
+        ("a scalar, as scripts for the original aocr send it",
+         {"signature_name": "serving_default", "inputs": {"input": images[1]}},
          {"outputs": rows[1]}),
-        ("a scalar, bare", {"inputs": coded[2]}, {"outputs": rows[2]}),
-        ("a vector, named", {"inputs": {"input": coded}}, {"outputs": columns}),
-        ("a vector, bare", {"inputs": coded}, {"outputs": columns}),
-        ("a vector of one", {"inputs": coded[:1]}, {"outputs": one}),
-        ("a matrix", {"inputs": [coded[:2]]},
+        ("a scalar, not named", {"inputs": images[2]}, {"outputs": rows[2]}),
+        ("a vector, named", {"inputs": {"input": images}}, {"outputs": columns}),
+        ("a vector, not named", {"inputs": images}, {"outputs": columns}),
+        ("a vector of one", {"inputs": images[:1]},
+         {"outputs": {name: values[:1] for name, values in columns.items()}}),
+        ("a matrix", {"inputs": [images[:2]]},
          {"outputs": {name: [values[:2]] for name, values in columns.items()}}),
-        ("rows", {"instances": coded}, {"predictions": rows}),
-        ("one row", {"instances": coded[:1]}, {"predictions": rows[:1]}),
-        ("named rows", {"instances": [{"input": each} for each in coded]}, {"predictions": rows}),
-        ("a signature by its empty name", {"signature_name": "", "inputs": coded[0]},
+        ("rows", {"instances": images}, {"predictions": rows}),
+        ("one row", {"instances": images[:1]}, {"predictions": rows[:1]}),
+        ("named rows", {"instances": [{"input": image} for image in images]},
+         {"predictions": rows}),
+        ("an empty signature name", {"signature_name": "", "inputs": images[0]},
          {"outputs": rows[0]}),
     ]
-    found = [Pair(name, "POST", ":predict", body, 200, reply) for name, body, reply in questions]
-    return [*found, Pair("a version", "POST", f"/versions/{version}:predict", {"inputs": coded[0]},
-                         200, {"outputs": rows[0]})]
+    return [*(Exchange(name, "POST", ":predict", body, 200, response)
+              for name, body, response in requests),
+            Exchange("a version", "POST", f"/versions/{version}:predict", {"inputs": images[0]},
+                     200, {"outputs": rows[0]})]
 
 
-def _bad(files: Sequence[bytes], version: int) -> list[Pair]:
-    coded = b64(files[0])
+def _errors(files: Sequence[bytes], version: int) -> list[Exchange]:
+    image = b64(files[0])
     bodies = {
-        "nothing": b"", "no JSON": b"{", "no object": b"[1]", "no UTF-8": b'{"inputs": "\xff"}',
-        "neither form": {}, "both forms": {"inputs": coded, "instances": [coded]},
-        "bad base64": {"inputs": {"b64": "*"}}, "no image": {"inputs": b64(b"no image")},
-        "text for an image": {"inputs": "text"}, "a number for an image": {"inputs": 7},
-        "null for an image": {"instances": [None]}, "no rows": {"instances": []},
-        "rows that are no list": {"instances": coded},
-        "a wrong name": {"inputs": {"image": coded}},
-        "a wrong name in a row": {"instances": [{"image": coded}]},
-        "mixed rows": {"instances": [coded, {"input": coded}]},
-        "ragged": {"inputs": [[coded], []]},
-        "an unknown signature": {"signature_name": "other", "inputs": coded},
-        "a signature that is no text": {"signature_name": 1, "inputs": coded},
-        "a damaged image": {"inputs": b64(drawing.undecodable_png())},
-        "a damaged image among good ones":
-            {"instances": [coded, b64(drawing.undecodable_png()), coded]},
+        "empty body": b"", "not JSON": b"{", "not an object": b"[1]",
+        "not UTF-8": b'{"inputs": "\xff"}',
+        "neither form": {}, "both forms": {"inputs": image, "instances": [image]},
+        "malformed base64": {"inputs": {"b64": "*"}}, "not an image": {"inputs": b64(b"no image")},
+        "text instead of an image": {"inputs": "text"},
+        "a number instead of an image": {"inputs": 7},
+        "null instead of an image": {"instances": [None]}, "no rows": {"instances": []},
+        "rows that are not a list": {"instances": image},
+        "a wrong input name": {"inputs": {"image": image}},
+        "a wrong input name in a row": {"instances": [{"image": image}]},
+        "named and plain rows": {"instances": [image, {"input": image}]},
+        "ragged lists": {"inputs": [[image], []]},
+        "an unknown signature": {"signature_name": "other", "inputs": image},
+        "a signature name that is not a string": {"signature_name": 1, "inputs": image},
+        "an undecodable image": {"inputs": b64(drawing.undecodable_png())},
+        "an undecodable image among others":
+            {"instances": [image, b64(drawing.undecodable_png()), image]},
     }
-    found = [Pair(name, "POST", ":predict", body, 400, None) for name, body in bodies.items()]
-    return [*found,
-            Pair("an unknown version", "POST", f"/versions/{version + 1}:predict",
-                 {"inputs": coded}, 404, None),
-            Pair("status of an unknown version", "GET", f"/versions/{version + 1}", None, 404,
-                 None),
-            Pair("metadata of an unknown version", "GET", f"/versions/{version + 1}/metadata",
-                 None, 404, None),
-            Pair("an unknown model", "POST", "x:predict", {"inputs": coded}, 404, None),
-            Pair("status of an unknown model", "GET", "x", None, 404, None)]
+    return [*(Exchange(name, "POST", ":predict", body, 400, None)
+              for name, body in bodies.items()),
+            Exchange("an unknown version", "POST", f"/versions/{version + 1}:predict",
+                     {"inputs": image}, 404, None),
+            Exchange("status of an unknown version", "GET", f"/versions/{version + 1}", None, 404,
+                     None),
+            Exchange("metadata of an unknown version", "GET", f"/versions/{version + 1}/metadata",
+                     None, 404, None),
+            Exchange("an unknown model", "POST", "x:predict", {"inputs": image}, 404, None),
+            Exchange("status of an unknown model", "GET", "x", None, 404, None)]
 
 
-def _told(version: int) -> list[Pair]:
+def _statuses(version: int) -> list[Exchange]:
     status = {"version": str(version), "state": "AVAILABLE",
               "status": {"error_code": "OK", "error_message": ""}}
-    reply = {"model_version_status": [status]}
-    return [Pair("status", "GET", "", None, 200, reply),
-            Pair("status of a version", "GET", f"/versions/{version}", None, 200, reply)]
+    response = {"model_version_status": [status]}
+    return [Exchange("status", "GET", "", None, 200, response),
+            Exchange("status of a version", "GET", f"/versions/{version}", None, 200, response)]
 
 
-def check(pair: Pair, name: str, ask: Ask) -> None:
-    """Puts a request to a server.
+def check(exchange: Exchange, name: str, send: Send) -> None:
+    """Sends a request and asserts that the response is the expected one.
 
     Args:
-        pair: The request.
-        name: The model's name.
-        ask: Sends method, path and body; gives code and parsed reply.
+        exchange: The request and the expected response.
+        name: Name of the model.
+        send: Sends method, path and body; returns status code and parsed response.
     """
-    body = pair.body
+    body = exchange.body
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    code, reply = ask(pair.method, f"/v1/models/{name}{pair.path}", body)
-    assert code == pair.code, (pair.name, code, reply)
-    if pair.reply is None:
-        assert list(reply) == ["error"], (pair.name, reply)
-        assert isinstance(reply["error"], str)
-        assert "Traceback" not in reply["error"]
+    code, response = send(exchange.method, f"/v1/models/{name}{exchange.path}", body)
+    assert code == exchange.code, (exchange.name, code, response)
+    if exchange.response is None:
+        assert list(response) == ["error"], (exchange.name, response)
+        assert isinstance(response["error"], str)
+        assert "Traceback" not in response["error"]
     else:
-        assert alike(reply, pair.reply), (pair.name, reply, pair.reply)
+        assert close(response, exchange.response), (exchange.name, response, exchange.response)
 
 
-def alike(one: Any, other: Any) -> bool:
-    """Equal, numbers to 1e-5."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(alike, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, abs_tol=_TOLERANCE)
-    return bool(one == other)
+def close(actual: Any, expected: Any) -> bool:
+    """Returns whether two JSON values are equal, floats within 1e-5."""
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        return actual.keys() == expected.keys() and all(
+            close(actual[key], expected[key]) for key in actual)
+    if isinstance(actual, list) and isinstance(expected, list):
+        return len(actual) == len(expected) and all(map(close, actual, expected))
+    if isinstance(actual, float) and isinstance(expected, float):
+        return math.isclose(actual, expected, abs_tol=_TOLERANCE)
+    return bool(actual == expected)
 
 
 def b64(data: bytes) -> dict[str, str]:
+    """Returns the JSON form of bytes."""
     return {"b64": base64.b64encode(data).decode()}
 
 
 def _main(url: str, version: int, checkpoints: str) -> None:
     from aocr import Recognizer
 
-    def ask(method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+    def send(method: str, path: str, body: bytes | None) -> tuple[int, Any]:
         request = urllib.request.Request(url + path, body, method=method)
         try:
             with urllib.request.urlopen(request) as response:
@@ -178,12 +186,12 @@ def _main(url: str, version: int, checkpoints: str) -> None:
             return error.code, json.load(error)
 
     files = images()
-    answers = Recognizer.load(checkpoints).predict(files)
-    assert isinstance(answers, list)
-    found = pairs(files, answers, version)
-    for pair in found:
-        check(pair, "aocr", ask)
-    print(f"{len(found)} passed, 0 failed")
+    results = Recognizer.load(checkpoints).predict(files)
+    assert isinstance(results, list)
+    all_exchanges = exchanges(files, results, version)
+    for exchange in all_exchanges:
+        check(exchange, "aocr", send)
+    print(f"{len(all_exchanges)} passed, 0 failed")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Servers for the tests, and a client."""
+"""Runs servers for the tests, and sends requests to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,67 +27,78 @@ _START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Client:
-    """A server's two ports, and requests to the REST one."""
+    """Sends requests to the REST endpoint of a server on this machine.
+
+    Attributes:
+        rest: Port of the REST endpoint.
+        grpc: Port of the gRPC endpoint.
+    """
 
     rest: int
     grpc: int
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str
-            ) -> tuple[int, Any]:
-        """One request on a connection of its own; the code and the parsed reply."""
+    def request(self, method: str, path: str, body: bytes | None = None,
+                headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        """Sends one request on a new connection; returns status code and parsed JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.rest, timeout=60)
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         finally:
             connection.close()
 
-    def predict(self, document: object, where: str = "") -> tuple[int, Any]:
-        """A question in JSON."""
-        return self.ask("POST", f"/v1/models/{NAME}{where}:predict", json.dumps(document).encode())
+    def predict(self, document: object, path: str = "") -> tuple[int, Any]:
+        """Sends a prediction request; `path` follows the model name."""
+        return self.request("POST", f"/v1/models/{NAME}{path}:predict",
+                            json.dumps(document).encode())
 
 
 def require_extra() -> None:
-    """Skips the module where the packages of `aocr[serve]` are not installed."""
+    """Skips the module if the packages of `aocr[serve]` are not installed."""
     for package in ("tensorflow_serving", "grpc", "uvicorn", "httptools", "starlette",
                     "prometheus_client"):
         pytest.importorskip(package, reason=f"{package} is missing: pip install 'aocr[serve]'")
 
 
 def free_ports() -> tuple[int, int]:
-    """Two ports that nobody listens on."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
+    """Returns two ports that are not in use."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 def wait_until_available(client: Client, process: subprocess.Popen[str] | None = None) -> None:
-    """Waits until the model is there; a server that ends before is a failure."""
-    until = time.monotonic() + _START_SECONDS
-    while time.monotonic() < until:
+    """Waits until the model is served; fails if the process of the server exits before."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
-            pytest.fail(f"the server ended with {process.returncode} before it served")
+            pytest.fail(f"the server exited with {process.returncode} before it was available")
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if client.ask("GET", f"/v1/models/{NAME}")[0] == 200:
+            if client.request("GET", f"/v1/models/{NAME}")[0] == 200:
                 return
         time.sleep(0.05)
-    pytest.fail("the server did not come up")
+    pytest.fail("the server did not become available")
 
 
 @contextlib.contextmanager
 def in_thread(base: Path, **options: Any) -> Iterator[Client]:
-    """A server in this process."""
+    """Runs a server in a thread of this process.
+
+    Args:
+        base: The directory of numbered versions.
+        options: Fields of `ServerOptions`.
+    """
     from aocr.serving import server
     from aocr.serving.config import ServerOptions
 
     client = Client(*free_ports())
-    chosen = ServerOptions(NAME, port=client.grpc, rest_port=client.rest, **options)
+    server_options = ServerOptions(NAME, grpc_port=client.grpc, rest_port=client.rest, **options)
     loop = asyncio.new_event_loop()
     stop: asyncio.Future[int] = loop.create_future()
     thread = threading.Thread(
-        target=loop.run_until_complete, args=(server.run(str(base), chosen, stop),))
+        target=loop.run_until_complete, args=(server.run(str(base), server_options, stop),))
     thread.start()
     try:
         wait_until_available(client)
@@ -101,7 +112,13 @@ def in_thread(base: Path, **options: Any) -> Iterator[Client]:
 @contextlib.contextmanager
 def in_process(base: Path, log: IO[str], *flags: str
                ) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
-    """`aocr serve` in a process of its own, killed in the end if it still runs."""
+    """Runs `aocr serve` in a process, which is killed at the end if it is still running.
+
+    Args:
+        base: The directory of numbered versions.
+        log: Receives the standard error of the process.
+        flags: Further flags.
+    """
     client = Client(*free_ports())
     command = [sys.executable, "-m", "aocr", "serve", str(base), "--model-name", NAME, "--port",
                str(client.grpc), "--rest-api-port", str(client.rest), *flags]
@@ -115,7 +132,7 @@ def in_process(base: Path, log: IO[str], *flags: str
         process.wait()
 
 
-def resident(process: int) -> int:
-    """Resident size of a process in bytes."""
+def resident_bytes(process: int) -> int:
+    """Returns the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,7 @@
-"""What nobody should send, and much of what everybody sends: the server goes on.
+"""The server stays available under malformed requests, attacks and load.
 
-A tenth of it runs here; all of it with
-`AOCR_FULL=1 python -m pytest -m slow tests/test_serve_abuse.py`.
+A tenth of the requests is sent by default; all of them by
+`AOCR_FULL=1 python -m pytest -m slow tests/test_serving_abuse.py`.
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ pytestmark = pytest.mark.slow
 
 SHARE = float(os.environ.get("AOCR_FULL", "0.1"))
 PATH = f"/v1/models/{NAME}:predict"
-GOOD = {"inputs": contract.b64(drawing.encoded(drawing.word("A", (8, 16))))}
+VALID = {"inputs": contract.b64(drawing.encoded(drawing.word("A", (8, 16))))}
 ALLOWED = {200, 400, 404, 405, 408, 413, 431, 503}
 MEBIBYTE = 1 << 20
-_GROWTH = 512 * MEBIBYTE  # what the largest allowed bodies and images may take at a time
-_FLAT = 0.03
+_MAX_GROWTH = 512 * MEBIBYTE  # for the largest allowed bodies and images
+_MAX_GROWTH_OVER_TIME = 0.03
 
 
 @pytest.fixture(scope="module")
 def server(exported: Path, tmp_path_factory: pytest.TempPathFactory
            ) -> Iterator[tuple[Client, Popen[str]]]:
-    folder = tmp_path_factory.mktemp("abuse")
-    with (folder / "stderr").open("w") as log, serving.in_process(
-            exported, log, "--log-path", str(folder / "log"), "--max-connections", "200",
+    logs = tmp_path_factory.mktemp("abuse")
+    with (logs / "stderr").open("w") as log, serving.in_process(
+            exported, log, "--log-path", str(logs / "log"), "--max-connections", "200",
             "--max-body-bytes", "4000000", "--request-seconds", "5") as (client, process):
         for _ in range(50):
-            assert client.predict(GOOD)[0] == 200
+            assert client.predict(VALID)[0] == 200
         yield client, process
         assert process.poll() is None
-    assert "Traceback" not in (folder / "stderr").read_text()
+    assert "Traceback" not in (logs / "stderr").read_text()
 
 
-def assert_well(client: Client) -> None:
-    """A good request gets its reply."""
-    code, reply = client.predict(GOOD)
-    assert code == 200, reply
+def assert_available(client: Client) -> None:
+    """Asserts that a valid request succeeds."""
+    code, response = client.predict(VALID)
+    assert code == 200, response
 
 
 def send(client: Client, method: str, path: str, body: bytes, headers: dict[str, str]) -> int:
-    """Sends whatever it is; the reply must be ours."""
+    """Sends any request and asserts that the response is one of the application."""
     connection = http.client.HTTPConnection("127.0.0.1", client.rest, timeout=60)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
-        reply = response.read()
+        content = response.read()
     finally:
         connection.close()
-    assert response.status in ALLOWED, (response.status, reply)
-    assert b"Traceback" not in reply
-    assert b".py" not in reply
+    assert response.status in ALLOWED, (response.status, content)
+    assert b"Traceback" not in content
+    assert b".py" not in content
     if response.status != 200 and method != "HEAD":
-        assert list(json.loads(reply)) == ["error"], reply
+        assert list(json.loads(content)) == ["error"], content
     return response.status
 
 
@@ -92,7 +92,7 @@ DOCUMENTS = st.fixed_dictionaries({}, optional={
     "inputs": VALUES, "instances": VALUES, "examples": VALUES,
     "signature_name": st.sampled_from(["serving_default", "serving_details", "serving_images", ""])
     | VALUES})
-BODIES = DOCUMENTS.map(lambda each: json.dumps(each).encode()) | st.binary(max_size=400)
+BODIES = DOCUMENTS.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=400)
 PATHS = st.sampled_from([PATH, PATH, PATH, PATH.replace(":", "/versions/3:"),
                          PATH.replace("predict", "classify"), "/v1/models", "/", "/v1/models/x",
                          PATH.replace(":", "/versions/99:"), PATH.replace(":", "%00:"),
@@ -104,13 +104,13 @@ TYPES = st.sampled_from(["application/json", "text/html", "multipart/form-data",
           suppress_health_check=list(HealthCheck))
 @given(method=st.sampled_from(["POST"] * 6 + ["GET", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"]),
        path=PATHS, body=BODIES, kind=TYPES, encoding=st.sampled_from(["identity"] * 5 + ["gzip"]))
-def test_any_request_gets_a_reply(server: tuple[Client, Popen[str]], method: str, path: str,
-                                  body: bytes, kind: str, encoding: str) -> None:
+def test_any_request_gets_a_response(server: tuple[Client, Popen[str]], method: str, path: str,
+                                        body: bytes, kind: str, encoding: str) -> None:
     send(server[0], method, path, body, {"content-type": kind, "content-encoding": encoding})
 
 
-def test_the_server_is_well_after_all_that(server: tuple[Client, Popen[str]]) -> None:
-    assert_well(server[0])
+def test_the_server_is_available_after_any_requests(server: tuple[Client, Popen[str]]) -> None:
+    assert_available(server[0])
 
 
 def _rows(count: int, value: bytes) -> bytes:
@@ -128,109 +128,110 @@ def _rows(count: int, value: bytes) -> bytes:
         [b"0"] * 1_000_000) + b"]}}", 413),
     (b" " * 100_000_000, 413),
 ])
-def test_bombs_cost_little_memory(server: tuple[Client, Popen[str]], body: bytes, code: int
+def test_bombs_take_little_memory(server: tuple[Client, Popen[str]], body: bytes, code: int
                                   ) -> None:
     client, process = server
-    before = serving.resident(process.pid)
+    before = serving.resident_bytes(process.pid)
     for _ in range(max(1, int(10 * SHARE))):
         assert send(client, "POST", PATH, body, {}) == code
-    assert_well(client)
-    assert serving.resident(process.pid) < before + _GROWTH
+    assert_available(client)
+    assert serving.resident_bytes(process.pid) < before + _MAX_GROWTH
 
 
-def test_large_bodies_at_a_time_share_a_budget(server: tuple[Client, Popen[str]]) -> None:
+def test_concurrent_large_bodies_share_a_budget(server: tuple[Client, Popen[str]]) -> None:
     client, process = server
-    before, codes = serving.resident(process.pid), []
+    before, codes = serving.resident_bytes(process.pid), []
     body = b'{"inputs": "' + b"A" * 3_900_000 + b'"}'
 
-    def ask() -> None:
-        with contextlib.suppress(OSError):  # refused while it was still sending
+    def send_body() -> None:
+        with contextlib.suppress(OSError):  # refused while it is sending
             codes.append(send(client, "POST", PATH, body, {}))
 
-    threads = [threading.Thread(target=ask) for _ in range(max(20, int(100 * SHARE)))]
+    threads = [threading.Thread(target=send_body) for _ in range(max(20, int(100 * SHARE)))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert set(codes) <= {400, 413, 503}
     assert 400 in codes
-    assert serving.resident(process.pid) < before + _GROWTH
-    assert_well(client)
+    assert serving.resident_bytes(process.pid) < before + _MAX_GROWTH
+    assert_available(client)
 
 
-def test_slow_and_half_open_clients_take_nothing_from_others(
+def test_slow_and_incomplete_requests_do_not_delay_others(
         server: tuple[Client, Popen[str]]) -> None:
     client, process = server
-    before = serving.resident(process.pid)
+    before = serving.resident_bytes(process.pid)
     head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\n".encode()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as connections:
         for n in range(int(100 + 80 * SHARE)):
-            door = held.enter_context(socket.create_connection(("127.0.0.1", client.rest)))
-            door.sendall((b"", head, head + b"content-length: 1000\r\n\r\n{\"inp")[n % 3])
+            connection = connections.enter_context(
+                socket.create_connection(("127.0.0.1", client.rest)))
+            connection.sendall((b"", head, head + b"content-length: 1000\r\n\r\n{\"inp")[n % 3])
         for _ in range(20):
-            assert_well(client)
-    assert serving.resident(process.pid) < before + _GROWTH
+            assert_available(client)
+    assert serving.resident_bytes(process.pid) < before + _MAX_GROWTH
 
 
-def test_more_connections_than_allowed_are_refused_and_the_server_recovers(
+def test_the_server_recovers_from_too_many_connections(
         server: tuple[Client, Popen[str]]) -> None:
     client, _ = server
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as connections:
         for _ in range(400):
-            held.enter_context(socket.create_connection(("127.0.0.1", client.rest)))
+            connections.enter_context(socket.create_connection(("127.0.0.1", client.rest)))
     serving.wait_until_available(client)
-    assert_well(client)
+    assert_available(client)
 
 
-def test_clients_that_leave_are_forgotten(server: tuple[Client, Popen[str]]) -> None:
+def test_closed_connections_free_their_capacity(server: tuple[Client, Popen[str]]) -> None:
     client, _ = server
-    body = json.dumps(GOOD).encode()
+    body = json.dumps(VALID).encode()
     request = (f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
                ).encode() + body
     for _ in range(int(1000 * SHARE)):
-        with socket.create_connection(("127.0.0.1", client.rest)) as door:
-            door.sendall(request)
-    serving.wait_until_available(client)  # the last of them count as connections for a moment
-    assert_well(client)
+        with socket.create_connection(("127.0.0.1", client.rest)) as connection:
+            connection.sendall(request)
+    serving.wait_until_available(client)  # the last of them count as open for a moment
+    assert_available(client)
 
 
-def test_resident_size_is_flat_over_many_requests(server: tuple[Client, Popen[str]]) -> None:
+def test_resident_memory_is_constant_over_many_requests(server: tuple[Client, Popen[str]]) -> None:
     client, process = server
-    _ask_in_every_size(client)
-    before = serving.resident(process.pid)
-    _ask_often(client, int(100_000 * SHARE))
-    after = serving.resident(process.pid)
-    print(f"resident size: {before >> 20} MiB, {after >> 20} MiB")
-    assert after < before * (1 + _FLAT)
+    _send_every_batch_size(client)
+    before = serving.resident_bytes(process.pid)
+    _send_many(client, int(100_000 * SHARE))
+    after = serving.resident_bytes(process.pid)
+    print(f"resident memory: {before >> 20} MiB, {after >> 20} MiB")
+    assert after < before * (1 + _MAX_GROWTH_OVER_TIME)
 
 
-def _ask_in_every_size(client: Client, rounds: int = 6) -> None:
-    """Batches of every size there can be.
+def _send_every_batch_size(client: Client, rounds: int = 6) -> None:
+    """Sends batches of every possible size.
 
-    TensorFlow keeps what it has made for each shape of a batch, about 3 MB for one more size
-    (measured with TensorFlow 2.21), and under load a new size comes by chance, even after
-    thousands of requests. A few rounds later what the allocator keeps has been kept too.
+    TensorFlow keeps state for each shape of a batch, about 3 MB per size (measured with TensorFlow
+    2.21), and under load a new size may occur even after thousands of requests. After some rounds
+    the memory that the allocator keeps is constant too.
     """
     for _ in range(rounds):
-        for size in range(1, ServerOptions().max_batch + 1):
-            code, reply = client.predict({"instances": [GOOD["inputs"]] * size})
-            assert code == 200, reply
+        for size in range(1, ServerOptions().max_batch_size + 1):
+            code, response = client.predict({"instances": [VALID["inputs"]] * size})
+            assert code == 200, response
 
 
-def _ask_often(client: Client, requests: int, connections: int = 32) -> None:
-    """Good requests on connections that are kept."""
-    body, codes = json.dumps(GOOD).encode(), set()
+def _send_many(client: Client, requests: int, connections: int = 32) -> None:
+    """Sends valid requests on several persistent connections."""
+    body, codes = json.dumps(VALID).encode(), set()
 
-    def connection() -> None:
-        door = http.client.HTTPConnection("127.0.0.1", client.rest, timeout=60)
+    def send_requests() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", client.rest, timeout=60)
         for _ in range(requests // connections + 1):
-            door.request("POST", PATH, body)
-            response = door.getresponse()
+            connection.request("POST", PATH, body)
+            response = connection.getresponse()
             response.read()
             codes.add(response.status)
-        door.close()
+        connection.close()
 
-    threads = [threading.Thread(target=connection) for _ in range(connections)]
+    threads = [threading.Thread(target=send_requests) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:

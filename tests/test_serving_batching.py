@@ -1,11 +1,11 @@
-"""The queue, with a model that only notes what it is asked."""
+"""The request queue, with a model that records its calls."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,20 +20,28 @@ from aocr.serving.batching import Batcher, Outputs  # noqa: E402
 from aocr.serving.config import Limits, ServerOptions  # noqa: E402
 from aocr.serving.errors import RequestError, invalid  # noqa: E402
 from aocr.serving.metrics import ServerMetrics  # noqa: E402
+from aocr.serving.servable import Servable  # noqa: E402
 
 SMALL, WIDE = Size(40, 32), Size(400, 32)
 
 
 class Model:
-    """Stands for a servable: each image's answer is itself; `bad` is no image."""
+    """Stands in for a servable: the output of each image is the image itself.
+
+    `bad` is an image that it rejects, `fault` one on which it fails unexpectedly.
+
+    Attributes:
+        calls: The images of each call.
+        released: Calls wait until this event is set.
+    """
 
     def __init__(self) -> None:
         self.calls: list[list[bytes]] = []
-        self.free = threading.Event()
+        self.released = threading.Event()
 
     def run(self, _signature: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
-        """Waits until it may, and answers."""
-        self.free.wait()
+        """Waits until the calls are released, and records this one."""
+        self.released.wait()
         self.calls.append(inputs["input"].tolist())
         if b"fault" in self.calls[-1]:
             raise ZeroDivisionError
@@ -42,44 +50,45 @@ class Model:
         return {"output": inputs["input"]}
 
 
-async def ask(batcher: Batcher, model: Model, *images: tuple[bytes, Size]) -> list[Any]:
-    """Each image as a request of its own, in this order, all waiting before the first call."""
+async def send(batcher: Batcher, model: Model, *images: tuple[bytes, Size]) -> list[Any]:
+    """Sends each image as a request of its own, in this order, all before the first call ends."""
     tasks = []
     for image, size in images:
-        asked = batcher.read(model, [image], [size])  # type: ignore[arg-type]
-        tasks.append(asyncio.create_task(asked))
+        request = batcher.run_batched(cast("Servable", model), [image], [size])
+        tasks.append(asyncio.create_task(request))
         await asyncio.sleep(0)
-    model.free.set()
+    model.released.set()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def run(model: Model, *images: tuple[bytes, Size], limits: Limits | None = None,
-        max_batch: int = 4) -> list[Any]:
-    async def whole() -> list[Any]:
-        options = ServerOptions(max_batch=max_batch, batch_timeout=0, limits=limits or Limits())
+        max_batch_size: int = 4) -> list[Any]:
+    async def main() -> list[Any]:
+        options = ServerOptions(
+            max_batch_size=max_batch_size, batch_timeout=0, limits=limits or Limits())
         batcher = Batcher(options, ServerMetrics())
         try:
-            return await ask(batcher, model, *images)
+            return await send(batcher, model, *images)
         finally:
             await batcher.close()
 
-    return asyncio.run(whole())
+    return asyncio.run(main())
 
 
-def read(answers: list[Any]) -> list[bytes]:
-    return [answer[0]["output"].item() for answer in answers]
+def texts(results: list[Any]) -> list[bytes]:
+    return [result[0]["output"].item() for result in results]
 
 
-def test_images_of_like_width_share_a_call_in_the_order_they_came() -> None:
+def test_images_of_similar_width_share_a_call_in_order_of_arrival() -> None:
     model = Model()
     images = [(b"0", SMALL), (b"1", SMALL), (b"2", WIDE), (b"3", SMALL), (b"4", WIDE)]
-    assert read(run(model, *images)) == [b"0", b"1", b"2", b"3", b"4"]
-    # The first call had started, or not, when the second image came.
+    assert texts(run(model, *images)) == [b"0", b"1", b"2", b"3", b"4"]
+    # The first call may or may not have started when the second image arrived.
     assert model.calls in ([[b"0", b"1", b"3"], [b"2", b"4"]],
                            [[b"0"], [b"1", b"3"], [b"2", b"4"]])
 
 
-def test_a_batch_has_no_more_images_and_pixels_than_allowed() -> None:
+def test_a_batch_is_limited_in_images_and_pixels() -> None:
     model = Model()
     run(model, *[(b"x", SMALL)] * 11)
     assert max(map(len, model.calls)) == 4
@@ -89,51 +98,53 @@ def test_a_batch_has_no_more_images_and_pixels_than_allowed() -> None:
     assert sum(map(len, model.calls)) == 11
 
 
-def test_a_bad_image_is_refused_alone() -> None:
+def test_a_rejected_image_does_not_fail_the_others() -> None:
     model = Model()
-    answers = run(model, *[(name, SMALL) for name in (b"0", b"1", b"bad", b"3", b"bad", b"5")],
-                  max_batch=6)
-    assert [isinstance(answer, RequestError) for answer in answers] == [
+    results = run(model, *[(name, SMALL) for name in (b"0", b"1", b"bad", b"3", b"bad", b"5")],
+                  max_batch_size=6)
+    assert [isinstance(result, RequestError) for result in results] == [
         False, False, True, False, True, False]
-    good = [answer for answer in answers if not isinstance(answer, RequestError)]
-    assert read(good) == [b"0", b"1", b"3", b"5"]
+    accepted = [result for result in results if not isinstance(result, RequestError)]
+    assert texts(accepted) == [b"0", b"1", b"3", b"5"]
 
 
-def test_a_fault_of_ours_reaches_who_asked_and_the_queue_goes_on() -> None:
-    answers = run(Model(), (b"fault", SMALL), (b"1", SMALL), (b"2", WIDE), max_batch=1)
-    assert isinstance(answers[0], ZeroDivisionError)
-    assert read(answers[1:]) == [b"1", b"2"]
+def test_an_unexpected_error_reaches_the_caller_and_the_queue_continues() -> None:
+    results = run(Model(), (b"fault", SMALL), (b"1", SMALL), (b"2", WIDE), max_batch_size=1)
+    assert isinstance(results[0], ZeroDivisionError)
+    assert texts(results[1:]) == [b"1", b"2"]
 
 
-def test_more_than_the_queue_holds_is_refused() -> None:
-    answers = run(Model(), *[(b"x", SMALL)] * 9, limits=Limits(max_queue=3))
-    refused = [answer for answer in answers if isinstance(answer, RequestError)]
-    assert {answer.reason.http for answer in refused} == {503}
-    assert len(answers) - len(refused) == 3
+def test_requests_beyond_the_capacity_of_the_queue_are_refused() -> None:
+    results = run(Model(), *[(b"x", SMALL)] * 9, limits=Limits(max_queue=3))
+    refused = [result for result in results if isinstance(result, RequestError)]
+    assert {error.code.http for error in refused} == {503}
+    assert len(results) - len(refused) == 3
 
 
-def test_who_has_gone_is_not_computed_for() -> None:
+def test_cancelled_requests_are_not_computed() -> None:
     model = Model()
+    servable = cast("Servable", model)
 
-    async def whole() -> None:
+    async def main() -> None:
         batcher = Batcher(ServerOptions(batch_timeout=0), ServerMetrics())
-        first = asyncio.create_task(batcher.read(model, [b"0"], [SMALL]))  # type: ignore[arg-type]
-        await asyncio.sleep(0.01)  # its call has begun, and waits
-        gone = asyncio.create_task(batcher.read(model, [b"1"], [SMALL]))  # type: ignore[arg-type]
+        first = asyncio.create_task(batcher.run_batched(servable, [b"0"], [SMALL]))
+        await asyncio.sleep(0.01)  # its call has started and waits
+        cancelled = asyncio.create_task(batcher.run_batched(servable, [b"1"], [SMALL]))
         await asyncio.sleep(0)
-        gone.cancel()
+        cancelled.cancel()
         await asyncio.sleep(0)
-        model.free.set()
+        model.released.set()
         await first
-        await batcher.read(model, [b"2"], [SMALL])  # type: ignore[arg-type]
+        await batcher.run_batched(servable, [b"2"], [SMALL])
         await batcher.close()
 
-    asyncio.run(whole())
+    asyncio.run(main())
     assert model.calls == [[b"0"], [b"2"]]
 
 
-def test_a_door_must_be_open_and_a_name_fit_a_path() -> None:
-    for wrong in ({"port": 0, "rest_port": 0}, {"port": 5, "rest_port": 5},
-                  {"model_name": "a/b"}, {"model_name": ""}):
-        with pytest.raises(AocrError):
-            ServerOptions(**wrong)
+@pytest.mark.parametrize("wrong", [
+    {"grpc_port": 0, "rest_port": 0}, {"grpc_port": 5, "rest_port": 5}, {"model_name": "a/b"},
+    {"model_name": ""}])
+def test_options_that_cannot_be_served_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(AocrError):
+        ServerOptions(**wrong)

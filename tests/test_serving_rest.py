@@ -1,4 +1,4 @@
-"""JSON ↔ tensors, and headers of images, without a server."""
+"""Conversion between JSON and tensors, and checks of image headers, without a server."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aocr.errors import SkipError  # noqa: E402
-from aocr.images import header_ops  # noqa: E402
+from aocr.errors import SkipError
+from aocr.images import header_ops
 from aocr.images.headers import Size, inspect
 from aocr.serving import rest_codec
 from aocr.serving.errors import ErrorCode, RequestError
@@ -22,26 +22,26 @@ STRING: dict[str, np.dtype[Any]] = {"input": np.dtype(object)}
 TWO: dict[str, np.dtype[Any]] = {"a": np.dtype(np.float32), "b": np.dtype(np.int32)}
 
 
-def read(document: object, dtypes: dict[str, np.dtype[Any]]) -> rest_codec.Tensors:
+def decode(document: object, dtypes: dict[str, np.dtype[Any]]) -> rest_codec.Tensors:
     return rest_codec.tensors(rest_codec.parse(json.dumps(document).encode()), dtypes)
 
 
 @pytest.mark.parametrize(("text", "data"), [
     ("AAEC", b"\0\1\2"), ("AAE=", b"\0\1"), ("AAE", b"\0\1"), ("AA", b"\0"), ("", b""),
     ("AA\nEC", b"\0\1\2"), (" AAE = ", b"\0\1")])
-def test_base64_is_read_with_and_without_padding(text: str, data: bytes) -> None:
-    assert read({"inputs": {"b64": text}}, STRING)["input"].item() == data
+def test_base64_is_decoded_with_and_without_padding(text: str, data: bytes) -> None:
+    assert decode({"inputs": {"b64": text}}, STRING)["input"].item() == data
 
 
 @pytest.mark.parametrize("text", ["A", "*", "AA-_", "ö", "AAECA", "\ud800"])
-def test_what_is_no_base64_is_refused(text: str) -> None:
+def test_malformed_base64_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
-        read({"inputs": {"b64": text}}, STRING)
+        decode({"inputs": {"b64": text}}, STRING)
 
 
 def test_both_forms_give_the_same_tensors() -> None:
-    column = read({"inputs": {"a": [[1, 2.5], [3, 4]], "b": [5, 6]}}, TWO)
-    row = read({"instances": [{"a": [1, 2.5], "b": 5}, {"a": [3, 4], "b": 6}]}, TWO)
+    column = decode({"inputs": {"a": [[1, 2.5], [3, 4]], "b": [5, 6]}}, TWO)
+    row = decode({"instances": [{"a": [1, 2.5], "b": 5}, {"a": [3, 4], "b": 6}]}, TWO)
     for name in TWO:
         np.testing.assert_array_equal(column[name], row[name])
         assert column[name].dtype == row[name].dtype == TWO[name]
@@ -55,39 +55,42 @@ def test_both_forms_give_the_same_tensors() -> None:
     {"inputs": {"a": "1", "b": 1}}, {"inputs": {"a": None, "b": 1}},
     {"inputs": {"a": [[1], [2, 3]], "b": 1}}, {"inputs": {"a": [[1], 2], "b": 1}},
     {"inputs": {"a": {"b64": "AA=="}, "b": 1}}])
-def test_what_does_not_fit_the_signature_is_refused(document: object) -> None:
-    with pytest.raises(RequestError) as refused:
-        read(document, TWO)
-    assert refused.value.reason is ErrorCode.INVALID
+def test_inputs_that_do_not_fit_the_signature_are_refused(document: object) -> None:
+    with pytest.raises(RequestError) as raised:
+        decode(document, TWO)
+    assert raised.value.code is ErrorCode.INVALID_ARGUMENT
 
 
-def test_special_numbers_pass() -> None:
-    found = read({"inputs": {"a": [math.nan, math.inf, -math.inf], "b": []}}, TWO)
-    assert np.isnan(found["a"][0])
-    assert found["a"][1:].tolist() == [math.inf, -math.inf]
-    assert found["b"].shape == (0,)
+def test_nan_and_infinity_are_accepted() -> None:
+    inputs = decode({"inputs": {"a": [math.nan, math.inf, -math.inf], "b": []}}, TWO)
+    assert np.isnan(inputs["a"][0])
+    assert inputs["a"][1:].tolist() == [math.inf, -math.inf]
+    assert inputs["b"].shape == (0,)
 
 
-def test_lists_as_deep_as_no_tensor_are_refused() -> None:
+def test_lists_nested_deeper_than_a_tensor_are_refused() -> None:
     with pytest.raises(RequestError, match="deeper"):
         rest_codec.tensors(rest_codec.parse(b'{"inputs": ' + b"[" * 90 + b"]" * 90 + b"}"), STRING)
 
 
-def test_replies_of_both_forms() -> None:
+def respond(outputs: dict[str, np.ndarray], form: str) -> Any:
+    return json.loads(rest_codec.encode_response(outputs, form))
+
+
+def test_responses_have_the_form_of_the_request() -> None:
     outputs = {"text": np.array([b"A", "ö".encode()], object), "p": np.array([0.1, 1], np.float32)}
-    assert json.loads(rest_codec.reply(outputs, rest_codec.COLUMN)) == {
+    assert respond(outputs, rest_codec.COLUMN) == {
         "outputs": {"text": ["A", "ö"], "p": [0.1, 1.0]}}
-    assert json.loads(rest_codec.reply(outputs, rest_codec.ROW)) == {
+    assert respond(outputs, rest_codec.ROW) == {
         "predictions": [{"text": "A", "p": 0.1}, {"text": "ö", "p": 1.0}]}
-    alone = {"p": np.array([[1], [2]])}
-    assert json.loads(rest_codec.reply(alone, rest_codec.COLUMN)) == {"outputs": [[1], [2]]}
-    assert json.loads(rest_codec.reply(alone, rest_codec.ROW)) == {"predictions": [[1], [2]]}
-    assert json.loads(rest_codec.reply({"x_bytes": np.array(b"\xff", object)},
-                                       rest_codec.COLUMN)) == {
+    single = {"p": np.array([[1], [2]])}
+    assert respond(single, rest_codec.COLUMN) == {"outputs": [[1], [2]]}
+    assert respond(single, rest_codec.ROW) == {"predictions": [[1], [2]]}
+    assert respond({"x_bytes": np.array(b"\xff", object)}, rest_codec.COLUMN) == {
         "outputs": {"b64": "/w=="}}
     for wrong in ({"p": np.array(1.0)}, {"p": np.zeros(1), "q": np.zeros(2)}):
         with pytest.raises(RequestError):
-            rest_codec.reply(wrong, rest_codec.ROW)
+            respond(wrong, rest_codec.ROW)
 
 
 JSON = st.recursive(
@@ -99,44 +102,45 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(JSON, st.sampled_from([STRING, TWO]))
-def test_any_json_gives_tensors_or_a_refusal(document: object, dtypes: dict[str, Any]) -> None:
+def test_any_json_gives_tensors_or_a_request_error(document: object, dtypes: dict[str, Any]
+                                                   ) -> None:
     for key in ("inputs", "instances"):
         for body in (document, {key: document}):
             try:
-                found = read(body, dtypes)
+                inputs = decode(body, dtypes)
             except RequestError as error:
-                assert error.reason is ErrorCode.INVALID
+                assert error.code is ErrorCode.INVALID_ARGUMENT
             else:
-                assert {name: array.dtype for name, array in found.items()} == dtypes
+                assert {name: array.dtype for name, array in inputs.items()} == dtypes
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_question_or_a_refusal(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_a_request_error(body: bytes) -> None:
     try:
         rest_codec.parse(body)
     except RequestError as error:
-        assert error.reason is ErrorCode.INVALID
+        assert error.code is ErrorCode.INVALID_ARGUMENT
 
 
-def test_headers_tell_the_size() -> None:
+def test_headers_declare_the_size() -> None:
     assert [inspect(file, 10_000) for file in contract.images()] == [
         Size(60, 24), Size(90, 40), Size(31, 32), Size(120, 20), Size(45, 45)]
 
 
-def test_too_many_pixels_are_told_from_no_image() -> None:
-    with pytest.raises(SkipError) as large:
+def test_too_large_images_are_distinguished_from_unreadable_ones() -> None:
+    with pytest.raises(SkipError) as too_large:
         inspect(drawing.png_promising(101, 100), 10_000)
-    assert large.value.reason == header_ops.TOO_LARGE
-    for nothing in (b"", b"GIF89a", b"text", drawing.png_promising(0, 5), b"\xff\xd8\xff"):
-        with pytest.raises(SkipError) as none:
-            inspect(nothing, 10_000)
-        assert none.value.reason == "unreadable image"
+    assert too_large.value.reason == header_ops.TOO_LARGE
+    for file in (b"", b"GIF89a", b"text", drawing.png_promising(0, 5), b"\xff\xd8\xff"):
+        with pytest.raises(SkipError) as unreadable:
+            inspect(file, 10_000)
+        assert unreadable.value.reason == "unreadable image"
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 4), st.data())
-def test_damaged_headers_are_sizes_or_refusals(which: int, data: st.DataObject) -> None:
+def test_damaged_headers_give_a_size_or_an_error(which: int, data: st.DataObject) -> None:
     file = bytearray(contract.images()[which])
     for _ in range(data.draw(st.integers(1, 4))):
         file[data.draw(st.integers(0, min(60, len(file) - 1)))] = data.draw(st.integers(0, 255))

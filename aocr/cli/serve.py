@@ -31,12 +31,12 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         help="model name in requests (default: %(default)s)")
     add("--host", default=_SERVER.host, metavar="ADDRESS",
         help="address to listen on (default: %(default)s, this machine only)")
-    add("--port", type=flags.port, default=_SERVER.port, metavar="N",
+    add("--port", type=flags.port, default=_SERVER.grpc_port, metavar="N",
         help="gRPC port, 0 to disable gRPC (default: %(default)s)")
     add("--rest-api-port", type=flags.port, default=_SERVER.rest_port, metavar="N",
         help="REST port, 0 to disable REST (default: %(default)s)")
     add = command.add_argument_group("batching and versions").add_argument
-    add("--max-batch-size", type=flags.at_least_one, default=_SERVER.max_batch, metavar="N",
+    add("--max-batch-size", type=flags.at_least_one, default=_SERVER.max_batch_size, metavar="N",
         help="maximum number of images in a batch (default: %(default)s)")
     add("--batch-timeout-ms", type=flags.not_negative, default=1000 * _SERVER.batch_timeout,
         metavar="X", help="maximum time to wait for as many images as the previous batch held "
@@ -53,14 +53,14 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def _add_limits(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("limits", "A request beyond them is refused.").add_argument
     for name, default, text in (
-            ("--max-body-bytes", _LIMITS.max_body, "size of a request body"),
+            ("--max-body-bytes", _LIMITS.max_body_bytes, "size of a request body"),
             ("--max-images", _LIMITS.max_images, "images in a request"),
             ("--max-pixels", _LIMITS.max_pixels, "pixels of an image, and of a batch"),
             ("--max-queue", _LIMITS.max_queue, "images waiting for a batch"),
             ("--max-connections", _LIMITS.max_connections, "open connections")):
         add(name, type=flags.at_least_one, default=default, metavar="N",
             help=f"{text} (default: %(default)s)")
-    add("--request-seconds", type=flags.positive, default=_LIMITS.seconds, metavar="X",
+    add("--request-seconds", type=flags.positive, default=_LIMITS.request_seconds, metavar="X",
         help="time for a request (default: %(default)s)")
 
 
@@ -77,9 +77,17 @@ def run(args: argparse.Namespace) -> int:
     from aocr.serving import server
 
     log.setLevel(args.log_level.upper())
-    limits = Limits(args.max_body_bytes, args.max_images, args.max_pixels, args.max_queue,
-                    args.max_connections, args.request_seconds)
-    ended_by = server.serve(args.dir, ServerOptions(
-        args.model_name, args.host, args.port, args.rest_api_port, args.max_batch_size,
-        args.batch_timeout_ms / 1000, args.poll_seconds, limits))
-    return OK if ended_by == signal.SIGTERM else INTERRUPTED
+    received = server.serve(args.dir, _options(args))
+    return OK if received == signal.SIGTERM else INTERRUPTED
+
+
+def _options(args: argparse.Namespace) -> ServerOptions:
+    limits = Limits(
+        max_body_bytes=args.max_body_bytes, max_images=args.max_images,
+        max_pixels=args.max_pixels, max_queue=args.max_queue,
+        max_connections=args.max_connections, request_seconds=args.request_seconds)
+    return ServerOptions(
+        model_name=args.model_name, host=args.host, grpc_port=args.port,
+        rest_port=args.rest_api_port, max_batch_size=args.max_batch_size,
+        batch_timeout=args.batch_timeout_ms / 1000, poll_seconds=args.poll_seconds,
+        limits=limits)

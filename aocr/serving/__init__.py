@@ -1,2 +1,1 @@
-"""An exported model behind REST and gRPC, as TensorFlow Serving defines them."""
-
+"""Serves an exported model with the REST and gRPC protocols of TensorFlow Serving."""

@@ -1,4 +1,4 @@
-"""The queue between both doors and the model: one call at a time, images of like width together."""
+"""Request queue and batching: one model call at a time, images of similar width together."""
 
 from __future__ import annotations
 
@@ -14,188 +14,198 @@ from aocr.images.headers import Size
 from aocr.serving.config import ServerOptions
 from aocr.serving.errors import ErrorCode, RequestError
 from aocr.serving.metrics import ServerMetrics
-from aocr.serving.servable import DEFAULT, Servable
+from aocr.serving.servable import DEFAULT_SIGNATURE, Servable
 
 Outputs = dict[str, np.ndarray]
-# Widths are compared as they are at height 32; below this many pixels padding costs nothing.
+# Widths are compared at height 32; below this many pixels padding costs nothing.
 _NARROW = 64.0
 
 
 @dataclass(frozen=True, eq=False)
 class QueuedCall:
-    """What the model is to do; several of the same servable may become one call.
+    """A model call in the queue; batchable calls of one servable may be merged.
 
     Attributes:
         servable: The model.
-        inputs: The tensors of one call; for an image of `read`, a vector of one.
-        signature: Its signature.
-        sizes: The images' sizes.
-        alone: Whether it is a call of its own.
-        answer: Where the outputs go.
+        signature: Name of the signature.
+        inputs: Input tensors; of a batchable call, a vector of one image.
+        sizes: Sizes of the images.
+        batchable: Whether the call may be merged with others.
+        outputs: Receives the output tensors, or the error.
+        enqueued_at: Time on the monotonic clock, in seconds.
     """
 
     servable: Servable
-    inputs: Mapping[str, np.ndarray]
     signature: str
+    inputs: Mapping[str, np.ndarray]
     sizes: Sequence[Size]
-    alone: bool
-    answer: asyncio.Future[Outputs]
-    since: float = field(default_factory=time.monotonic)
+    batchable: bool
+    outputs: asyncio.Future[Outputs]
+    enqueued_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def images(self) -> int:
+        """Number of images that the call counts as in the queue."""
+        return max(1, len(self.sizes))
 
     @property
     def pixels(self) -> int:
         """Pixels of all its images."""
         return sum(size.width * size.height for size in self.sizes)
 
-    def goes_with(self, other: QueuedCall) -> bool:
-        """Whether both may share a call: none is padded to more than twice its width."""
-        if self.alone or other.alone or self.servable is not other.servable:
+    def fits(self, other: QueuedCall) -> bool:
+        """Returns whether two calls may be merged: neither is padded to over twice its width."""
+        if not (self.batchable and other.batchable and self.servable is other.servable):
             return False
-        narrow, wide = sorted(max(_NARROW, 32 * work.sizes[0].shape) for work in (self, other))
+        narrow, wide = sorted(max(_NARROW, 32 * call.sizes[0].shape) for call in (self, other))
         return wide <= 2 * narrow
 
 
 class Batcher:
-    """Runs the model for all requests.
+    """Queues model calls and runs them in batches. Needs a running event loop.
 
     Args:
-        options: Sizes and times.
-        monitoring: Where batches are counted.
+        options: Batch size, batch timeout and limits.
+        metrics: Receives the size of the queue and of each batch.
     """
 
-    def __init__(self, options: ServerOptions, monitoring: ServerMetrics) -> None:
+    def __init__(self, options: ServerOptions, metrics: ServerMetrics) -> None:
         self._options = options
-        self._monitoring = monitoring
-        self._waiting: list[QueuedCall] = []
-        self._images = 0
-        self._last = 1
-        self._came = asyncio.Event()
+        self._metrics = metrics
+        self._queue: list[QueuedCall] = []
+        self._pending_images = 0
+        self._last_batch_size = 1
+        self._arrival = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "model")
-        self._loop = asyncio.get_running_loop().create_task(self._work())
+        self._worker = asyncio.get_running_loop().create_task(self._process_queue())
 
-    async def read(self, servable: Servable, images: Sequence[bytes], sizes: Sequence[Size]
-                   ) -> list[Outputs]:
-        """Reads images with the default signature; each may share its call with others.
+    async def run_batched(self, servable: Servable, images: Sequence[bytes],
+                          sizes: Sequence[Size]) -> list[Outputs]:
+        """Runs the default signature; each image may share a model call with other requests.
 
         Returns:
-            For each image its outputs, vectors of one.
+            The outputs of each image, vectors of one.
 
         Raises:
-            RefusalError: The queue is full, or an image cannot be read.
+            RequestError: The queue is full, or an image cannot be decoded.
         """
-        self._require_room(len(images))
-        works = [self._add(servable, DEFAULT, {"input": np.array([image], object)}, [size], False)
+        self._require_capacity(len(images))
+        calls = [self._enqueue(servable, DEFAULT_SIGNATURE, {"input": np.array([image], object)},
+                               [size], batchable=True)
                  for image, size in zip(images, sizes, strict=True)]
-        return await asyncio.gather(*(work.answer for work in works))
+        return await asyncio.gather(*(call.outputs for call in calls))
 
-    async def call(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray],
-                   sizes: Sequence[Size]) -> Outputs:
-        """Runs a signature in a call of its own.
+    async def run_alone(self, servable: Servable, signature: str,
+                        inputs: Mapping[str, np.ndarray], sizes: Sequence[Size]) -> Outputs:
+        """Runs a signature in a model call of its own.
 
         Raises:
-            RefusalError: The queue is full, or the model cannot take the inputs.
+            RequestError: The queue is full, or the model rejects the inputs.
         """
-        self._require_room(max(1, len(sizes)))
-        return await self._add(servable, signature, inputs, sizes, True).answer
+        self._require_capacity(max(1, len(sizes)))
+        return await self._enqueue(servable, signature, inputs, sizes, batchable=False).outputs
 
     async def close(self) -> None:
-        """Ends; what still waits is cancelled."""
-        self._loop.cancel()
-        await asyncio.gather(self._loop, return_exceptions=True)
+        """Stops processing; calls that are still queued stay without a result."""
+        self._worker.cancel()
+        await asyncio.gather(self._worker, return_exceptions=True)
         self._thread.shutdown()
 
-    def _require_room(self, images: int) -> None:
-        most = self._options.limits.max_queue
-        if self._images + images > most:
-            raise RequestError(ErrorCode.FULL, f"{self._images} images wait already, and at most "
-                               f"{most} may; try again")
+    def _require_capacity(self, images: int) -> None:
+        max_queue = self._options.limits.max_queue
+        if self._pending_images + images > max_queue:
+            raise RequestError(ErrorCode.OVERLOADED, f"the queue holds {self._pending_images} of "
+                               f"at most {max_queue} images (--max-queue); try again")
 
-    def _add(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray],
-             sizes: Sequence[Size], alone: bool) -> QueuedCall:
-        answer = asyncio.get_running_loop().create_future()
-        work = QueuedCall(servable, inputs, signature, sizes, alone, answer)
-        self._waiting.append(work)
-        self._count(max(1, len(sizes)))
-        answer.add_done_callback(lambda _: self._done(work))
-        self._came.set()
-        return work
+    def _enqueue(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray],
+                 sizes: Sequence[Size], *, batchable: bool) -> QueuedCall:
+        outputs = asyncio.get_running_loop().create_future()
+        call = QueuedCall(servable, signature, inputs, sizes, batchable, outputs)
+        self._queue.append(call)
+        self._count(call.images)
+        outputs.add_done_callback(lambda _: self._release(call))
+        self._arrival.set()
+        return call
 
-    def _done(self, work: QueuedCall) -> None:
-        """Gives its room back; at once where its client has gone, or its time is over."""
-        self._count(-max(1, len(work.sizes)))
-        if work in self._waiting:
-            self._waiting.remove(work)
+    def _release(self, call: QueuedCall) -> None:
+        """Frees the capacity of a call that has its outputs or was cancelled."""
+        self._count(-call.images)
+        if call in self._queue:
+            self._queue.remove(call)
 
     def _count(self, images: int) -> None:
-        self._images += images
-        self._monitoring.queue_images.set(self._images)
+        self._pending_images += images
+        self._metrics.queue_images.set(self._pending_images)
 
-    async def _work(self) -> None:
+    async def _process_queue(self) -> None:
         while True:
-            if not self._waiting:
-                self._came.clear()
-                await self._came.wait()
+            if not self._queue:
+                self._arrival.clear()
+                await self._arrival.wait()
             else:
-                await self._gather()
-                await self._run(self._take())
+                await self._wait_for_more()
+                await self._run(self._next_batch())
 
-    async def _gather(self) -> None:
-        """Waits a little for as many as the batch before held: they are likely to come again."""
-        until = self._waiting[0].since + self._options.batch_timeout
-        while 0 < len(self._waiting) < self._last and not self._waiting[0].alone:
-            self._came.clear()
+    async def _wait_for_more(self) -> None:
+        """Waits up to the batch timeout for as many calls as the previous batch held.
+
+        Clients that send one request after another are likely to return together.
+        """
+        deadline = self._queue[0].enqueued_at + self._options.batch_timeout
+        while 0 < len(self._queue) < self._last_batch_size and self._queue[0].batchable:
+            self._arrival.clear()
             try:
-                await asyncio.wait_for(self._came.wait(), until - time.monotonic())
+                await asyncio.wait_for(self._arrival.wait(), deadline - time.monotonic())
             except asyncio.TimeoutError:
                 return
 
-    def _take(self) -> list[QueuedCall]:
-        """The oldest, and those that go with it, in the order they came."""
+    def _next_batch(self) -> list[QueuedCall]:
+        """Takes the oldest call and those that fit it from the queue, in order of arrival."""
         batch: list[QueuedCall] = []
-        left: list[QueuedCall] = []
-        room = self._options.limits.max_pixels
-        for work in self._waiting:
-            if not batch or (len(batch) < self._options.max_batch and work.pixels <= room
-                               and batch[0].goes_with(work)):
-                batch.append(work)
-                room -= work.pixels
+        remaining: list[QueuedCall] = []
+        free_pixels = self._options.limits.max_pixels
+        for call in self._queue:
+            if not batch or (len(batch) < self._options.max_batch_size
+                             and call.pixels <= free_pixels and batch[0].fits(call)):
+                batch.append(call)
+                free_pixels -= call.pixels
             else:
-                left.append(work)
-        self._waiting = left
+                remaining.append(call)
+        self._queue = remaining
         return batch
 
     async def _run(self, batch: list[QueuedCall]) -> None:
         if not batch:
             return
-        self._last = len(batch)
-        self._monitoring.batch_images.observe(sum(len(work.sizes) for work in batch))
-        calling = asyncio.get_running_loop().run_in_executor(self._thread, _answers, batch)
-        await asyncio.wait((calling,))
-        # A fault of ours must reach those who asked, and not end the queue.
-        fault = calling.exception()
-        answers = [fault] * len(batch) if fault is not None else calling.result()
-        for work, answer in zip(batch, answers, strict=True):
-            if work.answer.done():
+        self._last_batch_size = len(batch)
+        self._metrics.batch_images.observe(sum(len(call.sizes) for call in batch))
+        running = asyncio.get_running_loop().run_in_executor(self._thread, _run_batch, batch)
+        await asyncio.wait((running,))
+        # An unexpected error belongs to the callers and must not stop the worker.
+        error = running.exception()
+        results = [error] * len(batch) if error is not None else running.result()
+        for call, result in zip(batch, results, strict=True):
+            if call.outputs.done():
                 continue
-            if isinstance(answer, BaseException):
-                work.answer.set_exception(answer)
+            if isinstance(result, BaseException):
+                call.outputs.set_exception(result)
             else:
-                work.answer.set_result(answer)
+                call.outputs.set_result(result)
 
 
-def _answers(batch: list[QueuedCall]) -> list[Outputs | RequestError]:
-    """One call for all; where it fails, one for each half, until the culprits stand alone."""
+def _run_batch(batch: list[QueuedCall]) -> list[Outputs | RequestError]:
+    """Runs a batch in one model call; if that fails, halves it until only bad calls fail."""
     first = batch[0]
     try:
         if len(batch) == 1:
             return [first.servable.run(first.signature, first.inputs)]
-        merged = {name: np.concatenate([work.inputs[name] for work in batch])
+        inputs = {name: np.concatenate([call.inputs[name] for call in batch])
                   for name in first.inputs}
-        outputs = first.servable.run(first.signature, merged)
+        outputs = first.servable.run(first.signature, inputs)
         return [{name: value[n:n + 1] for name, value in outputs.items()}
                 for n in range(len(batch))]
     except RequestError as error:
         if len(batch) == 1:
             return [error]
     half = len(batch) // 2
-    return _answers(batch[:half]) + _answers(batch[half:])
+    return _run_batch(batch[:half]) + _run_batch(batch[half:])

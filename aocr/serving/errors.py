@@ -1,4 +1,4 @@
-"""A request that is not answered, in the words of both protocols."""
+"""Errors that a client receives, with their HTTP and gRPC status codes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import enum
 
 
 class ErrorCode(enum.Enum):
-    """HTTP status code, and name of the gRPC status code."""
+    """Kind of a request error: HTTP status code and name of the gRPC status code."""
 
-    INVALID = (400, "INVALID_ARGUMENT")
-    NO_SIGNATURE = (400, "FAILED_PRECONDITION")
+    INVALID_ARGUMENT = (400, "INVALID_ARGUMENT")
+    UNKNOWN_SIGNATURE = (400, "FAILED_PRECONDITION")
     NOT_FOUND = (404, "NOT_FOUND")
-    SLOW_BODY = (408, "DEADLINE_EXCEEDED")
+    BODY_TIMEOUT = (408, "DEADLINE_EXCEEDED")
     TOO_LARGE = (413, "INVALID_ARGUMENT")
-    FAILED = (500, "INTERNAL")
-    FULL = (503, "RESOURCE_EXHAUSTED")
-    TOO_LATE = (504, "DEADLINE_EXCEEDED")
+    INTERNAL = (500, "INTERNAL")
+    OVERLOADED = (503, "RESOURCE_EXHAUSTED")
+    TIMEOUT = (504, "DEADLINE_EXCEEDED")
 
     @property
     def http(self) -> int:
@@ -29,24 +29,24 @@ class ErrorCode(enum.Enum):
 
 
 class RequestError(Exception):
-    """The text goes to the client.
+    """A request that gets an error response.
 
     Args:
-        reason: Why.
-        text: What was expected, and what came.
+        code: Kind of the error.
+        message: Text for the client: what was expected and what was received.
     """
 
-    def __init__(self, reason: ErrorCode, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
-def invalid(text: str) -> RequestError:
-    """A request that cannot be meant as it stands."""
-    return RequestError(ErrorCode.INVALID, text)
+def invalid(message: str) -> RequestError:
+    """Returns the error for a malformed request or for inputs that do not fit the signature."""
+    return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
-def excerpt(value: object, most: int = 80) -> str:
-    """A value of the client's for an error text, cut short."""
+def excerpt(value: object, max_length: int = 80) -> str:
+    """Returns the `repr` of a value that a client sent, truncated for an error message."""
     text = repr(value)
-    return text if len(text) <= most else text[:most] + "…"
+    return text if len(text) <= max_length else text[:max_length] + "…"

@@ -1,4 +1,4 @@
-"""The gRPC door: TensorFlow Serving's own services."""
+"""The gRPC endpoint: the prediction and model services of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -18,52 +18,58 @@ from aocr.serving import responses
 from aocr.serving.config import ServerOptions
 from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
+from aocr.serving.servable import DEFAULT_SIGNATURE
 from aocr.serving.service import PredictionService
 
-_MARGIN = 64 * 1024  # what a message holds beside its images
+_MESSAGE_OVERHEAD = 64 * 1024  # bytes of a message beside its images
 Handler = Callable[[Any], Awaitable[Any]]
 
 
-class Rpc:
-    """The calls that are answered, refusals as status codes."""
+class GrpcHandlers:
+    """Handlers of the gRPC methods; request errors become status codes.
 
-    def __init__(self, desk: PredictionService, monitoring: ServerMetrics) -> None:
-        self._desk = desk
-        self._monitoring = monitoring
+    Args:
+        service: Runs predictions.
+        metrics: Receives each call.
+    """
+
+    def __init__(self, service: PredictionService, metrics: ServerMetrics) -> None:
+        self._service = service
+        self._metrics = metrics
 
     async def predict(self, request: Any) -> Any:  # noqa: ANN401
-        """`PredictionService.Predict`."""
-        name, version = _asked(request)
+        """Handles `PredictionService.Predict`."""
+        name, version = _model_spec(request)
         signature = request.model_spec.signature_name
-        with self._desk.versions.lease(name, version) as servable:
+        with self._service.versions.lease(name, version) as servable:
             known = servable.outputs(signature) if servable.inputs(signature) else []
-            wanted = _filtered(request.output_filter, known)
-            inputs = {alias: _array(alias, value, self._desk.limits.max_body)
+            aliases = _filter_outputs(request.output_filter, known)
+            inputs = {alias: _to_array(alias, value, self._service.limits.max_body_bytes)
                       for alias, value in request.inputs.items()}
-            outputs = await self._desk.answer(servable, signature, inputs)
+            outputs = await self._service.predict(servable, signature, inputs)
             response = predict_pb2.PredictResponse()
             response.model_spec.name = name
             response.model_spec.version.value = servable.version
-            response.model_spec.signature_name = signature or "serving_default"
-        for alias in wanted:
+            response.model_spec.signature_name = signature or DEFAULT_SIGNATURE
+        for alias in aliases:
             response.outputs[alias].CopyFrom(tf.make_tensor_proto(outputs[alias]))
         return response
 
     async def metadata(self, request: Any) -> Any:  # noqa: ANN401
-        """`PredictionService.GetModelMetadata`."""
-        name, version = _asked(request)
-        if set(request.metadata_field) != {responses.SIGNATURES}:
-            raise invalid(f"expected the metadata_field {responses.SIGNATURES}, got "
+        """Handles `PredictionService.GetModelMetadata`."""
+        name, version = _model_spec(request)
+        if set(request.metadata_field) != {responses.SIGNATURE_DEF}:
+            raise invalid(f"expected the metadata_field {responses.SIGNATURE_DEF}, got "
                           f"{', '.join(request.metadata_field) or 'none'}")
-        with self._desk.versions.lease(name, version) as servable:
+        with self._service.versions.lease(name, version) as servable:
             return responses.metadata(name, servable)
 
     async def status(self, request: Any) -> Any:  # noqa: ANN401
-        """`ModelService.GetModelStatus`."""
-        return responses.status(self._desk.versions.told(*_asked(request)))
+        """Handles `ModelService.GetModelStatus`."""
+        return responses.status(self._service.versions.find_statuses(*_model_spec(request)))
 
-    async def answered(self, handler: Handler, request: Any,  # noqa: ANN401
-                       context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
+    async def run(self, handler: Handler, request: Any,  # noqa: ANN401
+                  context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
         """Runs a handler; counts, times and logs the call."""
         start, code = time.perf_counter(), "INTERNAL"
         try:
@@ -71,48 +77,50 @@ class Rpc:
             code = "OK"
             return response
         except RequestError as error:
-            code = error.reason.grpc
+            code = error.code.grpc
             return await context.abort(grpc.StatusCode[code], str(error))
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
         finally:
             seconds = time.perf_counter() - start
-            self._monitoring.answered("grpc", code, seconds)
+            self._metrics.record_request("grpc", code, seconds)
             log.debug("%s %s %.1f ms", handler.__name__, code, 1000 * seconds)
 
 
-class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, rpc: Rpc) -> None:
-        self._rpc = rpc
+class _PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, handlers: GrpcHandlers) -> None:
+        self._handlers = handlers
 
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
-        return await self._rpc.answered(self._rpc.predict, request, context)
+        return await self._handlers.run(self._handlers.predict, request, context)
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
-        return await self._rpc.answered(self._rpc.metadata, request, context)
+        return await self._handlers.run(self._handlers.metadata, request, context)
 
 
-class _Model(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, rpc: Rpc) -> None:
-        self._rpc = rpc
+class _ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, handlers: GrpcHandlers) -> None:
+        self._handlers = handlers
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
-        return await self._rpc.answered(self._rpc.status, request, context)
+        return await self._handlers.run(self._handlers.status, request, context)
 
 
-def make(rpc: Rpc, options: ServerOptions) -> grpc.aio.Server:
-    """The gRPC server, without a port."""
+def make_server(handlers: GrpcHandlers, options: ServerOptions) -> grpc.aio.Server:
+    """Returns the gRPC server, not yet bound to a port."""
     server = grpc.aio.server(maximum_concurrent_rpcs=options.limits.max_connections, options=[
-        ("grpc.max_receive_message_length", options.limits.max_body + _MARGIN),
+        ("grpc.max_receive_message_length", options.limits.max_body_bytes + _MESSAGE_OVERHEAD),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0)])  # a second server on the port is a mistake to be told
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(rpc), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Model(rpc), server)
+        ("grpc.so_reuseport", 0)])  # so that a second server on the port fails
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        _PredictionServicer(handlers), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelServicer(handlers), server)
     return server
 
 
-def _asked(request: Any) -> tuple[str, int | None]:  # noqa: ANN401
+def _model_spec(request: Any) -> tuple[str, int | None]:  # noqa: ANN401
+    """Returns the name of the model and the version that a request names."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     spec = request.model_spec
@@ -121,25 +129,26 @@ def _asked(request: Any) -> tuple[str, int | None]:  # noqa: ANN401
     return spec.name, spec.version.value if spec.HasField("version") else None
 
 
-def _filtered(wanted: Any, known: list[str]) -> list[str]:  # noqa: ANN401
-    for alias in wanted:
+def _filter_outputs(requested: Any, known: list[str]) -> list[str]:  # noqa: ANN401
+    """Returns the names of the outputs to send."""
+    for alias in requested:
         if alias not in known:
             raise invalid(f"output tensor alias not found in signature: {alias} Outputs expected "
                           f"to be in the set {{{','.join(known)}}}.")
-    if len(set(wanted)) < len(wanted):
+    if len(set(requested)) < len(requested):
         raise invalid("duplicate output tensor alias")
-    return list(wanted) or known
+    return list(requested) or known
 
 
-def _array(alias: str, value: Any, max_bytes: int) -> np.ndarray:  # noqa: ANN401
-    """A tensor of a message whose shape promises no more than its values may hold."""
+def _to_array(alias: str, value: Any, max_bytes: int) -> np.ndarray:  # noqa: ANN401
+    """Converts a `TensorProto`; refuses a shape that declares more than its values can hold."""
     sizes = [axis.size for axis in value.tensor_shape.dim]
-    least = len(value.string_val) if value.dtype == tf.string.as_datatype_enum else 0
-    number = math.prod(sizes)
+    strings = len(value.string_val) if value.dtype == tf.string.as_datatype_enum else 0
+    elements = math.prod(sizes)
     if value.tensor_shape.unknown_rank or min(sizes, default=0) < 0 or (
-            least and least != number):
+            strings and strings != elements):
         raise invalid(f"input {alias!r}: the shape {sizes} does not fit the values")
-    if 8 * number > 2 * max_bytes:
+    if 8 * elements > 2 * max_bytes:
         raise RequestError(ErrorCode.TOO_LARGE, f"input {alias!r}: the shape {sizes} is too large")
     try:
         return tf.make_ndarray(value)

@@ -1,4 +1,4 @@
-"""What the server counts, in Prometheus' format."""
+"""Metrics of the server in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class ServerMetrics:
-    """The metrics of one server.
+    """Metrics of one server.
+
+    The label `door` is the endpoint, "rest" or "grpc"; dashboards depend on its name.
 
     Attributes:
-        requests: Requests by door and code.
-        seconds: Time of a request by door.
-        batch_images: Images in a call of the model.
-        queue_images: Images that wait for the model or are in it.
-        version: The version that is served.
+        requests: Number of requests by endpoint and status code.
+        seconds: Duration of requests by endpoint.
+        batch_images: Images per model call.
+        queue_images: Images that are queued or being processed.
+        version: Version that is served.
     """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.requests = Counter("aocr_requests", "Requests answered", ["door", "code"],
-                                registry=self._registry)
-        self.seconds = Histogram("aocr_request_seconds", "Time of a request", ["door"],
-                                 buckets=_SECONDS, registry=self._registry)
-        self.batch_images = Histogram("aocr_batch_images", "Images in a call of the model",
+        self.requests = Counter("aocr_requests", "Requests by endpoint and status code",
+                                ["door", "code"], registry=self._registry)
+        self.seconds = Histogram("aocr_request_seconds", "Duration of requests in seconds",
+                                 ["door"], buckets=_SECONDS, registry=self._registry)
+        self.batch_images = Histogram("aocr_batch_images", "Images per model call",
                                       buckets=_SIZES, registry=self._registry)
-        self.queue_images = Gauge(
-            "aocr_queue_images", "Images that wait for the model or are in it",
-            registry=self._registry)
-        self.version = Gauge("aocr_model_version", "Version of the model that is served",
+        self.queue_images = Gauge("aocr_queue_images", "Images queued or being processed",
+                                  registry=self._registry)
+        self.version = Gauge("aocr_model_version", "Version of the served model",
                              registry=self._registry)
 
-    def answered(self, door: str, code: str, seconds: float) -> None:
-        """Notes a request that has been answered."""
-        self.requests.labels(door, code).inc()
-        self.seconds.labels(door).observe(seconds)
+    def record_request(self, endpoint: str, code: str, seconds: float) -> None:
+        """Records a completed request."""
+        self.requests.labels(endpoint, code).inc()
+        self.seconds.labels(endpoint).observe(seconds)
 
-    def page(self) -> bytes:
-        """All of it as text."""
+    def render(self) -> bytes:
+        """Returns all metrics in the text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The REST door: paths, bodies within their limits, replies."""
+"""The REST endpoint as an ASGI application: routes, handlers and error responses."""
 
 from __future__ import annotations
 
@@ -18,206 +18,157 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aocr.runtime.console import log
 from aocr.serving import responses, rest_codec
 from aocr.serving.batching import Outputs
-from aocr.serving.config import MEBIBYTE, Limits
 from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
-from aocr.serving.servable import Servable
+from aocr.serving.request_body import BodyReader
 from aocr.serving.service import PredictionService
 
-_LARGE = 256 * 1024  # a larger body is parsed in a thread, so that others need not wait
-_BUDGET = 8  # bodies of the largest size that may be in memory at a time
-_PATIENCE = 256 * MEBIBYTE  # bytes that are read of a body that is too large anyway
-_INT64 = 1 << 63
+_INT64_LIMIT = 1 << 63
+# After these errors unread bytes of the body would be parsed as the next request.
+_CLOSING = (ErrorCode.TOO_LARGE, ErrorCode.BODY_TIMEOUT, ErrorCode.OVERLOADED)
 
 
-class Bodies:
-    """Reads bodies; all those being read share a budget of bytes."""
+class RestHandlers:
+    """Handlers of the routes.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._left = _BUDGET * limits.max_body
-        self._parsing = asyncio.Semaphore(1)
+    Args:
+        service: Runs predictions.
+        metrics: The metrics to show.
+    """
 
-    async def question(self, request: Request, servable: Servable
-                       ) -> tuple[rest_codec.PredictRequest, rest_codec.Tensors]:
-        """What a request asks of a model.
-
-        Raises:
-            RefusalError: The body is too large, too slow, not for now, or no question.
-        """
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise invalid("a compressed body is not read; send it as it is")
-        taken = bytearray()
-        try:
-            await asyncio.wait_for(self._read(request, taken), self._limits.seconds)
-            if len(taken) < _LARGE:
-                return _question(bytes(taken), servable)
-            async with self._parsing:
-                return await asyncio.to_thread(_question, bytes(taken), servable)
-        except asyncio.TimeoutError as error:
-            raise RequestError(ErrorCode.SLOW_BODY, "the body did not come within "
-                               f"{self._limits.seconds:g} seconds") from error
-        finally:
-            self._left += len(taken)
-
-    async def _read(self, request: Request, taken: bytearray) -> None:
-        most = self._limits.max_body
-        over = _length(request) > most
-        if over and request.headers.get("expect", "").lower() == "100-continue":
-            raise _too_large(most)
-        # What is over is read on for a while: a client still sending would not see the reply.
-        patience = _PATIENCE
-        async for piece in request.stream():
-            over = over or len(taken) + len(piece) > most
-            if over:
-                patience -= len(piece)
-            elif len(piece) > self._left:
-                raise RequestError(ErrorCode.FULL, "too many large requests at a time; try again")
-            else:
-                self._left -= len(piece)
-                taken += piece
-            if patience < 0:
-                break
-        if over:
-            raise _too_large(most)
-
-
-class Rest:
-    """The handlers of all paths."""
-
-    def __init__(self, desk: PredictionService, monitoring: ServerMetrics) -> None:
-        self._desk = desk
-        self._bodies = Bodies(desk.limits)
-        self._monitoring = monitoring
+    def __init__(self, service: PredictionService, metrics: ServerMetrics) -> None:
+        self._service = service
+        self._bodies = BodyReader(service.limits)
+        self._metrics = metrics
 
     async def predict(self, request: Request) -> Response:
-        """`POST /v1/models/NAME[/versions/N]:predict`."""
-        name, version = _asked(request)
-        with self._desk.versions.lease(name, version) as servable:
-            question, inputs = await self._bodies.question(request, servable)
-            outputs = await _unless_gone(request, self._desk.answer(
-                servable, question.signature, inputs))
-        return _json(rest_codec.reply(outputs, question.form))
+        """Handles `POST /v1/models/NAME[/versions/N]:predict`."""
+        with self._service.versions.lease(*_model_spec(request)) as servable:
+            body, inputs = await self._bodies.read(request, servable)
+            outputs = await _unless_disconnected(
+                request, self._service.predict(servable, body.signature, inputs))
+        return _json_response(rest_codec.encode_response(outputs, body.form))
 
     async def status(self, request: Request) -> Response:
-        """`GET /v1/models/NAME[/versions/N]`."""
-        return _json(responses.status_json(self._desk.versions.told(*_asked(request))))
+        """Handles `GET /v1/models/NAME[/versions/N]`."""
+        statuses = self._service.versions.find_statuses(*_model_spec(request))
+        return _json_response(responses.status_json(statuses))
 
     async def metadata(self, request: Request) -> Response:
-        """`GET /v1/models/NAME[/versions/N]/metadata`."""
-        name, version = _asked(request)
-        with self._desk.versions.lease(name, version) as servable:
-            return _json(responses.metadata_json(name, servable))
+        """Handles `GET /v1/models/NAME[/versions/N]/metadata`."""
+        name, version = _model_spec(request)
+        with self._service.versions.lease(name, version) as servable:
+            return _json_response(responses.metadata_json(name, servable))
 
     async def metrics(self, _request: Request) -> Response:
-        """`GET /monitoring/prometheus/metrics`."""
-        return Response(self._monitoring.page(), media_type="text/plain; version=0.0.4")
+        """Handles `GET /monitoring/prometheus/metrics`."""
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 
     async def unsupported(self, request: Request) -> Response:
-        """`:classify` and `:regress`, which no signature of a recogniser is for."""
+        """Refuses `:classify` and `:regress`, which need signatures that a recognizer lacks."""
         method = request.url.path.rpartition(":")[2]
         raise invalid(f"the model has no signature for {method}; use :predict")
 
     async def label(self, request: Request) -> Response:
-        """Paths with a version label; no label is ever given here."""
+        """Refuses version labels, which this server cannot assign."""
         label = request.path_params["label"].partition(":")[0]
         raise invalid(f"Unrecognized servable version label: {label}")
 
 
-def make(desk: PredictionService, monitoring: ServerMetrics) -> ASGIApp:
-    """The application."""
-    door = Rest(desk, monitoring)
+def make_app(service: PredictionService, metrics: ServerMetrics) -> ASGIApp:
+    """Returns the application.
+
+    Args:
+        service: Runs predictions.
+        metrics: Receives each request.
+    """
+    handlers = RestHandlers(service, metrics)
     register_url_convertor("model", _ModelName())
     model = "/v1/models/{name:model}"
     version = model + "/versions/{version:int}"
-    routes = [Route("/monitoring/prometheus/metrics", door.metrics, methods=["GET"]),
-              Route(model + "/labels/{label:path}", door.label, methods=["GET", "POST"])]
+    routes = [Route("/monitoring/prometheus/metrics", handlers.metrics, methods=["GET"]),
+              Route(model + "/labels/{label:path}", handlers.label, methods=["GET", "POST"])]
     for path in (model, version):
-        routes += [Route(path + ":predict", door.predict, methods=["POST"]),
-                   Route(path + ":classify", door.unsupported, methods=["POST"]),
-                   Route(path + ":regress", door.unsupported, methods=["POST"]),
-                   Route(path + "/metadata", door.metadata, methods=["GET"])]
-    routes += [Route(path, door.status, methods=["GET"]) for path in (version, model)]
-    handlers: dict[Any, Any] = {RequestError: _refused, HTTPException: _unrouted, 500: _broken,
-                                ClientDisconnect: _gone}
-    return Watched(Starlette(routes=routes, exception_handlers=handlers), monitoring)
+        routes += [Route(path + ":predict", handlers.predict, methods=["POST"]),
+                   Route(path + ":classify", handlers.unsupported, methods=["POST"]),
+                   Route(path + ":regress", handlers.unsupported, methods=["POST"]),
+                   Route(path + "/metadata", handlers.metadata, methods=["GET"])]
+    routes += [Route(path, handlers.status, methods=["GET"]) for path in (version, model)]
+    error_handlers: dict[Any, Any] = {
+        RequestError: _on_request_error, HTTPException: _on_http_error, 500: _on_internal_error,
+        ClientDisconnect: _on_disconnect}
+    return MetricsMiddleware(Starlette(routes=routes, exception_handlers=error_handlers), metrics)
 
 
 class _ModelName(StringConvertor):
     regex = "[^/:]+"
 
 
-class Watched:
-    """Counts and times the replies of an application."""
+class MetricsMiddleware:
+    """Counts, times and logs the responses of an application.
 
-    def __init__(self, app: ASGIApp, monitoring: ServerMetrics) -> None:
+    Args:
+        app: The application.
+        metrics: Receives each request.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
         self._app = app
-        self._monitoring = monitoring
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles a request."""
         start = time.perf_counter()
 
-        async def noting(message: Message) -> None:
+        async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seconds = time.perf_counter() - start
-                self._monitoring.answered("rest", str(message["status"]), seconds)
+                self._metrics.record_request("rest", str(message["status"]), seconds)
                 log.debug("%s %s %d %.1f ms", scope["method"], ascii(scope["path"]),
                           message["status"], 1000 * seconds)
             await send(message)
 
-        await self._app(scope, receive, noting)
+        await self._app(scope, receive, send_recorded)
 
 
-def _asked(request: Request) -> tuple[str, int | None]:
+def _model_spec(request: Request) -> tuple[str, int | None]:
+    """Returns the name of the model and the version that a path names."""
     version = request.path_params.get("version")
-    if version is not None and version >= _INT64:
+    if version is not None and version >= _INT64_LIMIT:
         raise invalid(f"Failed to convert version: {version} to numeric.")
     return request.path_params["name"], version
 
 
-async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Outputs]) -> Outputs:
-    """An answer, given up when its client closes the connection."""
-    answer = asyncio.ensure_future(answering)
-    gone = asyncio.ensure_future(request.receive())  # after the body nothing else can come
+async def _unless_disconnected(request: Request, prediction: Coroutine[Any, Any, Outputs]
+                               ) -> Outputs:
+    """Awaits a prediction; cancels it when the client closes the connection."""
+    running = asyncio.ensure_future(prediction)
+    # After the body, the only message that can be received is the disconnection.
+    disconnect = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
+        await asyncio.wait((running, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
             raise ClientDisconnect
-        return answer.result()
+        return running.result()
     finally:
-        answer.cancel()
-        gone.cancel()
+        running.cancel()
+        disconnect.cancel()
 
 
-def _question(body: bytes, servable: Servable) -> tuple[rest_codec.PredictRequest,
-                                                        rest_codec.Tensors]:
-    question = rest_codec.parse(body)
-    return question, rest_codec.tensors(question, servable.inputs(question.signature))
-
-
-def _length(request: Request) -> int:
-    length = request.headers.get("content-length", "0")
-    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else 0
-
-
-def _too_large(most: int) -> RequestError:
-    return RequestError(ErrorCode.TOO_LARGE, f"a body of more than {most} bytes (--max-body-bytes)")
-
-
-def _json(body: bytes) -> Response:
+def _json_response(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-async def _refused(_request: Request, error: RequestError) -> Response:
-    # What is left of an unread body would be taken for the next request.
-    close = error.reason in (ErrorCode.TOO_LARGE, ErrorCode.SLOW_BODY, ErrorCode.FULL)
-    return JSONResponse({"error": str(error)}, error.reason.http,
-                        {"connection": "close"} if close else None)
+async def _on_request_error(_request: Request, error: RequestError) -> Response:
+    headers = {"connection": "close"} if error.code in _CLOSING else None
+    return JSONResponse({"error": str(error)}, error.code.http, headers)
 
 
-async def _unrouted(request: Request, error: HTTPException) -> Response:
-    """Under `/v1/` what TensorFlow Serving cannot read is a bad request, not a missing page."""
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    """Returns the error for an unknown path or method.
+
+    TensorFlow Serving has 400 instead of 404 for paths below `/v1/`.
+    """
     text, code = f"Malformed request: {request.method} {request.url.path}", error.status_code
     if code == 404 and request.url.path.startswith("/v1/"):
         code = 400
@@ -226,9 +177,9 @@ async def _unrouted(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": text}, code, error.headers)
 
 
-async def _broken(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "internal error; the server's log has it"}, 500)
+async def _on_internal_error(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"error": "internal error; see the log of the server"}, 500)
 
 
-async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
-    return JSONResponse({"error": "the client has gone"}, 400)
+async def _on_disconnect(_request: Request, _error: ClientDisconnect) -> Response:
+    return JSONResponse({"error": "the client closed the connection"}, 400)

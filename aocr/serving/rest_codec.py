@@ -1,4 +1,4 @@
-"""JSON ↔ tensors, as TensorFlow Serving's REST API defines them; pure functions.
+"""Converts between JSON and tensors as TensorFlow Serving's REST API does.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -17,22 +17,24 @@ import numpy as np
 from aocr.serving.errors import excerpt, invalid
 
 ROW, COLUMN = "instances", "inputs"
-_ANSWER = {ROW: "predictions", COLUMN: "outputs"}
+_RESPONSE_KEYS = {ROW: "predictions", COLUMN: "outputs"}
 _BASE64 = "b64"
 _BYTES_SUFFIX = "_bytes"
-_MOST_AXES = 32  # of NumPy 1
+_MAX_DIMS = 32  # of NumPy 1
+_PYTHON_TYPES: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}  # by kind of the dtype
+_INFINITE = (float("inf"), float("-inf"))
 DTypes = Mapping[str, np.dtype[Any]]
 Tensors = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """A request's body.
+    """The body of a prediction request.
 
     Attributes:
         signature: Name of the signature; empty for the default one.
-        form: `ROW` or `COLUMN`.
-        value: What stands under that key.
+        form: Key of the inputs: `ROW` or `COLUMN`.
+        value: The JSON value of that key.
     """
 
     signature: str
@@ -41,16 +43,16 @@ class PredictRequest:
 
 
 def parse(body: bytes) -> PredictRequest:
-    """Reads a body.
+    """Parses a request body.
 
     Raises:
-        RefusalError: It is no JSON object of the documented form.
+        RequestError: It is not a JSON object of the documented form.
     """
     try:
         document = json.loads(body.decode("utf-8-sig"))
     except RecursionError as error:
         raise invalid("JSON Parse error: nested too deeply") from error
-    except ValueError as error:  # no UTF-8, no JSON, or a number of too many digits
+    except ValueError as error:  # not UTF-8, not JSON, or a number of too many digits
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid(f"expected a JSON object, got {excerpt(document)}")
@@ -64,30 +66,30 @@ def parse(body: bytes) -> PredictRequest:
     return PredictRequest(signature, forms[0], document[forms[0]])
 
 
-def tensors(question: PredictRequest, dtypes: DTypes) -> Tensors:
-    """The input tensors of a request.
+def tensors(request: PredictRequest, dtypes: DTypes) -> Tensors:
+    """Returns the input tensors of a request.
 
     Args:
-        question: The body.
+        request: The parsed body.
         dtypes: Type of each input of the signature.
 
     Raises:
-        RefusalError: A name, shape or type does not fit the signature.
+        RequestError: A name, shape or type does not fit the signature.
     """
-    columns = _columns(question, sorted(dtypes))
+    columns = _columns(request, sorted(dtypes))
     return {name: tensor(columns[name], dtype, name) for name, dtype in dtypes.items()}
 
 
 def tensor(value: object, dtype: np.dtype[Any], name: str) -> np.ndarray:
-    """A tensor from its JSON form.
+    """Converts a JSON value to a tensor.
 
     Args:
-        value: A value or a nested list.
+        value: A scalar or a nested list.
         dtype: Type of the elements; object for strings.
-        name: The input's name, for error texts.
+        name: Name of the input, for error messages.
 
     Raises:
-        RefusalError: The lists are ragged, or an element is of another type.
+        RequestError: The lists are ragged, or an element has another type.
     """
     shape: list[int] = []
     leaves = [value]
@@ -96,7 +98,7 @@ def tensor(value: object, dtype: np.dtype[Any], name: str) -> np.ndarray:
         if any(not isinstance(leaf, list) or len(leaf) != size for leaf in leaves):
             raise invalid(f"input {name!r}: the lists at depth {len(shape)} differ in length")
         shape.append(size)
-        if len(shape) > _MOST_AXES:
+        if len(shape) > _MAX_DIMS:
             raise invalid(f"input {name!r}: lists nested deeper than a tensor can be")
         leaves = list(chain.from_iterable(leaves))  # type: ignore[arg-type]
     array = np.empty(len(leaves), dtype)
@@ -104,29 +106,30 @@ def tensor(value: object, dtype: np.dtype[Any], name: str) -> np.ndarray:
     return array.reshape(shape)
 
 
-def reply(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
-    """The body that answers a request of a form.
+def encode_response(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
+    """Returns the response body for a request of a form.
 
     Raises:
-        RefusalError: A row form was asked for, and an output has no rows.
+        RequestError: The row form was requested, but the outputs have no common batch dimension.
     """
-    values = {name: _plain(name, array) for name, array in sorted(outputs.items())}
-    answer: Any = values if len(values) > 1 else next(iter(values.values()))
+    values = {name: _to_json(name, array) for name, array in sorted(outputs.items())}
+    content: Any = values if len(values) > 1 else next(iter(values.values()))
     if form == ROW:
         if any(array.ndim == 0 for array in outputs.values()):
             raise invalid("the outputs have no batch dimension; use the 'inputs' form")
         if len({len(array) for array in outputs.values()}) > 1:
             raise invalid("the outputs differ in batch size; use the 'inputs' form")
         if len(values) > 1:
-            answer = [dict(zip(values, row, strict=True))
-                      for row in zip(*values.values(), strict=True)]
-    return json.dumps({_ANSWER[form]: answer}, ensure_ascii=False).encode()
+            content = [dict(zip(values, row, strict=True))
+                       for row in zip(*values.values(), strict=True)]
+    return json.dumps({_RESPONSE_KEYS[form]: content}, ensure_ascii=False).encode()
 
 
-def _columns(question: PredictRequest, names: list[str]) -> dict[str, Any]:
-    value = question.value
-    if question.form == ROW:
-        return _from_rows(value, names)
+def _columns(request: PredictRequest, names: list[str]) -> dict[str, Any]:
+    """Returns the JSON value of each input."""
+    value = request.value
+    if request.form == ROW:
+        return _columns_of_rows(value, names)
     if not _is_named(value):
         return {_only(names): value}
     missing = [name for name in names if name not in value]
@@ -136,7 +139,7 @@ def _columns(question: PredictRequest, names: list[str]) -> dict[str, Any]:
     return value
 
 
-def _from_rows(rows: object, names: list[str]) -> dict[str, Any]:
+def _columns_of_rows(rows: object, names: list[str]) -> dict[str, Any]:
     if not isinstance(rows, list) or not rows:
         raise invalid(f"expected 'instances' to be a list of at least one, got {excerpt(rows)}")
     named = [_is_named(row) for row in rows]
@@ -172,7 +175,7 @@ def _strings(leaves: list[object], name: str) -> list[bytes]:
 
 def _string(leaf: object, name: str) -> bytes:
     if _is_base64(leaf):
-        return _decoded(leaf[_BASE64], name)  # type: ignore[index]
+        return _decode_base64(leaf[_BASE64], name)  # type: ignore[index]
     if not isinstance(leaf, str):
         raise invalid(f"input {name!r}: expected a string or {{\"b64\": …}}, got {excerpt(leaf)}")
     try:
@@ -181,20 +184,20 @@ def _string(leaf: object, name: str) -> bytes:
         raise invalid(f"input {name!r}: a string with half of a surrogate pair") from error
 
 
-def _decoded(text: str, name: str) -> bytes:
-    """Base64 with or without padding; line ends are no part of it."""
+def _decode_base64(text: str, name: str) -> bytes:
+    """Decodes base64 with or without padding, which may contain whitespace."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
-        bare = "".join(text.split()).rstrip("=")
+        unpadded = "".join(text.split()).rstrip("=")
     try:
-        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+        return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
     except ValueError as error:
         raise invalid(f"input {name!r}: unable to decode base64: {error}") from error
 
 
 def _numbers(leaves: list[object], dtype: np.dtype[Any], name: str) -> np.ndarray:
-    wrong = set(map(type, leaves)) - _KINDS.get(dtype.kind, {int})
+    wrong = set(map(type, leaves)) - _PYTHON_TYPES.get(dtype.kind, {int})
     if wrong:
         raise invalid(f"input {name!r}: expected elements of type {dtype}, got "
                       f"{', '.join(sorted(kind.__name__ for kind in wrong))}")
@@ -208,28 +211,20 @@ def _numbers(leaves: list[object], dtype: np.dtype[Any], name: str) -> np.ndarra
     return array
 
 
-_KINDS: dict[str, set[type]] = {"b": {bool}, "f": {int, float}}
-_INFINITE = (float("inf"), float("-inf"))
-
-
-def _plain(name: str, array: np.ndarray) -> Any:  # noqa: ANN401
+def _to_json(name: str, array: np.ndarray) -> Any:  # noqa: ANN401
     if array.dtype == object:
-        code = _as_base64 if name.endswith(_BYTES_SUFFIX) else _as_text
-        return _nested([code(item) for item in array.ravel()], array.shape)
+        encode = _encode_base64 if name.endswith(_BYTES_SUFFIX) else _encode_text
+        encoded = np.empty(array.size, object)
+        encoded[:] = [encode(item) for item in array.flat]
+        return encoded.reshape(array.shape).tolist()
     if array.dtype == np.float32:  # 0.1, not 0.10000000149011612
         return array.astype(str).astype(np.float64).tolist()
     return array.tolist()
 
 
-def _nested(leaves: list[Any], shape: tuple[int, ...]) -> Any:  # noqa: ANN401
-    boxes = np.empty(len(leaves), object)
-    boxes[:] = leaves
-    return boxes.reshape(shape).tolist()
-
-
-def _as_text(item: bytes) -> str:
+def _encode_text(item: bytes) -> str:
     return item.decode("utf-8", "replace")
 
 
-def _as_base64(item: bytes) -> dict[str, str]:
+def _encode_base64(item: bytes) -> dict[str, str]:
     return {_BASE64: base64.b64encode(item).decode()}

@@ -1,4 +1,4 @@
-"""The whole server: both doors, one model, and an end that lets nobody down."""
+"""Server lifecycle: REST and gRPC endpoints over one model, with graceful shutdown."""
 
 from __future__ import annotations
 
@@ -25,76 +25,84 @@ _KEEP_ALIVE_SECONDS = 30
 
 
 def serve(base: str, options: ServerOptions) -> int:
-    """Serves the newest version under a base path until a signal comes.
+    """Serves the newest version in a base directory until SIGTERM or SIGINT.
 
     Args:
-        base: The folder of numbered versions.
-        options: Where and how.
+        base: The directory of numbered versions.
+        options: Options of the server.
 
     Returns:
-        The signal: SIGTERM or SIGINT.
+        The number of the signal.
 
     Raises:
-        AocrError: There is no version to serve, or a port is taken.
+        AocrError: There is no version to serve, or a port is not available.
     """
     for name in ("uvicorn.error", "asyncio", "grpc"):
         logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger(name).handlers = log.handlers
-    gc.freeze()  # what is there by now stays: no collection need look at it again
-    return asyncio.run(_until_signal(base, options))
+    gc.freeze()  # the modules loaded so far stay: collections need not traverse them
+    return asyncio.run(_run_until_signal(base, options))
 
 
 async def run(base: str, options: ServerOptions, stop: asyncio.Future[int]) -> None:
     """Serves until a future is done; see `serve`."""
-    monitoring = ServerMetrics()
-    versions = VersionManager(base, options.model_name, monitoring)
-    batcher = Batcher(options, monitoring)
-    desk = PredictionService(versions, batcher, options.limits)
+    metrics = ServerMetrics()
+    versions = VersionManager(base, options.model_name, metrics)
+    batcher = Batcher(options, metrics)
+    service = PredictionService(versions, batcher, options.limits)
     try:
-        # Before the model is loaded: a port that is taken should be told at once.
-        doors = [door(desk, monitoring, options)
-                 for door, port in ((RestDoor, options.rest_port), (GrpcDoor, options.port))
-                 if port]
+        # Before the model is loaded, so that an unavailable port is reported at once.
+        endpoints = [endpoint(service, metrics, options) for endpoint, port in (
+            (RestEndpoint, options.rest_port), (GrpcEndpoint, options.grpc_port)) if port]
         await versions.start()
-        await asyncio.gather(*(door.open() for door in doors))
-        log.info(f"Serving {options.model_name}: " + ", ".join(door.name for door in doors))
+        await asyncio.gather(*(endpoint.open() for endpoint in endpoints))
+        log.info(f"Serving {options.model_name}: "
+                 + ", ".join(endpoint.name for endpoint in endpoints))
         watching = asyncio.create_task(versions.watch(options.poll_seconds))
-        watching.add_done_callback(_tell_fault)
+        watching.add_done_callback(_log_watch_failure)
         await stop
-        log.info("Ending: what has come is answered first.")
+        log.info("Shutting down: pending requests are completed first.")
         watching.cancel()
-        await asyncio.gather(*(door.close() for door in doors))
+        await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
     finally:
         await batcher.close()
         versions.close()
 
 
-class RestDoor:
-    """REST, bound to its port from the start and open from `open` on.
+class RestEndpoint:
+    """The REST endpoint. It reserves its port at once and accepts requests after `open`.
+
+    Args:
+        service: Runs predictions.
+        metrics: Receives each request.
+        options: Options of the server.
+
+    Attributes:
+        name: Protocol and address, for the log.
 
     Raises:
-        AocrError: The port cannot be had.
+        AocrError: The port is not available.
     """
 
-    def __init__(self, desk: PredictionService, monitoring: ServerMetrics,
+    def __init__(self, service: PredictionService, metrics: ServerMetrics,
                  options: ServerOptions) -> None:
-        self._socket = _bound(options.host, options.rest_port)
-        self.name = f"REST on http://{_bracketed(options.host)}:{options.rest_port}"
+        self._socket = _bind(options.host, options.rest_port)
+        self.name = f"REST on http://{_url_host(options.host)}:{options.rest_port}"
         self._server = _Uvicorn(uvicorn.Config(
-            rest_app.make(desk,
-                          monitoring), http=http_protocol.protocol(options.limits.max_connections),
+            rest_app.make_app(service, metrics),
+            http=http_protocol.make_protocol(options.limits.max_connections),
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(options.limits.seconds) + 1))
+            timeout_graceful_shutdown=int(options.limits.request_seconds) + 1))
 
     async def open(self) -> None:
-        """Takes requests from now on."""
+        """Starts to accept requests."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
-        """Takes no more requests, and ends when all are answered."""
+        """Stops accepting requests and returns when all pending ones have a response."""
         self._server.should_exit = True
         await self._task
 
@@ -102,78 +110,92 @@ class RestDoor:
 class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves the signals to `_signals`, which closes both doors."""
+        """Does not capture signals: `_signal_future` does, for both endpoints."""
         yield
 
 
-class GrpcDoor:
-    """gRPC, bound to its port from the start and open from `open` on.
+class GrpcEndpoint:
+    """The gRPC endpoint. It reserves its port at once and accepts calls after `open`.
+
+    Args:
+        service: Runs predictions.
+        metrics: Receives each call.
+        options: Options of the server.
+
+    Attributes:
+        name: Protocol and address, for the log.
 
     Raises:
-        AocrError: The port cannot be had.
+        AocrError: The port is not available.
     """
 
-    def __init__(self, desk: PredictionService, monitoring: ServerMetrics,
+    def __init__(self, service: PredictionService, metrics: ServerMetrics,
                  options: ServerOptions) -> None:
-        self._server = grpc_service.make(grpc_service.Rpc(desk, monitoring), options)
-        self._seconds = options.limits.seconds + 1
-        host = _bracketed(options.host)
-        self.name = f"gRPC on {host}:{options.port}"
-        _bound(options.host, options.port).close()  # whose error tells more than gRPC's
+        handlers = grpc_service.GrpcHandlers(service, metrics)
+        self._server = grpc_service.make_server(handlers, options)
+        self._grace_seconds = options.limits.request_seconds + 1
+        address = f"{_url_host(options.host)}:{options.grpc_port}"
+        self.name = f"gRPC on {address}"
+        _bind(options.host, options.grpc_port).close()  # has a better error text than gRPC
         try:
-            self._server.add_insecure_port(f"{host}:{options.port}")
+            self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise AocrError(f"cannot listen on {host}:{options.port}: {error}") from error
+            raise AocrError(f"cannot listen on {address}: {error}") from error
 
     async def open(self) -> None:
-        """Takes calls from now on."""
+        """Starts to accept calls."""
         await self._server.start()
 
     async def close(self) -> None:
-        """Takes no more calls, and ends when all are answered."""
-        await self._server.stop(self._seconds)
+        """Stops accepting calls and returns when all pending ones have a response."""
+        await self._server.stop(self._grace_seconds)
 
 
-async def _until_signal(base: str, options: ServerOptions) -> int:
-    stop = _signals()
+async def _run_until_signal(base: str, options: ServerOptions) -> int:
+    stop = _signal_future()
     await run(base, options, stop)
     return stop.result()
 
 
-def _tell_fault(watching: asyncio.Task[None]) -> None:
-    """What is served goes on being served when the look for versions has failed."""
+def _log_watch_failure(watching: asyncio.Task[None]) -> None:
+    """Logs an unexpected error; the version that is loaded continues to be served."""
     if not watching.cancelled() and watching.exception() is not None:
-        log.error("No more versions will be picked up.", exc_info=watching.exception())
+        log.error("New versions will not be loaded any more.", exc_info=watching.exception())
 
 
-def _signals() -> asyncio.Future[int]:
-    """Done with the number of the first SIGTERM or SIGINT."""
+def _signal_future() -> asyncio.Future[int]:
+    """Returns a future that receives the number of the first SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    came: asyncio.Future[int] = loop.create_future()
+    received: asyncio.Future[int] = loop.create_future()
 
-    def note(number: int) -> None:
-        if not came.done():
-            came.set_result(number)
+    def on_signal(number: int) -> None:
+        if not received.done():
+            received.set_result(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, note, number)
-    return came
+        loop.add_signal_handler(number, on_signal, number)
+    return received
 
 
-def _bracketed(host: str) -> str:
-    """A host as it stands before a port."""
+def _url_host(host: str) -> str:
+    """Returns a host in the form that precedes a port: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
+    """Returns a socket bound to an address.
+
+    Raises:
+        AocrError: The address is not available.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        door = socket.socket(family, kind, protocol)
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(address)
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except (OSError, UnicodeError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "not the name of a host"
+        problem = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise AocrError(f"cannot listen on {host}:{port} ({problem}); --host, --port and "
                         "--rest-api-port choose another address") from error
-    return door
+    return bound

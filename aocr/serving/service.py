@@ -1,4 +1,4 @@
-"""What both doors share: a question to a signature, checked, run, and answered in time."""
+"""Validates a prediction request, runs it, and enforces the limits; shared by REST and gRPC."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from aocr.images.headers import Size, inspect
 from aocr.serving.batching import Batcher, Outputs
 from aocr.serving.config import Limits
 from aocr.serving.errors import ErrorCode, RequestError, invalid
-from aocr.serving.servable import DEFAULT, Servable
+from aocr.serving.servable import DEFAULT_SIGNATURE, Servable
 from aocr.serving.version_manager import VersionManager
 
-_LARGE_IMAGES = 8  # of the largest size allowed, in a request
+_MAX_LARGE_IMAGES = 8  # images of the largest allowed size in a request
 
 
 class PredictionService:
-    """Answers questions whose tensors are there.
+    """Runs prediction requests.
 
     Args:
-        versions: Which models there are.
-        batcher: The way to them.
-        limits: What is refused.
+        versions: The served versions of the model.
+        batcher: Runs the model calls.
+        limits: Limits on requests.
 
     Attributes:
         versions: As given.
@@ -37,63 +37,69 @@ class PredictionService:
         self.limits = limits
         self._batcher = batcher
 
-    async def answer(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray]
-                     ) -> Outputs:
-        """The outputs of a signature.
+    async def predict(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray]
+                      ) -> Outputs:
+        """Runs a signature.
 
         Args:
-            servable: The model, leased for as long as this takes.
-            signature: Its signature; empty for the default one.
-            inputs: The input tensors.
+            servable: The model, leased for the duration of the call.
+            signature: Name of the signature; empty for the default one.
+            inputs: Input tensors by name.
+
+        Returns:
+            Output tensors by name.
 
         Raises:
-            RefusalError: A limit is passed, or the model cannot take the inputs.
+            RequestError: A limit is exceeded, or the inputs do not fit the model.
         """
         self._check_inputs(servable, signature, inputs)
-        sizes = [self._size(image)
+        sizes = [self._image_size(image)
                  for array in inputs.values() if array.dtype == object for image in array.flat]
         pixels = sum(size.width * size.height for size in sizes)
-        if pixels > _LARGE_IMAGES * self.limits.max_pixels:
-            raise RequestError(ErrorCode.TOO_LARGE, f"{pixels} pixels in a request; at most "
-                               f"{_LARGE_IMAGES} times --max-pixels are read")
+        max_pixels = _MAX_LARGE_IMAGES * self.limits.max_pixels
+        if pixels > max_pixels:
+            raise RequestError(ErrorCode.TOO_LARGE, f"the images of the request have {pixels} "
+                               f"pixels together; at most {max_pixels} are accepted "
+                               f"({_MAX_LARGE_IMAGES} times --max-pixels)")
         try:
-            return await asyncio.wait_for(self._run(servable, signature or DEFAULT, inputs, sizes),
-                                          self.limits.seconds)
+            return await asyncio.wait_for(
+                self._run(servable, signature or DEFAULT_SIGNATURE, inputs, sizes),
+                self.limits.request_seconds)
         except asyncio.TimeoutError as error:
-            raise RequestError(ErrorCode.TOO_LATE, "no answer within "
-                               f"{self.limits.seconds:g} seconds") from error
+            raise RequestError(ErrorCode.TIMEOUT, "no result within "
+                               f"{self.limits.request_seconds:g} seconds") from error
 
-    def _size(self, encoded: bytes) -> Size:
+    def _image_size(self, encoded: bytes) -> Size:
         try:
             return inspect(encoded, self.limits.max_pixels)
         except SkipError as error:
-            large = error.reason == TOO_LARGE
-            raise RequestError(ErrorCode.TOO_LARGE if large else ErrorCode.INVALID,
-                               error.detail) from error
+            too_large = error.reason == TOO_LARGE
+            code = ErrorCode.TOO_LARGE if too_large else ErrorCode.INVALID_ARGUMENT
+            raise RequestError(code, error.detail) from error
 
     async def _run(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray],
                    sizes: list[Size]) -> Outputs:
-        # Only the default signature has one value an image. The others' outputs are as wide as
-        # the longest text of their call: a shared call would show in the reply.
-        question = inputs.get("input")
-        if signature != DEFAULT or question is None or not question.size:
-            return await self._batcher.call(servable, signature, inputs, sizes)
-        answers = await self._batcher.read(servable, list(question.flat), sizes)
-        return {name: np.concatenate([answer[name] for answer in answers]).reshape(question.shape)
-                for name in answers[0]}
+        # Only the default signature has one value per image. Outputs of the others are as long
+        # as the longest text of their batch, so that sharing a call would change the response.
+        images = inputs.get("input")
+        if signature != DEFAULT_SIGNATURE or images is None or not images.size:
+            return await self._batcher.run_alone(servable, signature, inputs, sizes)
+        results = await self._batcher.run_batched(servable, list(images.flat), sizes)
+        return {name: np.concatenate([outputs[name] for outputs in results]).reshape(images.shape)
+                for name in results[0]}
 
     def _check_inputs(self, servable: Servable, signature: str,
                       inputs: Mapping[str, np.ndarray]) -> None:
-        wanted = servable.inputs(signature)
-        if set(inputs) != set(wanted):
-            raise invalid(f"expected the inputs {', '.join(sorted(wanted))}, got "
+        dtypes = servable.inputs(signature)
+        if set(inputs) != set(dtypes):
+            raise invalid(f"expected the inputs {', '.join(sorted(dtypes))}, got "
                           f"{', '.join(sorted(inputs)) or 'none'}")
         for name, array in inputs.items():
-            if array.dtype != wanted[name]:
-                raise invalid(f"input {name!r}: expected the type {wanted[name]}, got "
+            if array.dtype != dtypes[name]:
+                raise invalid(f"input {name!r}: expected the type {dtypes[name]}, got "
                               f"{array.dtype}")
             rows = array.shape[0] if array.shape else 1
             images = max(rows, array.size) if array.dtype == object else rows
             if images > self.limits.max_images:
                 raise RequestError(ErrorCode.TOO_LARGE, f"{images} images in a request; at most "
-                                   f"{self.limits.max_images} are read (--max-images)")
+                                   f"{self.limits.max_images} are accepted (--max-images)")

@@ -1,18 +1,19 @@
-"""The numbered folders under a base path: the newest is served, and a newer one takes its place."""
+"""Loads the newest of the numbered versions in a directory and replaces it by newer ones."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import tensorflow as tf
 
 from aocr.errors import AocrError
+from aocr.inference.saved_model import SAVED_MODEL_FILE
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 from aocr.serving.errors import ErrorCode, RequestError
@@ -20,18 +21,19 @@ from aocr.serving.metrics import ServerMetrics
 from aocr.serving.servable import Servable
 
 LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
-_REMEMBERED = 16
-_DRAIN_STEP = 0.01
-Print = tuple[tuple[str, int, int], ...]
+_MAX_ENDED = 16  # statuses of unloaded and broken versions that are kept
+_DRAIN_POLL_SECONDS = 0.01
+Fingerprint = tuple[tuple[str, int, int], ...]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Status:
-    """What is told of a version.
+class VersionStatus:
+    """Status of a version.
 
     Attributes:
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
-        error: Why it could not be loaded; empty if all is well.
+        error: Why it could not be loaded; empty if there was no error.
     """
 
     state: str
@@ -39,24 +41,24 @@ class Status:
 
 
 class VersionManager:
-    """Which version is served, and the way from one to the next.
+    """Serves the newest version of a model that can be loaded.
 
     Args:
-        base: The base path.
-        name: The model's name, for error texts.
-        monitoring: Where the version is told.
+        base: The base directory, which holds the numbered versions.
+        name: Name of the model in requests.
+        metrics: Receives the served version.
 
     Attributes:
-        statuses: What became of each version, newest first.
+        statuses: Status of each known version, newest first.
     """
 
-    def __init__(self, base: str, name: str, monitoring: ServerMetrics) -> None:
-        self.statuses: dict[int, Status] = {}
+    def __init__(self, base: str, name: str, metrics: ServerMetrics) -> None:
+        self.statuses: dict[int, VersionStatus] = {}
         self._base = base
         self._name = name
-        self._monitoring = monitoring
+        self._metrics = metrics
         self._current: Servable | None = None
-        self._broken: dict[int, Print] = {}
+        self._broken: dict[int, Fingerprint] = {}
         self._thread = ThreadPoolExecutor(1, "versions")
 
     async def start(self) -> None:
@@ -65,10 +67,9 @@ class VersionManager:
         Raises:
             AocrError: There is none.
         """
-        numbers = await self._in_thread(find_versions, self._base)
-        if not numbers:
+        if not await self._in_thread(find_versions, self._base):
             raise AocrError(_no_version(self._base))
-        while self._current is None and await self.look():
+        while self._current is None and await self.poll():
             continue
         if self._current is None:
             newest = max(self.statuses)
@@ -76,123 +77,138 @@ class VersionManager:
                             f"{self.statuses[newest].error}")
 
     async def watch(self, seconds: float) -> None:
-        """Looks for newer versions until it is cancelled."""
+        """Polls for newer versions until it is cancelled.
+
+        Args:
+            seconds: Interval between two polls.
+        """
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self.look()
+                await self.poll()
             except (AocrError, tf.errors.OpError, OSError) as error:
-                log.error(f"cannot look for versions in {self._base}: {error}")
+                log.error(f"cannot check {self._base} for new versions: {error}")
 
-    async def look(self) -> bool:
-        """Takes one step towards the newest version; tells whether there was one to take."""
-        folders = await self._in_thread(find_versions, self._base)
-        for number in sorted(folders, reverse=True):
-            if self._current is not None and number == self._current.version:
+    async def poll(self) -> bool:
+        """Tries to load the newest version that is not served and not known to be broken.
+
+        Returns:
+            Whether there was such a version, loaded or not.
+        """
+        paths = await self._in_thread(find_versions, self._base)
+        for version in sorted(paths, reverse=True):
+            if self._current is not None and version == self._current.version:
                 return False
-            if number in self._broken and self._broken[number] == await self._in_thread(
-                    _print, folders[number]):
+            if version in self._broken and self._broken[version] == await self._in_thread(
+                    _fingerprint, paths[version]):
                 continue
-            await self._switch(folders[number], number)
+            await self._load(paths[version], version)
             return True
         return False
 
     @contextlib.contextmanager
     def lease(self, name: str, version: int | None) -> Iterator[Servable]:
-        """The served version, kept in memory for as long as the lease lasts.
+        """Yields the served version, which stays loaded as long as the context lasts.
+
+        Args:
+            name: Requested name of the model.
+            version: Requested version; `None` for the one that is served.
 
         Raises:
-            RefusalError: Another model or version is not served here.
+            RequestError: Another model or version is requested.
         """
         current = self._current
         if current is None or name != self._name or version not in (None, current.version):
-            asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise RequestError(ErrorCode.NOT_FOUND, f"Servable not found for request: {asked}")
+            requested = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise RequestError(ErrorCode.NOT_FOUND, f"Servable not found for request: {requested}")
         current.users += 1
         try:
             yield current
         finally:
             current.users -= 1
 
-    def told(self, name: str, version: int | None) -> dict[int, Status]:
-        """Statuses of all versions, or of one.
+    def find_statuses(self, name: str, version: int | None) -> dict[int, VersionStatus]:
+        """Returns the statuses of all known versions, or of one.
 
         Raises:
-            RefusalError: Nothing is known of the model or version.
+            RequestError: The model or the version is unknown.
         """
         known = self.statuses if name == self._name else {}
         if version is None and known:
             return known
         if version in known:
             return {version: known[version]}
-        asked = "any versions" if version is None else f"version {version}"
-        raise RequestError(ErrorCode.NOT_FOUND, f"Could not find {asked} of model {name}")
+        requested = "any versions" if version is None else f"version {version}"
+        raise RequestError(ErrorCode.NOT_FOUND, f"Could not find {requested} of model {name}")
 
     def close(self) -> None:
-        """Ends the thread that loads."""
+        """Stops the thread that loads versions."""
         self._thread.shutdown()
 
-    async def _switch(self, folder: str, number: int) -> None:
-        self._tell(number, Status(LOADING))
-        before = await self._in_thread(_print, folder)
+    async def _load(self, path: str, version: int) -> None:
+        self._set_status(version, VersionStatus(LOADING))
+        fingerprint = await self._in_thread(_fingerprint, path)
         try:
-            loaded = await self._in_thread(Servable, folder, number)
+            loaded = await self._in_thread(Servable, path, version)
         except AocrError as error:
-            self._broken[number] = before
-            self._tell(number, Status(END, str(error)))
-            log.error(f"Version {number} cannot be served: {error}")
+            self._broken[version] = fingerprint
+            self._set_status(version, VersionStatus(END, str(error)))
+            log.error(f"Version {version} cannot be served: {error}")
             return
-        self._broken.pop(number, None)
-        old, self._current = self._current, loaded
-        self._tell(number, Status(AVAILABLE))
-        self._monitoring.version.set(number)
-        log.info(f"Serving version {number} from {folder}")
-        if old is not None:
-            await self._retire(old)
+        self._broken.pop(version, None)
+        previous, self._current = self._current, loaded
+        self._set_status(version, VersionStatus(AVAILABLE))
+        self._metrics.version.set(version)
+        log.info(f"Serving version {version} from {path}")
+        if previous is not None:
+            await self._unload(previous)
 
-    async def _retire(self, old: Servable) -> None:
-        self._tell(old.version, Status(UNLOADING))
-        while old.users:
-            await asyncio.sleep(_DRAIN_STEP)
-        old.unload()
-        await self._in_thread(gc.collect)  # a SavedModel's objects refer to each other
-        self._tell(old.version, Status(END))
-        log.info(f"Unloaded version {old.version}")
+    async def _unload(self, servable: Servable) -> None:
+        """Unloads a version as soon as no request uses it."""
+        self._set_status(servable.version, VersionStatus(UNLOADING))
+        while servable.users:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        servable.unload()
+        await self._in_thread(gc.collect)  # the objects of a SavedModel form reference cycles
+        self._set_status(servable.version, VersionStatus(END))
+        log.info(f"Unloaded version {servable.version}")
 
-    def _tell(self, number: int, status: Status) -> None:
-        statuses = {**self.statuses, number: status}
-        kept = sorted(statuses, reverse=True)
-        ended = [each for each in kept if statuses[each].state == END][_REMEMBERED:]
-        self.statuses = {each: statuses[each] for each in kept if each not in ended}
+    def _set_status(self, version: int, status: VersionStatus) -> None:
+        statuses = {**self.statuses, version: status}
+        newest_first = sorted(statuses, reverse=True)
+        ended = [number for number in newest_first if statuses[number].state == END]
+        dropped = ended[_MAX_ENDED:]
+        self.statuses = {number: statuses[number] for number in newest_first
+                         if number not in dropped}
 
-    async def _in_thread(self, function: Any, *args: object) -> Any:  # noqa: ANN401
+    async def _in_thread(self, function: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
 
 def find_versions(base: str) -> dict[int, str]:
-    """The numbered folders in a base path.
+    """Returns the path of each numbered version in a base directory.
 
     Raises:
-        AocrError: There is no such folder.
+        AocrError: There is no such directory.
     """
     if not tf.io.gfile.isdir(base):
-        raise AocrError(f"no folder {base}; `aocr export --model-version 1 {base}` makes one")
+        raise AocrError(f"no directory {base}; `aocr export --model-version 1 {base}` creates it")
     return filesystem.numbered_dirs(base)
 
 
 def _no_version(base: str) -> str:
-    if tf.io.gfile.exists(tf.io.gfile.join(base, "saved_model.pb")):
-        return (f"{base} is itself a SavedModel; a server takes a folder with numbered versions, "
-                "as `aocr export --model-version 1` writes it")
-    return (f"no version in {base}: expected folders named 1, 2, …, as "
+    if tf.io.gfile.exists(tf.io.gfile.join(base, SAVED_MODEL_FILE)):
+        return (f"{base} is itself a SavedModel; expected a directory of numbered versions, as "
+                "`aocr export --model-version 1` writes it")
+    return (f"no version in {base}; expected directories named 1, 2, …, as "
             "`aocr export --model-version 1` writes them")
 
 
-def _print(folder: str) -> Print:
-    """Names, lengths and times of the files; another print means another try is worth it."""
-    found = []
-    for path, _, names in tf.io.gfile.walk(folder):
+def _fingerprint(path: str) -> Fingerprint:
+    """Returns names, lengths and times of all files; when they change, loading is tried again."""
+    files = []
+    for directory, _, names in tf.io.gfile.walk(path):
         for name in names:
-            stat = tf.io.gfile.stat(tf.io.gfile.join(path, name))
-            found.append((f"{path}/{name}", int(stat.length), int(stat.mtime_nsec)))
-    return tuple(sorted(found))
+            stat = tf.io.gfile.stat(tf.io.gfile.join(directory, name))
+            files.append((f"{directory}/{name}", int(stat.length), int(stat.mtime_nsec)))
+    return tuple(sorted(files))

@@ -215,7 +215,7 @@ def test_memory_that_does_not_suffice_is_one_line(
     monkeypatch.setattr(Trainer, "take_step", full)
     code, logged = command("train", world.records, "--model-dir", tmp_path / "m")
     assert code == 1
-    assert "the memory does not suffice: OOM when allocating tensor" in messages(logged)[-1]
+    assert "out of memory: OOM when allocating tensor" in messages(logged)[-1]
 
 
 @pytest.mark.slow

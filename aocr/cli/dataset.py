@@ -1,4 +1,4 @@
-"""`aocr dataset`: its flags, its checks and one call."""
+"""Flags of `aocr dataset`, and its summary."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aocr.cli.exit_codes import OK
 from aocr.runtime.console import log, printable
 
 if TYPE_CHECKING:
+    from aocr.data.sharding import Sharding
     from aocr.data.stats import DatasetStats
 
 
@@ -50,50 +51,52 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 
 
 def run(args: argparse.Namespace) -> int:
-    """`aocr dataset`."""
+    """Runs `aocr dataset`."""
     from aocr.data import writer
     from aocr.data.sharding import Sharding
 
     sharding = Sharding(args.shards, args.shard_index)
-    options = writer.DatasetOptions(args.force_uppercase, args.save_filename, args.jobs,
-                              args.log_step, args.max_pixels, sharding)
-    summary = writer.write_dataset(args.annotations, args.output, options)
-    if sharding.index is None:
-        log.info(f"Dataset is ready: {summary.pairs} pairs.")
-    else:
-        log.info(f"Shard {sharding.index} of {sharding.count} is ready: {summary.pairs} pairs; "
-                 "what follows is of this shard alone.")
-    log.info(f"Longest label ({len(summary.longest)}): {printable(summary.longest)}")
-    for line in _dataset_summary(summary):
+    stats = writer.write_dataset(args.annotations, args.output, writer.DatasetOptions(
+        args.force_uppercase, args.save_filename, args.jobs, args.log_step, args.max_pixels,
+        sharding))
+    for line in _summary(stats, sharding):
         log.info(line)
-    line = _train_line(summary, sharding.pattern(args.output))
-    log.info(f"To train on it: {line}" if sharding.index is None else
-             f"To train once all {sharding.count} shards are there, if they are like this one: "
-             + line)
+    train_line = _train_line(stats, sharding.pattern(args.output))
+    if sharding.index is None:
+        log.info(f"To train on it: {train_line}")
+    else:
+        log.info(f"To train on it once all {sharding.count} shards are written, if the others are "
+                 f"similar: {train_line}")
     return OK
 
 
-def _dataset_summary(summary: DatasetStats) -> Iterator[str]:
-    skipped = ", ".join(f"{number} x {reason}" for reason, number in summary.skipped.most_common())
-    yield f"Pairs written: {summary.pairs}; lines skipped: {summary.skipped.total()}" + (
+def _summary(stats: DatasetStats, sharding: Sharding) -> Iterator[str]:
+    if sharding.index is None:
+        yield f"Dataset is ready: {stats.pairs} pairs."
+    else:
+        yield (f"Shard {sharding.index} of {sharding.count} is ready: {stats.pairs} pairs; the "
+               "following lines describe this shard only.")
+    yield f"Longest label ({len(stats.longest)}): {printable(stats.longest)}"
+    skipped = ", ".join(f"{count} x {reason}" for reason, count in stats.skipped.most_common())
+    yield f"Pairs written: {stats.pairs}; lines skipped: {stats.skipped.total()}" + (
         f" ({skipped})" if skipped else "")
-    if summary.repeated:
-        yield f"Lines that name an image again: {summary.repeated}; they are used"
-    counts = " ".join(f"{'space' if character == ' ' else printable(character)}:{number}"
-                      for character, number in sorted(summary.characters.items()))
-    yield f"Characters ({len(summary.characters)}): {counts}"
-    if summary.upper_cased:
-        yield (f"Labels changed by upper-casing: {summary.upper_cased} "
-               "(--no-force-uppercase keeps them as they are)")
-    for name, values in zip(("Widths", "Heights"), summary.sizes.quantiles(), strict=True):
+    if stats.repeated:
+        yield f"Lines that repeat an earlier path: {stats.repeated}; they are used"
+    counts = " ".join(f"{'space' if character == ' ' else printable(character)}:{count}"
+                      for character, count in sorted(stats.characters.items()))
+    yield f"Characters ({len(stats.characters)}): {counts}"
+    if stats.upper_cased:
+        yield (f"Labels changed to upper case: {stats.upper_cased} "
+               "(--no-force-uppercase keeps their case)")
+    for name, quantiles in zip(("Widths", "Heights"), stats.sizes.quantiles(), strict=True):
         yield (f"{name} in pixels (smallest, 5 %, median, 95 %, largest): "
-               + ", ".join(map(str, values)))
+               + ", ".join(map(str, quantiles)))
 
 
-def _train_line(summary: DatasetStats, output: str) -> str:
+def _train_line(stats: DatasetStats, output: str) -> str:
     from aocr.data.stats import with_headroom
 
-    longest = with_headroom(max(1, len(summary.longest)), len(summary.label_lengths) > 1)
-    return (f"aocr train {shlex.quote(output)} --max-width {summary.sizes.max_width()} "
-            f"--max-height {summary.sizes.max_height()} --max-prediction {longest} "
-            + ("--charset auto" if summary.characters else "")).rstrip()
+    longest = with_headroom(max(1, len(stats.longest)), len(stats.label_lengths) > 1)
+    return (f"aocr train {shlex.quote(output)} --max-width {stats.sizes.max_width()} "
+            f"--max-height {stats.sizes.max_height()} --max-prediction {longest} "
+            + ("--charset auto" if stats.characters else "")).rstrip()

@@ -53,17 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # At exit TensorFlow logs a warning for each value of a damaged checkpoint that it did not
         # restore.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        _require_reach(args)
+        _check_paths(args)
         return _COMMANDS[args.command].run(args)
     except AocrError as error:
         log.error(f"aocr {args.command}: {error}")
         return FAILED
     except _out_of_memory() as error:
-        log.error(f"aocr {args.command}: the memory does not suffice: {reason(error)}; give a "
-                  "smaller --batch-size, or train a smaller model")
+        log.error(f"aocr {args.command}: out of memory: {reason(error)}; use a smaller "
+                  "--batch-size, or train a smaller model")
         return FAILED
     except BrokenPipeError:
-        # The reader of standard output has gone; Python would complain of it once more at exit.
+        # Nobody reads standard output any more; Python would report that once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
@@ -74,23 +74,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _out_of_memory() -> tuple[type[BaseException], ...]:
-    """What is raised then; TensorFlow's own only once that is imported."""
+    """Returns the errors of too little memory; TensorFlow's own only once it is imported."""
     tensorflow = sys.modules.get("tensorflow")
-    more = (tensorflow.errors.ResourceExhaustedError,) if tensorflow is not None else ()
-    return (MemoryError, *more)
+    if tensorflow is None:
+        return (MemoryError,)
+    return (MemoryError, tensorflow.errors.ResourceExhaustedError)
 
 
-def _require_reach(args: argparse.Namespace) -> None:
-    """Refuses paths that cannot even be asked for, such as `s3://` without its plugin."""
+def _check_paths(args: argparse.Namespace) -> None:
+    """Checks that the paths among the flags can be used at all.
+
+    Raises:
+        AocrError: A model path would be a pattern to TensorFlow, or TensorFlow cannot access the
+            file system of a path, such as `s3://` without its plugin.
+    """
     import tensorflow as tf
 
     from aocr.runtime import filesystem
 
-    values = (value if isinstance(value, list | tuple) else [value]
-              for value in vars(args).values())
     for name in _MODEL_PATHS:
-        _require_plain(name, getattr(args, name, None))
-    for path in (str(each) for some in values for each in some):
+        _refuse_pattern(name, getattr(args, name, None))
+    values = [value for values in vars(args).values()
+              for value in (values if isinstance(values, list | tuple) else [values])]
+    for path in map(str, values):
         try:
             if filesystem.is_remote(path):
                 tf.io.gfile.exists(path)
@@ -98,12 +104,12 @@ def _require_reach(args: argparse.Namespace) -> None:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
 
 
-def _require_plain(name: str, path: str | None) -> None:
-    """Refuses the path of a model in which TensorFlow sees a pattern or no text."""
-    shown = "DIR" if name == "dir" else flag(name)
+def _refuse_pattern(name: str, path: str | None) -> None:
+    """Refuses a model path that TensorFlow would expand as a pattern."""
     if path is not None and _PATTERN.search(path):
-        raise AocrError(f"{shown} {path}: TensorFlow takes a path of a model with * ? [ or \\ for "
-                        "a pattern, and would not find it again; rename the folder")
+        argument = "DIR" if name == "dir" else flag(name)
+        raise AocrError(f"{argument} {path}: TensorFlow takes a model path with * ? [ or \\ for a "
+                        "pattern and would not find it again; rename the directory")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -143,9 +143,9 @@ def test_gzip_records_read(tmp_path: Path) -> None:
     packed = tmp_path / "packed.gz"
     packed.write_bytes(gzip.compress(Path(path).read_bytes()))
     index = build_index([str(packed), path], CONFIG, TOKENIZER)
-    assert index.paths == [str(packed), path]
+    assert [file.path for file in index.files] == [str(packed), path]
     assert [one.image for one in read_records(index, [3, 0, 1])] == [GOOD] * 3
-    copy = index.containers[0].plain
+    copy = index.files[0].readable_path
     assert Path(copy).exists()
     del index
     assert not Path(copy).exists()
@@ -167,13 +167,13 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [1 << 30, 1 << 40, (1 << 64) - 8])
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_record_that_promises_too_much_is_an_error(
+def test_a_record_that_declares_too_great_a_length_is_an_error(
         tmp_path: Path, before: int, length: int) -> None:
-    path = record_file(tmp_path / "promise", [GOOD] * before)
+    path = record_file(tmp_path / "records", [GOOD] * before)
     head = struct.pack("<Q", length)
     with Path(path).open("ab") as file:
         file.write(head + struct.pack("<I", mutations.checksum(head)) + GOOD)
-    with pytest.raises(AocrError, match="promise"):
+    with pytest.raises(AocrError, match="declares" if before else "not a TFRecords file"):
         build_index([path], CONFIG, TOKENIZER)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aocr.checkpoints import config_file
 from aocr.cli.main import main
 from aocr.config import ModelConfig
-from aocr.data import example, scan, skipping, stats
+from aocr.data import example, scan, skipping, stats, tfrecord
 from aocr.data.example import Record
 from aocr.data.index import build_index, read_records, resolve_paths
 from aocr.errors import AocrError
@@ -116,7 +116,7 @@ def test_records_are_found_again_in_any_order_over_several_files(tmp_path: Path)
     index = build_index(paths, CONFIG, TOKENIZER)
     assert len(index) == 7
     assert index.skipped == []
-    assert index.paths == paths
+    assert [file.path for file in index.files] == paths
     assert index.file.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert index.number.tolist() == [1, 2, 3, 1, 2, 1, 2]
     assert index.width.tolist() == [16, 32, 48, 16, 32, 16, 32]
@@ -263,8 +263,9 @@ def test_a_file_that_changes_between_two_looks_is_an_error_that_names_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int) -> None:
     path = str(tmp_path / "moving.tfrecords")
     file_of_three(Path(path))
-    (file,) = scan.validate_tfrecords([path], 1 << 20)
-    monkeypatch.setattr(scan, "validate_tfrecords", lambda *_: [file._replace(records=3 + other)])
+    (file,) = tfrecord.validate_tfrecords([path], 1 << 20)
+    monkeypatch.setattr(tfrecord, "validate_tfrecords",
+                        lambda *_: [file._replace(records=3 + other)])
     with pytest.raises(AocrError, match=r"moving\.tfrecords: a file changed"):
         build_index([path], CONFIG, TOKENIZER)
 
@@ -314,15 +315,9 @@ def test_characters_are_those_of_all_labels_in_code_point_order(tmp_path: Path) 
     assert stats.dataset_alphabet(paths) == " abèé"
 
 
-def test_labels_together_are_the_labels_one_by_one() -> None:
-    some = ["é".encode(), b"a", b"", "\u0301b".encode(), "e\u0301".encode(), "日本".encode()]
-    for labels in (some, [*some, b"caf\xe9"], [*some, b"a\0b"], [b""], []):
-        assert example.decode_labels(labels) == [example.decode_label(label) for label in labels]
-
-
 def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a_time(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_SCAN_BATCH", 3)
+    monkeypatch.setattr(scan, "_BATCH_RECORDS", 3)
     random = np.random.default_rng(1)
     chosen = [random.random(int(count)) < 0.5 for count in random.integers(1, 30, 9)]
     paths = [write(tmp_path / f"{n}", [

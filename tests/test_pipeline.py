@@ -18,6 +18,7 @@ from aocr.data import example, pipeline, sampler
 from aocr.data.example import Record
 from aocr.data.index import RecordIndex, build_index
 from aocr.data.pipeline import Batch
+from aocr.data.tfrecord import TFRecordFile
 from aocr.images import preprocessing
 from aocr.tokenizer import EOS_ID, PAD_ID, Tokenizer
 from tests.benchmarks.records import mixing
@@ -32,8 +33,8 @@ def planned(widths: Sequence[int]) -> RecordIndex:
     """An index of records that nobody reads."""
     n = len(widths)
     numbers = np.arange(1, n + 1)
-    return RecordIndex(["none"], np.zeros(n, np.int64), numbers, numbers, numbers,
-                 np.array(widths, np.int64), numbers, [], [])
+    return RecordIndex([TFRecordFile("none", n, 1, None)], np.zeros(n, np.int64), numbers, numbers,
+                       numbers, np.array(widths, np.int64), numbers, [])
 
 
 def stored(path: Path, images: Sequence[bytes]) -> RecordIndex:
@@ -114,7 +115,7 @@ def test_in_order_moves_records_within_a_window_only() -> None:
     size = 3
     widths = np.random.default_rng(2).integers(1, 87, 400)
     plan = sampler.bucketed_batches(planned(widths.tolist()), size)
-    window = sampler.WINDOW * size
+    window = sampler.WINDOW_BATCHES * size
     for start in range(0, 400, window):
         numbers = np.concatenate(plan[start // size:(start + window) // size])
         assert sorted(numbers) == list(range(start, min(400, start + window)))

@@ -1,48 +1,52 @@
-"""The TFRecords format: one `tf.train.Example` an image, with bytes features.
+"""The record index: where the usable records of a dataset are, and reading them.
 
-`image` holds the encoded file, `label` its text (UTF-8, NFC; the original wrote latin-1, which is
-still read), and `comment`, optionally, where it came from.
+A dataset is one or more TFRecords files of `tf.train.Example`, one for each image. Feature `image`
+holds the encoded image, `label` its text (UTF-8 in NFC; the original aocr wrote Latin-1, which is
+still read) and `comment`, optionally, where the image came from. All three are strings of bytes.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import tensorflow as tf
 
-from aocr.config import MAX_PIXELS, ModelConfig
-from aocr.data import scan, tfrecord
-from aocr.data.example import Record, decode
+from aocr.config import MAX_PIXELS, ModelConfig, max_bytes
+from aocr.data import example, scan, tfrecord
+from aocr.data.example import Record
 from aocr.data.scan import RecordMetadata
-from aocr.data.skipping import SkippedRecord, check_record, suspects
-from aocr.data.tfrecord import BYTES_AROUND, BYTES_BEFORE, TFRecordFile, record_fetcher
+from aocr.data.skipping import RecordChecker, SkippedRecord
+from aocr.data.tfrecord import FRAMING_BYTES, HEADER_BYTES, TFRecordFile
 from aocr.errors import AocrError, SkipError
 from aocr.images import preprocessing
 from aocr.runtime import filesystem
 from aocr.tokenizer import Tokenizer
 
+_COLUMN_TYPES = {"file": np.int32, "number": np.int32, "offset": np.int64, "length": np.int32,
+                 "width": np.int32, "bucket": np.int16}
+
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """Where the usable records are: 26 bytes a record, in the order of the files.
+    """Positions and widths of the usable records, in the order of the files; 26 bytes a record.
 
     Attributes:
-        paths: The files.
-        file: Number of its file in `paths`, `[n]` int32.
-        number: Place in its file, counted from 1, `[n]` int32.
-        offset: Byte at which its data begin, `[n]` int64.
-        length: Bytes of data, `[n]` int32.
-        width: Width of the image in the network's input, without padding, `[n]` int32.
-        bucket: Hash of the image's bytes, 0…`scan.BUCKETS` - 1, the same in every run, `[n]`
+        files: The TFRecords files.
+        file: Position of a record's file in `files`, `[n]` int32.
+        number: Number of the record in its file, from 1, `[n]` int32.
+        offset: Byte offset of the record's data in its file, `[n]` int64.
+        length: Length of the record's data in bytes, `[n]` int32.
+        width: Width of the preprocessed image in pixels, without padding, `[n]` int32.
+        bucket: Hash of the encoded image, 0 to `scan.BUCKETS` - 1, the same in every run, `[n]`
             int16.
-        skipped: The records left out.
-        containers: How each of `paths` is read.
+        skipped: Records that cannot be used.
     """
 
-    paths: list[str]
+    files: list[TFRecordFile]
     file: np.ndarray
     number: np.ndarray
     offset: np.ndarray
@@ -50,172 +54,175 @@ class RecordIndex:
     width: np.ndarray
     bucket: np.ndarray
     skipped: list[SkippedRecord]
-    containers: list[TFRecordFile]
 
     def __len__(self) -> int:
         return len(self.file)
 
-    def subset(self, chosen: np.ndarray) -> RecordIndex:
-        """The records where `chosen`, `[n]` bool, is true; what is skipped stays."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in TYPES})
+    def path(self, n: int) -> str:
+        """Returns the path of the file that holds record `n`."""
+        return self.files[self.file[n]].path
+
+    def subset(self, mask: np.ndarray) -> RecordIndex:
+        """Returns the index of the records where `mask`, `[n]` bool, is true; keeps `skipped`."""
+        return replace(self, **{name: getattr(self, name)[mask] for name in _COLUMN_TYPES})
 
     def skip(self, n: int, reason: str, detail: str) -> SkippedRecord:
-        """The entry for usable record `n` that turned out not to be."""
-        return SkippedRecord(self.paths[self.file[n]], int(self.number[n]), reason, detail)
-
-
-def index_checksum(index: RecordIndex) -> int:
-    """Of the usable records: the same for the same images in the same order, below 2^32."""
-    return zlib.crc32(index.bucket.data, zlib.crc32(index.width.data))
-
-
-def numbers_by_path(index: RecordIndex, wanted: np.ndarray) -> dict[str, list[int]]:
-    """The numbers, counted from 1, of records by their file's path."""
-    files: dict[str, list[int]] = {}
-    for n in wanted:
-        files.setdefault(index.paths[index.file[n]], []).append(int(index.number[n]))
-    return files
-
-
-def resolve_paths(patterns: Sequence[str]) -> list[str]:
-    """The files that names and globs stand for, in the order given.
-
-    Raises:
-        AocrError: A name matches nothing, or is no plain file.
-    """
-    paths: dict[str, None] = {}
-    for pattern in patterns:
-        found = [pattern] if tf.io.gfile.exists(pattern) else sorted(tf.io.gfile.glob(pattern))
-        if not found:
-            raise AocrError(f"no such dataset: {pattern} (make one with `aocr dataset`)")
-        paths |= dict.fromkeys(found)
-    folders = [path for path in paths if tf.io.gfile.isdir(path)]
-    if folders:
-        raise AocrError(f"{folders[0]} is a folder; a dataset is a file that "
-                        "`aocr dataset` has written (a glob takes several)")
-    special = [path for path in paths if filesystem.is_special(path)]
-    if special:
-        raise AocrError(f"{special[0]} is no plain file; a dataset is one, as it is read at any "
-                        "place in any order")
-    return list(paths)
-
-
-def build_index(paths: Sequence[str], config: ModelConfig, tokenizer: Tokenizer,
-          max_pixels: int = MAX_PIXELS) -> RecordIndex:
-    """Goes over all records once, without decoding the images.
-
-    Args:
-        paths: The files, as from `find`.
-        config: Limits of width and label.
-        tokenizer: The alphabet.
-        max_pixels: Most pixels that an image may promise.
-
-    Raises:
-        AocrError: A file is damaged or is not TFRecords.
-    """
-    measured = scan.validate_tfrecords(paths, max_pixels)
-    return scan.scanned(
-        measured, lambda scans: _indexed(measured, scans, config, tokenizer, max_pixels))
-
-
-def _indexed(measured: list[TFRecordFile], scans: Iterator[scan.RecordMetadata],
-             config: ModelConfig,
-             tokenizer: Tokenizer, max_pixels: int) -> RecordIndex:
-    found = RecordIndexBuilder(measured)
-    skipped: list[tuple[int, SkippedRecord]] = []
-    for one in scans:
-        file, used = int(one.file), np.ones(len(one.lengths), bool)
-        for n in suspects(one, config, tokenizer, max_pixels):
-            try:
-                check_record(one, n, config, tokenizer, max_pixels)
-            except SkipError as error:
-                used[n] = False
-                skipped.append((file,
-                                SkippedRecord(measured[file].path, found.done[file] + int(n) + 1,
-                                              error.reason, error.detail)))
-        found.add(one, preprocessing.scaled_size(one.heights, one.widths, config)[1].numpy(), used)
-    skipped.sort(key=lambda each: each[0])
-    return RecordIndex([file.path for file in measured], **found.used(),
-                 skipped=[each for _, each in skipped], containers=measured)
-
-
-def read_records(index: RecordIndex, wanted: Sequence[int] | np.ndarray) -> Iterator[Record]:
-    """The records with these numbers in the index, in this order.
-
-    Raises:
-        AocrError: A file has gone or changed; names the record.
-    """
-    if not len(wanted):
-        return iter(())
-    chosen = np.asarray(wanted, np.int64)
-    try:
-        return map(decode, _stored(index, chosen))
-    except tf.errors.OpError:
-        return map(decode, _one_by_one(index, chosen))
-
-
-def _stored(index: RecordIndex, chosen: np.ndarray) -> np.ndarray:
-    names = [index.containers[file].plain for file in index.file[chosen]]
-    found = record_fetcher()(tf.constant(names), tf.constant(index.offset[chosen] - BYTES_BEFORE),
-                     tf.constant(index.length[chosen], tf.int64))
-    return found.numpy()
-
-
-def _one_by_one(index: RecordIndex, chosen: np.ndarray) -> list[bytes]:
-    """Tries again, which helps with remote files, and finds the one that cannot be read."""
-    found = []
-    for n in chosen:
-        try:
-            found += list(_stored(index, n[None]))
-        except tf.errors.OpError as error:
-            raise AocrError(f"record {index.number[n]} of {index.paths[index.file[n]]} is no "
-                            "longer there, or no longer whole") from error
-    return found
-
-
-TYPES = {"file": np.int32, "number": np.int32, "offset": np.int64, "length": np.int32,
-         "width": np.int32, "bucket": np.int16}
+        """Returns the skip entry of record `n`, which turned out to be unusable."""
+        return SkippedRecord(self.path(n), int(self.number[n]), reason, detail)
 
 
 class RecordIndexBuilder:
-    """The columns of an index, filled in while several files are read at a time.
+    """Builds a record index from batches of metadata of several files at a time.
 
-    Attributes:
-        done: Records of each file that have been added.
+    Args:
+        files: The TFRecords files, in the order of the index.
     """
 
     def __init__(self, files: Sequence[TFRecordFile]) -> None:
-        self._files = files
-        self._begins = np.cumsum([0, *(file.records for file in files)])
-        self.done, self._bytes = [0] * len(files), [0] * len(files)
-        self._columns = {name: np.zeros(self._begins[-1], kind)
-                         for name, kind in TYPES.items()}
-        self._used = np.zeros(self._begins[-1], bool)
+        self._files = list(files)
+        self._starts = np.cumsum([0, *(file.records for file in files)])
+        self._added, self._bytes = [0] * len(files), [0] * len(files)
+        self._columns = {name: np.zeros(self._starts[-1], dtype)
+                         for name, dtype in _COLUMN_TYPES.items()}
+        self._usable = np.ones(self._starts[-1], bool)
+        self._skipped: list[list[SkippedRecord]] = [[] for _ in files]
 
-    def add(self, one: RecordMetadata, widths: np.ndarray, used: np.ndarray) -> None:
-        """Takes in the next records of a file, of which some may be used."""
-        file, places = int(one.file), np.arange(1, len(used) + 1)
-        after = one.lengths.astype(np.int64).cumsum() + BYTES_AROUND * places
-        begin = self._begins[file] + self.done[file]
-        here = slice(begin, begin + len(used))
-        if here.stop > self._begins[file + 1]:
-            raise tfrecord.changed([self._files[file]])
-        for name, values in {
-                "file": file, "number": self.done[file] + places, "length": one.lengths,
-                "offset": self._bytes[file] + after - one.lengths - (BYTES_AROUND - BYTES_BEFORE),
-                "width": widths, "bucket": one.buckets}.items():
-            self._columns[name][here] = values
-        self._used[here] = used
-        self.done[file] += len(used)
-        self._bytes[file] += int(after[-1])
+    def add(self, metadata: RecordMetadata, widths: np.ndarray, unusable: Mapping[int, SkipError]
+            ) -> None:
+        """Adds the next records of a file.
 
-    def used(self) -> dict[str, np.ndarray]:
-        """The columns of what may be used; they are given away."""
-        gone = [file for file, done in zip(self._files, self.done, strict=True)
-                if done < file.records]
-        if gone:
-            raise tfrecord.changed(gone)
-        if not self._used.all():
-            for name in TYPES:
-                self._columns[name] = self._columns[name][self._used]
-        return self._columns
+        Args:
+            metadata: Metadata of the records.
+            widths: Widths of their preprocessed images, `[n]` int32.
+            unusable: Why records cannot be used, by position in the batch.
+
+        Raises:
+            AocrError: The file holds more records than the framing check counted.
+        """
+        file, added = int(metadata.file), self._added[int(metadata.file)]
+        numbers = np.arange(added + 1, added + 1 + len(widths))
+        rows = slice(self._starts[file] + added, self._starts[file] + added + len(widths))
+        if rows.stop > self._starts[file + 1]:
+            raise tfrecord.changed_error([self._files[file]])
+        ends = self._bytes[file] + np.cumsum(metadata.lengths + np.int64(FRAMING_BYTES))
+        offsets = ends - metadata.lengths - (FRAMING_BYTES - HEADER_BYTES)
+        values = (file, numbers, offsets, metadata.lengths, widths, metadata.buckets)
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column[rows] = value
+        for n, error in unusable.items():
+            self._usable[rows.start + n] = False
+            self._skipped[file].append(SkippedRecord(
+                self._files[file].path, int(numbers[n]), error.reason, error.detail))
+        self._added[file] += len(widths)
+        self._bytes[file] = int(ends[-1])
+
+    def build(self) -> RecordIndex:
+        """Returns the index of the usable records. Call once: the builder gives up its arrays.
+
+        Raises:
+            AocrError: A file holds fewer records than the framing check counted.
+        """
+        shorter = [file for file, added in zip(self._files, self._added, strict=True)
+                   if added < file.records]
+        if shorter:
+            raise tfrecord.changed_error(shorter)
+        if not self._usable.all():
+            for name in _COLUMN_TYPES:  # one at a time, so that less memory is held at once
+                self._columns[name] = self._columns[name][self._usable]
+        return RecordIndex(self._files, **self._columns, skipped=list(chain(*self._skipped)))
+
+
+def build_index(paths: Sequence[str], config: ModelConfig, tokenizer: Tokenizer,
+                max_pixels: int = MAX_PIXELS) -> RecordIndex:
+    """Builds the index of a dataset in one pass, without decoding the images.
+
+    Args:
+        paths: TFRecords files, as returned by `resolve_paths`.
+        config: Limits of image width and label length.
+        tokenizer: Characters that labels may contain.
+        max_pixels: Most pixels that an image may take to decode.
+
+    Raises:
+        AocrError: A file is damaged or not a TFRecords file.
+    """
+    files = tfrecord.validate_tfrecords(paths, max_bytes(max_pixels))
+    checker = RecordChecker(config, tokenizer, max_pixels)
+    builder = RecordIndexBuilder(files)
+    for metadata in scan.scan_records(files):
+        _, widths = preprocessing.scaled_size(metadata.heights, metadata.widths, config)
+        builder.add(metadata, widths.numpy(), dict(checker.unusable(metadata)))
+    return builder.build()
+
+
+def resolve_paths(patterns: Sequence[str]) -> list[str]:
+    """Returns the files that names and globs stand for, each once, in the order given.
+
+    Raises:
+        AocrError: A pattern matches nothing, or matches something other than a regular file.
+    """
+    paths: dict[str, None] = {}
+    for pattern in patterns:
+        matches = [pattern] if tf.io.gfile.exists(pattern) else sorted(tf.io.gfile.glob(pattern))
+        if not matches:
+            raise AocrError(f"no such dataset: {pattern} (make one with `aocr dataset`)")
+        paths |= dict.fromkeys(matches)
+    for path in paths:
+        if tf.io.gfile.isdir(path):
+            raise AocrError(f"{path} is a directory; a dataset is a file that `aocr dataset` has "
+                            "written (a glob names several)")
+        if filesystem.is_special(path):
+            raise AocrError(f"{path} is not a regular file; a dataset must be one, because it is "
+                            "read at arbitrary offsets")
+    return list(paths)
+
+
+def read_records(index: RecordIndex, positions: Sequence[int] | np.ndarray) -> Iterator[Record]:
+    """Reads the records at some positions of the index, in the order given.
+
+    Raises:
+        AocrError: A file was removed or has changed; names the record.
+    """
+    if not len(positions):
+        return iter(())
+    selected = np.asarray(positions, np.int64)
+    try:
+        return map(example.decode, _read_serialized(index, selected))
+    except tf.errors.OpError:
+        return map(example.decode, _read_one_by_one(index, selected))
+
+
+def index_checksum(index: RecordIndex) -> int:
+    """Returns a 32-bit checksum of the usable records, equal for equal images in equal order."""
+    return zlib.crc32(index.bucket.data, zlib.crc32(index.width.data))
+
+
+def numbers_by_path(index: RecordIndex, positions: np.ndarray) -> dict[str, list[int]]:
+    """Returns the numbers of records in their files, from 1, grouped by path."""
+    numbers: dict[str, list[int]] = {}
+    for n in positions:
+        numbers.setdefault(index.path(n), []).append(int(index.number[n]))
+    return numbers
+
+
+def _read_serialized(index: RecordIndex, positions: np.ndarray) -> np.ndarray:
+    paths = [index.files[file].readable_path for file in index.file[positions]]
+    serialized = tfrecord.record_reader()(
+        tf.constant(paths), tf.constant(index.offset[positions] - HEADER_BYTES),
+        tf.constant(index.length[positions], tf.int64))
+    return serialized.numpy()
+
+
+def _read_one_by_one(index: RecordIndex, positions: np.ndarray) -> list[bytes]:
+    """Retries a failed read record by record, which may help with remote files.
+
+    Raises:
+        AocrError: Names the record that cannot be read.
+    """
+    serialized = []
+    for n in positions:
+        try:
+            serialized += list(_read_serialized(index, n[None]))
+        except tf.errors.OpError as error:
+            raise AocrError(f"record {index.number[n]} of {index.path(n)} has been removed or "
+                            "changed since it was indexed") from error
+    return serialized

@@ -1,16 +1,17 @@
-"""Nothing is left out in silence: what was skipped, counted by reason and named."""
+"""Skipped records: which records cannot be used, why, and the report about them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from aocr.config import ModelConfig
-from aocr.data import scan
-from aocr.data.example import decode_label, decode_labels
+from aocr.data.example import decode_label
+from aocr.data.scan import RecordMetadata
 from aocr.errors import AocrError, SkipError
 from aocr.images import header_ops
 from aocr.runtime import filesystem
@@ -24,20 +25,90 @@ _REMEDIES = {
     "unknown character": "train with --charset auto or --full-ascii",
     "image too large": "give a larger --max-pixels",
 }
+_SHOWN_CHARACTERS = 40
+
+
+class SkippedRecord(NamedTuple):
+    """A record that is not used, and why; `record` counts from 1 in its file."""
+
+    path: str
+    record: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class RecordChecker:
+    """Checks records against the limits of a model.
+
+    Attributes:
+        config: Limits of image width and label length.
+        tokenizer: Characters that labels may contain.
+        max_pixels: Most pixels that an image may take to decode.
+    """
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    max_pixels: int
+
+    def unusable(self, metadata: RecordMetadata) -> Iterator[tuple[int, SkipError]]:
+        """Yields position in the batch and reason of every record that cannot be used."""
+        usable = self._usable_sizes(metadata) & self._usable_labels(metadata)
+        for n in np.flatnonzero(~usable).tolist():
+            try:
+                self._check(metadata, n)
+            except SkipError as error:
+                yield n, error
+
+    def _usable_sizes(self, metadata: RecordMetadata) -> np.ndarray:
+        max_width = self.config.max_width if self.config.oversize == "skip" else np.inf
+        return ((metadata.heights > 0) & (metadata.widths > 0) & (metadata.widths <= max_width)
+                & (metadata.pixels <= self.max_pixels))
+
+    def _usable_labels(self, metadata: RecordMetadata) -> np.ndarray:
+        known, longest = frozenset(self.tokenizer.alphabet), self.config.max_prediction
+        labels = (None if label is None else decode_label(label) for label in metadata.labels)
+        return np.array([label is not None and len(label) <= longest and known.issuperset(label)
+                         for label in labels])
+
+    def _check(self, metadata: RecordMetadata, n: int) -> None:
+        """Raises the reason why record `n` of a batch cannot be used."""
+        label = metadata.labels[n]
+        if label is None:
+            raise SkipError("not an image with a label", "expected one string of bytes for each")
+        self._check_size(metadata.widths[n], metadata.heights[n], metadata.pixels[n])
+        self._check_label(decode_label(label))
+
+    def _check_size(self, width: int, height: int, pixels: int) -> None:
+        if 0 in (width, height):
+            raise SkipError("unreadable image", "not PNG, JPEG, GIF, BMP or WebP without animation")
+        if pixels > self.max_pixels:
+            raise SkipError(header_ops.TOO_LARGE, f"{width} x {height}, {pixels} pixels to decode; "
+                            f"--max-pixels is {self.max_pixels}")
+        if self.config.oversize == "skip" and width > self.config.max_width:
+            raise SkipError("image too wide",
+                            f"{width} pixels; --max-width is {self.config.max_width}")
+
+    def _check_label(self, label: str) -> None:
+        if len(label) > self.config.max_prediction:
+            shown = repr(label[:_SHOWN_CHARACTERS]) + "…" * (len(label) > _SHOWN_CHARACTERS)
+            raise SkipError("label too long", f"{len(label)} characters in {shown}; "
+                            f"--max-prediction is {self.config.max_prediction}")
+        self.tokenizer.encode(label)
 
 
 def count_by_reason(skipped: Sequence[SkippedRecord]) -> dict[str, int]:
-    """How many for each reason, the most frequent first."""
+    """Returns the number of skipped records for each reason, most frequent first."""
     return dict(Counter(skip.reason for skip in skipped).most_common())
 
 
 def report(skipped: Sequence[SkippedRecord], used: int, purpose: str = "") -> None:
-    """Logs the table of reasons.
+    """Logs how many images are used, and how many are skipped for each reason.
 
     Args:
-        skipped: The records left out.
-        used: How many are used.
-        purpose: What the images are used for, if it is not the command's own purpose.
+        skipped: The skipped records.
+        used: Number of records that are used.
+        purpose: What the images are used for, unless it is obvious from the command.
     """
     log.info(f"Using {used} of {used + len(skipped)} images{' ' * bool(purpose)}{purpose}, "
              f"skipping {len(skipped)}.")
@@ -49,7 +120,7 @@ def report(skipped: Sequence[SkippedRecord], used: int, purpose: str = "") -> No
 
 
 def write(skipped: Sequence[SkippedRecord], path: str) -> None:
-    """The list as tab-separated values: dataset, record, reason, detail."""
+    """Writes the skipped records as tab-separated values: dataset, record, reason, detail."""
     lines = ["dataset\trecord\treason\tdetail"]
     for skip in skipped:
         detail = skip.detail.replace("\t", " ").replace("\n", " ")
@@ -58,10 +129,10 @@ def write(skipped: Sequence[SkippedRecord], path: str) -> None:
 
 
 def require_usable(used: int, skipped: Sequence[SkippedRecord]) -> None:
-    """Refuses to go on with nothing.
+    """Raises an error if no image is usable.
 
     Raises:
-        AocrError: No image is used; names the commonest reason and the flag to change.
+        AocrError: `used` is 0; names the most frequent reason and the flag to change.
     """
     if used:
         return
@@ -71,55 +142,3 @@ def require_usable(used: int, skipped: Sequence[SkippedRecord]) -> None:
     remedy = _REMEDIES.get(reason, "write the dataset again with `aocr dataset`")
     raise AocrError(f"no image can be used: {number} of {len(skipped)} are skipped for "
                     f"{reason!r}; {remedy}")
-
-
-class SkippedRecord(NamedTuple):
-    """One record that is not used, and why; `record` counts from 1 in its file."""
-
-    path: str
-    record: int
-    reason: str
-    detail: str
-
-
-def suspects(one: scan.RecordMetadata, config: ModelConfig, tokenizer: Tokenizer, max_pixels: int
-              ) -> np.ndarray:
-    """Places of all records of a scan that cannot be used, and maybe of others."""
-    widest = config.max_width if config.oversize == "skip" else np.inf
-    plain = (one.heights > 0) & (one.widths > 0) & (one.pixels <= max_pixels) & (
-        one.widths <= widest)
-    known = frozenset(tokenizer.alphabet)
-    texts = decode_labels([label or b"" for label in one.labels])
-    fits = [len(text) <= config.max_prediction and known.issuperset(text) for text in texts]
-    there = [label is not None for label in one.labels]
-    return np.flatnonzero(~(plain & np.array(fits, bool) & np.array(there, bool)))
-
-
-def check_record(one: scan.RecordMetadata, n: int, config: ModelConfig, tokenizer: Tokenizer,
-                 max_pixels: int
-           ) -> None:
-    """Raises what is wrong with record `n` of a scan."""
-    if one.labels[n] is None:
-        raise SkipError("not an image with a label", "expected one string of bytes for each")
-    size = int(one.widths[n]), int(one.heights[n])
-    _check_size(size, int(one.pixels[n]), config, max_pixels)
-    _check_label(one.labels[n], config, tokenizer)
-
-
-def _check_size(size: tuple[int, int], pixels: int, config: ModelConfig, max_pixels: int) -> None:
-    if 0 in size:
-        raise SkipError("unreadable image", "not PNG, JPEG, GIF, BMP or WebP without animation")
-    if pixels > max_pixels:
-        raise SkipError(header_ops.TOO_LARGE, f"{size[0]} x {size[1]}, {pixels} pixels to decode; "
-                        f"--max-pixels is {max_pixels}")
-    if config.oversize == "skip" and size[0] > config.max_width:
-        raise SkipError("image too wide", f"{size[0]} pixels; --max-width is {config.max_width}")
-
-
-def _check_label(label: bytes, config: ModelConfig, tokenizer: Tokenizer) -> None:
-    text = decode_label(label)
-    if len(text) > config.max_prediction:
-        shown = repr(text[:40]) + "…" * (len(text) > 40)
-        raise SkipError("label too long", f"{len(text)} characters in {shown}; "
-                        f"--max-prediction is {config.max_prediction}")
-    tokenizer.encode(text)

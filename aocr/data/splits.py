@@ -1,4 +1,4 @@
-"""The images of a training: those that are learned, and those that it is judged by."""
+"""Training and validation splits."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data import scan, skipping
+from aocr.data import skipping
 from aocr.data.index import RecordIndex, build_index, resolve_paths
+from aocr.data.scan import BUCKETS
 from aocr.errors import AocrError
 from aocr.runtime.console import log
 from aocr.tokenizer import Tokenizer
 
 
 class Splits(NamedTuple):
-    """What is learned, and what is only read to see how well it goes.
+    """The records to train on and to validate on.
 
     Attributes:
-        training: What is learned.
-        validation: What is not; `None` for nothing.
-        split: Whether both are of one dataset.
+        training: Records to train on.
+        validation: Records to validate on; `None` for no validation.
+        split: Whether both are parts of one dataset.
     """
 
     training: RecordIndex
@@ -30,22 +31,22 @@ class Splits(NamedTuple):
 
 def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,
                 tokenizer: Tokenizer) -> Splits:
-    """Looks over the datasets.
+    """Builds the indexes of the training and validation records.
 
     Args:
         patterns: Names or globs of TFRecords files.
-        config: Limits of width and label.
-        settings: What to validate on.
-        tokenizer: The alphabet.
+        config: Limits of image width and label length.
+        settings: The validation dataset, or the share of the records to validate on.
+        tokenizer: Characters that labels may contain.
 
     Raises:
-        AocrError: Nothing is left to train or to validate on.
+        AocrError: No record is usable for training, or none for validation.
     """
     index = build_index(resolve_paths(patterns), config, tokenizer, settings.max_pixels)
     skipping.require_usable(len(index), index.skipped)
     if settings.val:
         validation = build_index(resolve_paths(settings.val), config, tokenizer,
-                                   settings.max_pixels)
+                                 settings.max_pixels)
         skipping.report(validation.skipped, len(validation), "to validate on")
         skipping.require_usable(len(validation), validation.skipped)
         return Splits(index, validation)
@@ -54,16 +55,17 @@ def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainCon
     training, validation = split(index, settings.val_split)
     if not len(training) or not len(validation):
         raise AocrError(f"--val-split {settings.val_split} leaves {len(training)} images to train "
-                        f"and {len(validation)} to validate on; choose another share, or give "
+                        f"on and {len(validation)} to validate on; choose another share, or give "
                         "--val DATASET")
-    log.info(f"Validating on {len(validation)} of the {len(index)} images, which are not learned.")
+    log.info(f"Validating on {len(validation)} of the {len(index)} images, which are not used for "
+             "training.")
     return Splits(training, validation, split=True)
 
 
 def split(index: RecordIndex, share: float) -> tuple[RecordIndex, RecordIndex]:
-    """Two parts of the records: the rest with all that is skipped, and about this share.
+    """Splits records into a training part, which keeps `skipped`, and about `share` of them.
 
-    An image is always on the same side, whatever stands beside it.
+    The part depends only on the encoded image, whatever else is in the dataset.
     """
-    chosen = index.bucket < share * scan.BUCKETS
-    return index.subset(~chosen), replace(index.subset(chosen), skipped=[])
+    validation = index.bucket < share * BUCKETS
+    return index.subset(~validation), replace(index.subset(validation), skipped=[])

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aocr.config import IMAGE_HEIGHT, MAX_PIXELS
-from aocr.data import scan
-from aocr.data.example import decode_labels
+from aocr.config import IMAGE_HEIGHT, MAX_PIXELS, max_bytes
+from aocr.data import scan, tfrecord
+from aocr.data.example import decode_label
 from aocr.errors import AocrError
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
@@ -104,22 +104,22 @@ class DatasetStats:
 
 
 def dataset_alphabet(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> str:
-    """All characters that occur in the labels, in code point order.
+    """Returns all characters that occur in the labels of a dataset, in code point order.
 
     Raises:
-        AocrError: As `index`; or there are none.
+        AocrError: A file is damaged or not a TFRecords file, or all labels are empty.
     """
-    found = scan.scanned(scan.validate_tfrecords(paths, max_pixels), lambda scans: alphabet_of(
-        text for one in scans
-        for text in decode_labels([label for label in one.labels if label is not None])))
-    if not found:
+    files = tfrecord.validate_tfrecords(paths, max_bytes(max_pixels))
+    alphabet = alphabet_of(decode_label(label) for metadata in scan.scan_records(files)
+                           for label in metadata.labels if label is not None)
+    if not alphabet:
         raise AocrError(f"all labels of {', '.join(paths)} are empty: --charset auto finds no "
                         "character; leave it out, or name a file of characters")
-    return found
+    return alphabet
 
 
 def alphabet_of(labels: Iterable[str] | Sequence[str]) -> str:
-    """The characters that occur in the labels, in code point order."""
+    """Returns the characters that occur in the labels, in code point order."""
     characters: set[str] = set()
     for label in labels:
         characters.update(label)

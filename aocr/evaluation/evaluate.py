@@ -203,7 +203,7 @@ class Evaluator:
     def _row(self, found: ImageResult, label: str, seconds: float) -> EvaluationRow:
         n, result = found.number, found.result()
         accuracy = metrics.accuracy(result.text, label, self.options.use_distance)
-        return EvaluationRow(self.index.paths[self.index.file[n]], int(self.index.number[n]), label,
+        return EvaluationRow(self.index.path(n), int(self.index.number[n]), label,
                    found.comment, int(self.index.width[n]), result, found.loss, accuracy, seconds)
 
     def _tell(self) -> None:

@@ -1,4 +1,4 @@
-"""The commands as scripts see them: wording, files, exit codes."""
+"""The commands as scripts use them: log lines, files, exit codes."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from tests import option_tables
 from tests.conftest import WORDS, Command, World, draw, in_process, messages
 
 
-def test_dataset_speaks_the_originals_words(world: World, command: Command, tmp_path: Path
-                                            ) -> None:
+def test_dataset_logs_the_lines_of_the_original(
+        world: World, command: Command, tmp_path: Path) -> None:
     code, logged = command("dataset", world.annotations, tmp_path / "a.tfrecords",
                            "--log-step", 3)
-    found = messages(logged)
+    lines = messages(logged)
     assert code == 0
-    assert [line for line in found if line.startswith("Processed")] == [
+    assert [line for line in lines if line.startswith("Processed")] == [
         "Processed 3 pairs.", "Processed 6 pairs."]
-    assert "Dataset is ready: 8 pairs." in found
-    assert "Longest label (5): HELLO" in found
+    assert "Dataset is ready: 8 pairs." in lines
+    assert "Longest label (5): HELLO" in lines
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_log_on_a_full_disk_costs_the_log_and_no_more(
+def test_a_full_disk_stops_the_log_file_and_nothing_else(
         world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", str(world.annotations), str(tmp_path / "a.tfrecords"), "--log-path",
                  "/dev/full"]) == 0
-    found = messages(capsys.readouterr().err)
-    assert sum("cannot write to the log file /dev/full" in line for line in found) == 1
-    assert "Dataset is ready: 8 pairs." in found
+    lines = messages(capsys.readouterr().err)
+    assert sum("cannot write to the log file /dev/full" in line for line in lines) == 1
+    assert "Dataset is ready: 8 pairs." in lines
 
 
 @pytest.mark.slow
-def test_the_proposed_train_line_uses_every_image(world: World, command: Command, tmp_path: Path
-                                                  ) -> None:
+def test_the_proposed_train_line_uses_every_image(
+        world: World, command: Command, tmp_path: Path) -> None:
     draw("WIDE" * 5, tmp_path / "wide.png")
     (tmp_path / "tall.png").write_bytes(world.images[0].read_bytes())
     lines = f"{world.images[0]} a-b\n{tmp_path}/wide.png WIDEWIDEWIDEWIDEWIDE\n"
@@ -60,21 +60,21 @@ def test_the_proposed_train_line_uses_every_image(world: World, command: Command
     assert "Using 2 of 2 images, skipping 0." in messages(logged)
 
 
-def test_train_logs_a_step_line_each_step_in_the_originals_words(world: World) -> None:
-    found = messages(world.log.read_text(encoding="utf-8"))
-    steps = [line for line in found if line.startswith("Step ")]
+def test_train_logs_a_line_for_each_step_as_the_original_does(world: World) -> None:
+    lines = messages(world.log.read_text(encoding="utf-8"))
+    steps = [line for line in lines if line.startswith("Step ")]
     assert len(steps) == 2
     number = r"\d+\.\d+"
     for n, line in enumerate(steps, start=1):
         assert re.fullmatch(
             rf"Step {n}: {number}s, loss: {number}, perplexity: {number}\.", line)
-    assert "Saving the model at step 1." in found
+    assert "Saving the model at step 1." in lines
     assert any(re.fullmatch(
         rf"Global step 2\. Time: {number}s, loss: {number}, perplexity: {number}\.", line)
-        for line in found)
+        for line in lines)
 
 
-def test_the_model_folder_has_the_originals_file_names(world: World) -> None:
+def test_a_model_directory_has_the_file_names_of_the_original(world: World) -> None:
     names = sorted(path.name for path in world.model_dir.iterdir())
     assert names == sorted([
         "checkpoint", "config.json", "skipped.tsv", "training.lock", "model.ckpt-1.index",
@@ -86,22 +86,21 @@ def test_the_model_folder_has_the_originals_file_names(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_resumed_training_starts_its_step_lines_at_1_and_its_checkpoints_where_it_was(
+def test_a_resumed_training_counts_step_lines_from_1_and_continues_the_checkpoint_numbers(
         world: World, command: Command, tmp_path: Path) -> None:
     shutil.copytree(world.model_dir, tmp_path / "model")
     code, logged = command("train", world.records, "--model-dir", tmp_path / "model",
                            "--batch-size", 4, "--max-steps", 3)
-    found = messages(logged)
+    lines = messages(logged)
     assert code == 0
-    assert f"Reading model parameters from {tmp_path}/model/model.ckpt-2" in found
-    assert "Going on at step 2, epoch 2." in found
-    assert [line[:7] for line in found if line.startswith("Step")] == ["Step 1:"]
-    assert "Saving the model at step 3." in found
+    assert f"Reading model parameters from {tmp_path}/model/model.ckpt-2" in lines
+    assert "Going on at step 2, epoch 2." in lines
+    assert [line[:7] for line in lines if line.startswith("Step")] == ["Step 1:"]
+    assert "Saving the model at step 3." in lines
 
 
 @pytest.mark.slow
-def test_no_resume_starts_with_new_weights(world: World, command: Command, tmp_path: Path
-                                           ) -> None:
+def test_no_resume_starts_with_new_weights(world: World, command: Command, tmp_path: Path) -> None:
     shutil.copytree(world.model_dir, tmp_path / "model")
     code, logged = command("train", world.records, "--model-dir", tmp_path / "model",
                            "--no-resume", "--batch-size", 4, "--max-steps", 1)
@@ -110,13 +109,13 @@ def test_no_resume_starts_with_new_weights(world: World, command: Command, tmp_p
     assert "Reading model parameters" not in logged
 
 
-def test_test_speaks_the_originals_words(world: World, command: Command) -> None:
+def test_test_logs_the_lines_of_the_original(world: World, command: Command) -> None:
     code, logged = command("test", world.records)
-    found = [line for line in messages(logged) if line.startswith("Step")]
+    lines = [line for line in messages(logged) if line.startswith("Step")]
     assert code == 0
-    assert len(found) == 8
+    assert len(lines) == 8
     share = r" *\d+\.\d\d%"
-    for n, (line, word, path) in enumerate(zip(found, WORDS, world.images, strict=True), 1):
+    for n, (line, word, path) in enumerate(zip(lines, WORDS, world.images, strict=True), 1):
         wrong = rf" *\d+% \([0-9A-Z]* vs {word}\) images/{path.name}"
         assert re.fullmatch(
             rf"Step {n} \(\d+\.\d{{3}}s\)\. Accuracy: {share}, loss: \d+\.\d{{6}}, "
@@ -139,10 +138,10 @@ def test_test_writes_json_and_a_summary(world: World, command: Command, tmp_path
 
 
 @pytest.mark.slow
-def test_used_and_skipped_make_all_in_train_and_test(world: World, command: Command,
-                                                     tmp_path: Path) -> None:
+def test_used_and_skipped_add_up_to_all_in_train_and_test(
+        world: World, command: Command, tmp_path: Path) -> None:
     broken = bytearray((world.root / "images" / "0.png").read_bytes())
-    broken[60:90] = bytes(30)  # the header is whole, the data are not
+    broken[60:90] = bytes(30)  # the header is intact, the data are not
     (tmp_path / "broken.png").write_bytes(broken)
     draw("TOOWIDE", tmp_path / "wide.png", (200, 32))
     lines = [f"{world.images[1]} WORLD", f"{tmp_path}/broken.png BROKEN",
@@ -168,8 +167,8 @@ def test_used_and_skipped_make_all_in_train_and_test(world: World, command: Comm
 
 
 @pytest.mark.slow
-def test_oversize_shrink_uses_wide_images_and_is_remembered(world: World, command: Command,
-                                                            tmp_path: Path) -> None:
+def test_oversize_shrink_uses_wide_images_and_is_recorded(
+        world: World, command: Command, tmp_path: Path) -> None:
     flags = ("--model-dir", tmp_path / "model")
     code, logged = command("train", world.records, "--max-width", 30, "--oversize", "shrink",
                            "--max-steps", 1, *flags)
@@ -195,8 +194,8 @@ def test_no_usable_image_is_an_error_that_names_the_flag(
 
 
 @pytest.mark.slow
-def test_charset_auto_takes_the_alphabet_of_the_dataset(world: World, command: Command,
-                                                        tmp_path: Path) -> None:
+def test_charset_auto_uses_the_characters_of_the_dataset(
+        world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(f"{world.images[0]} größe ſ\n", encoding="utf-8")
     command("dataset", tmp_path / "a.txt", tmp_path / "a.tfrecords", "--no-force-uppercase")
     code, _ = command("train", tmp_path / "a.tfrecords", "--charset", "auto", "--max-steps", 1,
@@ -207,7 +206,7 @@ def test_charset_auto_takes_the_alphabet_of_the_dataset(world: World, command: C
 
 
 @pytest.mark.slow
-def test_charset_file_names_the_alphabet(world: World, command: Command, tmp_path: Path) -> None:
+def test_a_charset_file_sets_the_alphabet(world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "chars").write_text("HELOWRDXTN\nABC1234\n", encoding="utf-8")
     flags = ("--charset", tmp_path / "chars", "--model-dir", tmp_path / "m")
     code, logged = command("train", world.records, "--max-steps", 1, *flags)
@@ -220,7 +219,7 @@ def test_charset_file_names_the_alphabet(world: World, command: Command, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["train", "test", "predict", "export"])
-def test_a_flag_that_contradicts_the_folder_is_refused_with_both_values(
+def test_a_flag_that_contradicts_the_model_directory_is_refused_with_both_values(
         world: World, command: Command, tmp_path: Path, name: str) -> None:
     words = {"train": [world.records], "test": [world.records], "predict": [world.images[0]],
              "export": [tmp_path / "out"]}[name]
@@ -234,34 +233,35 @@ def test_a_flag_that_contradicts_the_folder_is_refused_with_both_values(
     assert "no --use-gru" in messages(logged)[-1]
 
 
-def test_flags_that_agree_with_the_folder_are_taken(world: World, command: Command) -> None:
+def test_flags_that_agree_with_the_model_directory_are_accepted(
+        world: World, command: Command) -> None:
     code, _ = command("predict", world.images[0], "--max-width", 160, "--max-height", 60,
                       "--initial-learning-rate", 0.5, "--no-gradient-clipping", "--gpu-id", -1)
     assert code == 0
 
 
-def test_predict_speaks_the_originals_words(world: World, command: Command) -> None:
+def test_predict_logs_the_lines_of_the_original(world: World, command: Command) -> None:
     code, logged = command("predict", world.images[0], world.images[1])
-    found = [line for line in messages(logged) if line.startswith("Result")]
+    lines = [line for line in messages(logged) if line.startswith("Result")]
     assert code == 0
-    assert len(found) == 2
-    assert all(re.fullmatch(r"Result: OK\. [01]\.\d\d [0-9A-Z]*", line) for line in found)
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"Result: OK\. [01]\.\d\d [0-9A-Z]*", line) for line in lines)
 
 
-def test_predict_goes_on_after_a_bad_file_and_exits_with_1(world: World, command: Command,
-                                                           tmp_path: Path) -> None:
+def test_predict_continues_after_a_bad_file_and_exits_with_1(
+        world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no image")
     code, logged = command("predict", tmp_path / "missing.png", tmp_path / "bad.png",
                            world.images[0])
-    found = messages(logged)
+    lines = messages(logged)
     assert code == 1
-    assert f"Result: error while opening file {tmp_path}/missing.png." in found[1]
-    assert f"Result: error while opening file {tmp_path}/bad.png." in found[2]
-    assert found[3].startswith("Result: OK.")
+    assert f"Result: error while opening file {tmp_path}/missing.png." in lines[1]
+    assert f"Result: error while opening file {tmp_path}/bad.png." in lines[2]
+    assert lines[3].startswith("Result: OK.")
     assert "ERROR" in logged
 
 
-def test_predict_reads_names_from_standard_input_and_folders(
+def test_predict_reads_names_from_standard_input_and_directories(
         world: World, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     names = "".join(f"{path}\n" for path in world.images)
     monkeypatch.setattr(sys, "stdin", io.StringIO(names))
@@ -271,7 +271,7 @@ def test_predict_reads_names_from_standard_input_and_folders(
     assert len(messages(from_folder)) == 9
 
 
-def test_predict_passes_over_files_in_a_folder_that_are_not_images_by_name(
+def test_predict_skips_files_in_a_directory_that_are_not_images_by_name(
         world: World, command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
@@ -292,16 +292,16 @@ def test_predict_passes_over_files_in_a_folder_that_are_not_images_by_name(
         "Result: OK", "Result: error while opening file " + str(folder / "labels")]
 
 
-def test_an_empty_folder_or_a_pipe_costs_only_itself(
+def test_predict_reports_an_empty_directory_and_a_pipe_and_reads_the_other_files(
         world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     code, logged = command("predict", tmp_path / "empty", tmp_path / "pipe.png", world.images[0])
-    said = messages(logged)[1:]
+    lines = messages(logged)[1:]
     assert code == 1
-    assert f"{tmp_path}/empty. cannot open the file: it is a folder" in said[0]
-    assert f"{tmp_path}/pipe.png. cannot open the file: it is no plain file" in said[1]
-    assert said[2].startswith("Result: OK.")
+    assert f"{tmp_path}/empty. cannot open the file: it is a folder" in lines[0]
+    assert f"{tmp_path}/pipe.png. cannot open the file: it is no plain file" in lines[1]
+    assert lines[2].startswith("Result: OK.")
 
 
 def test_predict_writes_tables_and_json_lines(
@@ -316,11 +316,11 @@ def test_predict_writes_tables_and_json_lines(
     assert (row["path"], row["text"]) == (path, text)
     assert row["probability"] == pytest.approx(float(probability), abs=1e-6)
     assert "".join(character for character, _ in row["characters"]) == text
-    assert all(0 <= chance <= 1 for _, chance in row["characters"])
+    assert all(0 <= probability <= 1 for _, probability in row["characters"])
 
 
-def test_visualize_writes_stills_animation_and_words(world: World, command: Command,
-                                                     tmp_path: Path) -> None:
+def test_visualize_writes_stills_animation_and_words(
+        world: World, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     code, _ = command("test", world.records, "--visualize", "--output-dir", out)
     assert code == 0
@@ -334,7 +334,7 @@ def test_visualize_writes_stills_animation_and_words(world: World, command: Comm
         assert (folder / "image.gif").read_bytes().startswith(b"GIF8")
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@pytest.mark.parametrize(("words", "expected"), [
     (["train", "missing.tfrecords"], "no such dataset: missing.tfrecords"),
     (["dataset", "missing.txt"], "no such annotation file: missing.txt"),
     (["test", ".", "--model-dir", "."], "no checkpoint in ."),
@@ -343,13 +343,13 @@ def test_visualize_writes_stills_animation_and_words(world: World, command: Comm
     (["train", "x", "--charset", "auto", "--full-ascii"], "exclude each other"),
     (["train", "x", "--charset", "nofile"], "--charset nofile"),
 ])
-def test_mistakes_are_told_in_one_line_with_exit_code_1(
+def test_user_errors_are_one_line_with_exit_code_1(
         command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str],
-        said: str) -> None:
+        expected: str) -> None:
     monkeypatch.chdir(tmp_path)
     code, logged = command(*words, model=False)
     assert code == 1
-    assert said in messages(logged)[-1]
+    assert expected in messages(logged)[-1]
     assert len(messages(logged)) == 1
 
 
@@ -363,17 +363,16 @@ def test_a_model_path_that_tensorflow_takes_for_a_pattern_is_refused(
     assert not Path(name).exists()
 
 
-def test_results_that_cannot_be_written_are_told_before_the_test(
+def test_an_unwritable_results_file_is_reported_before_the_test(
         world: World, command: Command, tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "none" / "r.json"):
-        code, logged = command("test", world.records, "--json", place)
+    for path in (tmp_path, tmp_path / "none" / "r.json"):
+        code, logged = command("test", world.records, "--json", path)
         assert code == 1
-        assert f"cannot write the results to {place}" in messages(logged)[-1]
+        assert f"cannot write the results to {path}" in messages(logged)[-1]
         assert "Step 1" not in logged
 
 
-def test_results_go_through_links_and_pipes(world: World, command: Command, tmp_path: Path
-                                            ) -> None:
+def test_results_are_written_through_links(world: World, command: Command, tmp_path: Path) -> None:
     link, file = tmp_path / "link", tmp_path / "file.json"
     file.write_text("")
     link.symlink_to(file)
@@ -382,7 +381,7 @@ def test_results_go_through_links_and_pipes(world: World, command: Command, tmp_
     assert json.loads(file.read_text(encoding="utf-8"))["summary"]["images"] == 8
 
 
-def test_records_do_not_take_the_place_of_a_device_or_a_folder(
+def test_a_dataset_does_not_replace_a_pipe_or_a_directory(
         world: World, command: Command, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for output, words in ((f"{tmp_path}/pipe", "no plain file"), (f"{tmp_path}/new/", "a folder")):
@@ -393,7 +392,7 @@ def test_records_do_not_take_the_place_of_a_device_or_a_folder(
 
 
 @pytest.mark.slow
-def test_files_whose_names_are_no_utf8_are_read(
+def test_file_names_that_are_not_utf8_are_read(
         world: World, command: Command, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path / "images")
     os.mkdir(folder)
@@ -411,8 +410,8 @@ def test_files_whose_names_are_no_utf8_are_read(
     assert sum("no plain file of that name" in line for line in messages(logged)) == 1
 
 
-def test_predict_says_that_nothing_was_named(command: Command, monkeypatch: pytest.MonkeyPatch
-                                             ) -> None:
+def test_predict_warns_if_no_file_was_named(
+        command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     code, logged = command("predict")
     assert code == 0
@@ -420,14 +419,14 @@ def test_predict_says_that_nothing_was_named(command: Command, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("flags", [["--checkpoint", "7"], ["--debias"]])
-def test_what_an_exported_model_has_not_is_refused(exported: Path, world: World, command: Command,
-                                                   flags: list[str]) -> None:
+def test_checkpoint_flags_are_refused_for_an_exported_model(
+        exported: Path, world: World, command: Command, flags: list[str]) -> None:
     code, logged = command("predict", world.images[0], "--model-dir", exported, *flags)
     assert code == 1
     assert "is an exported model; --checkpoint and --debias" in messages(logged)[-1]
 
 
-def test_a_missing_dataset_is_told(command: Command) -> None:
+def test_a_missing_dataset_is_an_error(command: Command) -> None:
     code, logged = command("test", "missing.tfrecords")
     assert code == 1
     assert "no such dataset: missing.tfrecords" in messages(logged)[-1]
@@ -442,8 +441,8 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixtur
     assert "usage: aocr" in capsys.readouterr().err
 
 
-def test_a_file_where_a_folder_is_needed_is_an_error(world: World, command: Command,
-                                                     tmp_path: Path) -> None:
+def test_a_file_where_a_directory_is_needed_is_an_error(
+        world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, logged = command("export", tmp_path / "file")
     assert code == 1
@@ -454,15 +453,15 @@ def test_a_file_where_a_folder_is_needed_is_an_error(world: World, command: Comm
 
 
 @pytest.mark.slow
-def test_an_absent_gpu_is_told_when_it_was_asked_for(world: World, command: Command) -> None:
-    _, silent = command("predict", world.images[0])
-    _, told = command("predict", world.images[0], "--gpu-id", 7)
-    assert "GPU" not in silent
-    assert "There is no GPU 7" in told
+def test_a_missing_gpu_is_reported_if_it_was_requested(world: World, command: Command) -> None:
+    _, by_default = command("predict", world.images[0])
+    _, requested = command("predict", world.images[0], "--gpu-id", 7)
+    assert "GPU" not in by_default
+    assert "There is no GPU 7" in requested
 
 
-def test_a_log_file_that_was_named_must_be_writable(world: World, tmp_path: Path,
-                                                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_log_path_is_an_error(
+        world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["predict", str(world.images[0]), "--model-dir", str(world.model_dir),
                  "--log-path", str(tmp_path / "no" / "such" / "folder.log")])
     assert code == 1
@@ -480,19 +479,19 @@ def test_help_and_usage_errors_do_not_import_tensorflow(tmp_path: Path) -> None:
             "heavy = {'tensorflow', 'keras', 'numpy', 'PIL', 'grpc', 'uvicorn', 'starlette',\n"
             "         'prometheus_client', 'tensorflow_serving'} & set(sys.modules)\n"
             "sys.exit(f'imported {heavy}' if heavy else 0)")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                            cwd=Path(aocr.__file__).parents[1], check=False)
-    assert found.returncode == 0, found.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_says_nothing_but_its_log(world: World, tmp_path: Path) -> None:
-    found = in_process("predict", "--model-dir", str(world.model_dir), cwd=tmp_path,
+def test_a_separate_process_prints_only_its_log(world: World, tmp_path: Path) -> None:
+    process = in_process("predict", "--model-dir", str(world.model_dir), cwd=tmp_path,
                        text=f"{world.images[0]}\n")
-    assert found.returncode == 0
-    assert found.stdout == ""
-    assert len(messages(found.stderr)) == 2
-    assert (tmp_path / "aocr.log").read_text(encoding="utf-8") == found.stderr
+    assert process.returncode == 0
+    assert process.stdout == ""
+    assert len(messages(process.stderr)) == 2
+    assert (tmp_path / "aocr.log").read_text(encoding="utf-8") == process.stderr
 
 
 COMMANDS = ("dataset", "train", "test", "predict", "export", "serve")
@@ -555,7 +554,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_training_with_a_checkpoint(
+def test_a_signal_stops_training_with_a_checkpoint(
         world: World, tmp_path: Path, number: signal.Signals, code: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     process = subprocess.Popen(
@@ -566,8 +565,8 @@ def test_a_signal_ends_training_with_a_checkpoint(
         if "Step 2:" in line:
             process.send_signal(number)
             break
-    rest = process.stderr.read()
+    remaining = process.stderr.read()
     assert process.wait() == code
-    assert f"{number.name}: ending after this step." in rest
-    step = re.findall(r"Saving the model at step (\d+)\.", rest)[-1]
+    assert f"{number.name}: ending after this step." in remaining
+    step = re.findall(r"Saving the model at step (\d+)\.", remaining)[-1]
     assert (tmp_path / "m" / f"model.ckpt-{step}.index").exists()

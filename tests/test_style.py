@@ -1,4 +1,4 @@
-"""The code's form: ruff, mypy, and what the project promises of its own layout."""
+"""Style of the code: ruff, mypy, sizes, order of the packages, links between documents."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MODULES = sorted((ROOT / "aocr").rglob("*.py"))
 
 
 @pytest.mark.parametrize("words", [["ruff", "check", "."], ["mypy", "aocr", "tests"]])
-def test_the_checkers_are_content(words: list[str]) -> None:
-    found = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True,
-                           text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+def test_ruff_and_mypy_pass(words: list[str]) -> None:
+    process = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True,
+                             text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_rooms_stay_small(path: Path) -> None:
+def test_modules_and_functions_are_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 350
     for node in ast.walk(ast.parse(text)):
@@ -31,7 +31,7 @@ def test_rooms_stay_small(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_no_room_catches_everything(path: Path) -> None:
+def test_no_module_catches_every_exception(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"

@@ -11,11 +11,11 @@ for line in (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8").splitlin
         ABOUT["version"] = line.split('"')[1]
 
 SERVE = [
-    "tensorflow-serving-api>=2.20,<3",  # the messages of both doors and of warm-up requests
-    "grpcio>=1.60,<2",  # the gRPC door
-    "starlette>=0.40,<2",  # the paths of the REST door
+    "tensorflow-serving-api>=2.20,<3",  # messages of both endpoints and of warm-up requests
+    "grpcio>=1.60,<2",  # the gRPC endpoint
+    "starlette>=0.40,<2",  # routes of the REST endpoint
     "uvicorn>=0.30,<1",  # its HTTP server
-    "httptools>=0.6,<1",  # and that one's parser
+    "httptools>=0.6,<1",  # the parser of uvicorn
     "prometheus-client>=0.20,<1",  # metrics
 ]
 
@@ -32,10 +32,10 @@ setup(
     install_requires=[
         "tensorflow>=2.20,<3",  # network, records, SavedModel
         "numpy>=1.26,<3",
-        "pillow>=12,<14",  # formats TensorFlow cannot read; 12 turns JPEGs by their XMP too
-        "distance>=0.1.3,<1",  # Levenshtein distance, as the original had it
-        "six>=1.16,<2",  # text and bytes at the border of the records
-        "tqdm>=4.66,<5",  # progress bars with the time left
+        "pillow>=12,<14",  # formats that TensorFlow cannot decode; 12 applies XMP orientation
+        "distance>=0.1.3,<1",  # Levenshtein distance, as in aocr 0.7
+        "six>=1.16,<2",  # text and bytes of record features
+        "tqdm>=4.66,<5",  # progress bars with the remaining time
     ],
     extras_require={
         "serve": SERVE,

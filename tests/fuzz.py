@@ -33,7 +33,7 @@ from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
 from aocr.images import header_ops, preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.tokenizer import Tokenizer
 from tests import mutations
@@ -85,11 +85,9 @@ class Found:
 
 def images(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str]]]:
     """Damaged images through `predict_each`, and through a graph as servers have it."""
-    model = AttentionOCR(_CONFIG)
-    reader = RecognitionGraph(_CONFIG, model, _LIMIT)
+    graph = RecognitionGraph(_CONFIG, AttentionOCR(_CONFIG), _LIMIT)
+    recognizer = CheckpointRecognizer("start values", graph)
     signature = [tf.TensorSpec([None], tf.string)]
-    read = tf.function(reader.read, autograph=False, input_signature=signature)
-    recognizer = Recognizer("", _CONFIG, read, reader, _LIMIT)
     served = tf.function(lambda given: preprocessing.preprocess_batch(
         header_ops.refuse_oversized(given, _LIMIT), _CONFIG),
                          autograph=False, input_signature=signature)

@@ -22,7 +22,7 @@ import tensorflow as tf
 from aocr.cli.main import main
 from aocr.errors import AocrError
 from aocr.evaluation import evaluate
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.runtime import console, devices, distributed
 from aocr.runtime.distributed import Cluster
 from tests import distributed as processes
@@ -165,7 +165,7 @@ def test_each_process_tests_its_own_images(world: World) -> None:
     class Devices:
         num_replicas_in_sync = 2
 
-    recognizer = Recognizer.load(world.model_dir)
+    recognizer = CheckpointRecognizer.load(world.model_dir)
     shares: list[list[int]] = []
 
     def said(found: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

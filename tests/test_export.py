@@ -1,68 +1,99 @@
-"""What is served: signatures, shapes, the C API, frozen graphs."""
+"""Exported models: signatures, shapes, the C API, TensorFlow 1 sessions, frozen graphs."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
 
 from aocr.checkpoints import config_file
 from aocr.cli.main import main
 from aocr.errors import AocrError
 from aocr.images import preprocessing
-from aocr.inference import export, warmup
+from aocr.inference import export, export_formats, warmup
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer, Result
-from aocr.tokenizer import EOS_ID, Tokenizer
+from aocr.inference.recognizer import CheckpointRecognizer, Result
+from aocr.tokenizer import EOS_ID
 from tests import capi
-from tests.conftest import World, draw
+from tests.conftest import World, draw, in_process
+
+SESSION_INPUT = "input_image_as_bytes:0"
+SESSION_OUTPUTS = ["prediction:0", "probability:0"]
 
 
 @pytest.fixture(scope="module")
 def encoded(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Images of mixed formats and sizes."""
-    folder = tmp_path_factory.mktemp("mixed")
+    """Images of several formats and sizes."""
+    directory = tmp_path_factory.mktemp("mixed")
     names = ("a.png", "b.jpg", "c.gif", "d.bmp", "e.webp")
-    drawn = [draw(word, folder / name) for word, name in
+    drawn = [draw(word, directory / name) for word, name in
              zip(("ONE", "FOUR", "X", "SEVEN77", "EI"), names, strict=True)]
     return [path.read_bytes() for path in [*drawn, *world.images[:2]]]
 
 
 @pytest.fixture(scope="module")
-def reader(world: World) -> RecognitionGraph:
-    reader = Recognizer.load(world.model_dir).reader
-    assert reader is not None
-    return reader
+def recognizer(world: World) -> CheckpointRecognizer:
+    return CheckpointRecognizer.load(world.model_dir)
 
 
 @pytest.fixture(scope="module")
-def answers(world: World, encoded: list[bytes]) -> list[Result]:
-    found = Recognizer.load(world.model_dir).predict(encoded)
-    assert isinstance(found, list)
-    return found
+def expected(recognizer: CheckpointRecognizer, encoded: list[bytes]) -> list[Result]:
+    """The checkpoint's results for `encoded`."""
+    results = recognizer.predict(encoded)
+    assert isinstance(results, list)
+    return results
 
 
 @pytest.fixture(scope="module")
-def saved(reader: RecognitionGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    export.export(reader, str(folder), "savedmodel")
-    return folder
+def saved(recognizer: CheckpointRecognizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel."""
+    directory = tmp_path_factory.mktemp("saved") / "model"
+    export.export(recognizer, str(directory), "savedmodel")
+    return directory
 
 
-def assert_answers(output: np.ndarray, probability: np.ndarray, answers: list[Result]) -> None:
-    """Equal texts, probabilities to 1e-5, in a vector."""
-    assert [text.decode() for text in output] == [answer.text for answer in answers]
-    np.testing.assert_allclose(probability, [a.probability for a in answers], atol=1e-5)
+@pytest.fixture(scope="module")
+def frozen(recognizer: CheckpointRecognizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a frozen graph."""
+    directory = tmp_path_factory.mktemp("frozen")
+    export.export(recognizer, str(directory), "frozengraph")
+    return directory / "frozen_graph.pb"
+
+
+def frozen_graph(path: Path) -> tf.compat.v1.GraphDef:
+    return tf.compat.v1.GraphDef.FromString(path.read_bytes())
+
+
+def run_frozen(path: Path, images: Any) -> list[Any]:  # noqa: ANN401  # bytes in any nesting
+    """Text and probability that a frozen graph gives in a TensorFlow 1 session."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(frozen_graph(path), name="")
+        outputs: list[Any] = session.run(SESSION_OUTPUTS, {SESSION_INPUT: images})
+    return outputs
+
+
+def assert_outputs(output: np.ndarray, probability: np.ndarray, expected: list[Result]) -> None:
+    """Asserts vectors of equal texts, and of probabilities equal to 1e-5."""
+    assert [text.decode() for text in output] == [result.text for result in expected]
+    np.testing.assert_allclose(
+        probability, [result.probability for result in expected], atol=1e-5)
 
 
 def test_a_saved_model_holds_no_gradients(saved: Path) -> None:
-    """TensorFlow never lets go of a model with gradients of its own once it was loaded."""
-    model = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes())
-    for graph in (meta.graph_def for meta in model.meta_graphs):
+    """TensorFlow never frees a model with custom gradients once it has been loaded."""
+    proto = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes())
+    for graph in (meta_graph.graph_def for meta_graph in proto.meta_graphs):
         functions = list(graph.library.function)
         assert len(functions) > 10
         assert not graph.library.registered_gradients
@@ -70,45 +101,50 @@ def test_a_saved_model_holds_no_gradients(saved: Path) -> None:
                     if "_gradient_op_type" in node.attr]
 
 
-def read_scaled(reader: RecognitionGraph, model: capi.SavedModel, encoded: list[bytes]
-                ) -> dict[str, np.ndarray]:
-    """The answers of `serving_images` to the images as the network sees them."""
-    images, widths = preprocessing.preprocess_batch(tf.constant(encoded), reader.config)
-    return model.run({"images": images.numpy(), "widths": widths.numpy()}, "serving_images")
-
-
-def test_the_c_api_loads_the_saved_model_and_answers_as_the_checkpoint(
-        saved: Path, reader: RecognitionGraph, encoded: list[bytes], answers: list[Result]) -> None:
+def test_the_default_signature_gives_the_shape_of_the_request(
+        saved: Path, encoded: list[bytes], expected: list[Result]) -> None:
     with capi.SavedModel(saved) as model:
         several = model.run({"input": encoded})
-        assert_answers(several["output"], several["probability"], answers)
+        assert_outputs(several["output"], several["probability"], expected)
         assert several["probability"].dtype == np.float64
-        one = model.run({"input": encoded[0]})
-        assert (one["output"].shape, one["probability"].shape) == ((), ())
-        assert one["output"].item().decode() == answers[0].text
+        scalar = model.run({"input": encoded[0]})
+        assert (scalar["output"].shape, scalar["probability"].shape) == ((), ())
+        assert scalar["output"].item().decode() == expected[0].text
         vector = model.run({"input": encoded[:1]})
         assert (vector["output"].shape, vector["probability"].shape) == ((1,), (1,))
-        none = model.run({"input": []})
-        assert (none["output"].shape, none["probability"].shape) == ((0,), (0,))
+        empty = model.run({"input": []})
+        assert (empty["output"].shape, empty["probability"].shape) == ((0,), (0,))
+
+
+def test_all_signatures_give_the_results_of_the_checkpoint(
+        saved: Path, recognizer: CheckpointRecognizer, encoded: list[bytes],
+        expected: list[Result]) -> None:
+    graph = recognizer.graph
+    images, widths = preprocessing.preprocess_batch(tf.constant(encoded), graph.config)
+    with capi.SavedModel(saved) as model:
         details = model.run({"input": encoded}, "serving_details")
-        assert_answers(details["output"], details["probability"], answers)
-        assert ["".join(c.decode() for c in row) for row in details["characters"]] == [
-            answer.text for answer in answers]
-        read = read_scaled(reader, model, encoded)
-        np.testing.assert_allclose(read["probability"], several["probability"], atol=1e-5)
-        np.testing.assert_allclose(read["attention"], details["attention"], atol=1e-5)
-        np.testing.assert_allclose(read["character_probabilities"],
-                                   details["character_probabilities"], atol=1e-5)
-        symbols = np.array(Tokenizer(reader.config.alphabet).symbols())
-        before_eos = np.cumsum(read["ids"] == EOS_ID, axis=1) == 0
-        assert ["".join(symbols[ids[use]]) for ids, use in zip(
-            read["ids"], before_eos, strict=True)] == [answer.text for answer in answers]
+        decoded = model.run({"images": images.numpy(), "widths": widths.numpy()},
+                            "serving_images")
+    assert_outputs(details["output"], details["probability"], expected)
+    assert ["".join(character.decode() for character in row) for row in details["characters"]] == [
+        result.text for result in expected]
+    for name in ("probability", "attention", "character_probabilities"):
+        np.testing.assert_allclose(decoded[name], details[name], atol=1e-5)
+    symbols = np.array(graph.tokenizer.symbols())
+    before_eos = np.cumsum(decoded["ids"] == EOS_ID, axis=1) == 0
+    assert ["".join(symbols[ids[printed]]) for ids, printed in zip(
+        decoded["ids"], before_eos, strict=True)] == [result.text for result in expected]
+
+
+def test_an_undecodable_image_leaves_the_saved_model_usable(
+        saved: Path, encoded: list[bytes], expected: list[Result]) -> None:
+    with capi.SavedModel(saved) as model:
         with pytest.raises(capi.CApiError):
             model.run({"input": [b"not an image"]})
-        assert model.run({"input": encoded[0]})["output"].item().decode() == answers[0].text
+        assert model.run({"input": encoded[0]})["output"].item().decode() == expected[0].text
 
 
-def test_the_signature_is_the_originals(saved: Path) -> None:
+def test_the_default_signature_is_that_of_the_original(saved: Path) -> None:
     signature = tf.saved_model.load(str(saved)).signatures["serving_default"]
     (spec,) = signature.structured_input_signature[1].values()
     assert (spec.name, spec.dtype, spec.shape.rank) == ("input", tf.string, None)
@@ -117,24 +153,70 @@ def test_the_signature_is_the_originals(saved: Path) -> None:
         "output": tf.string, "probability": tf.float64}
 
 
-@pytest.mark.slow
-def test_the_frozen_graph_keeps_the_originals_tensors(
-        reader: RecognitionGraph, tmp_path: Path, encoded: list[bytes], answers: list[Result]
-        ) -> None:
-    export.export(reader, str(tmp_path / "frozen"), "frozengraph")
-    definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString((tmp_path / "frozen" / "frozen_graph.pb").read_bytes())
+def test_a_tensorflow_1_session_finds_the_tensors_of_the_original_in_a_saved_model(
+        saved: Path, encoded: list[bytes], expected: list[Result]) -> None:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.import_graph_def(definition, name="")
-        fetches = ["prediction:0", "probability:0"]
-        output, probability = session.run(fetches, {"input_image_as_bytes:0": encoded})
-        assert_answers(output, probability, answers)
-        text, chance = session.run(fetches, {"input_image_as_bytes:0": encoded[0]})
-        assert text.decode() == answers[0].text
-        assert np.shape(chance) == ()
+        tf.compat.v1.saved_model.load(session, ["serve"], str(saved))
+        output, probability = session.run(SESSION_OUTPUTS, {SESSION_INPUT: encoded})
+        assert_outputs(output, probability, expected)
+        text, probability = session.run(SESSION_OUTPUTS, {SESSION_INPUT: encoded[0]})
+        assert text.decode() == expected[0].text
+        assert np.shape(probability) == ()
+        vector, _ = session.run(SESSION_OUTPUTS, {SESSION_INPUT: encoded[:1]})
+        assert np.shape(vector) == (1,)
+
+
+def test_the_fingerprint_is_that_of_the_saved_model(saved: Path, tmp_path: Path) -> None:
+    fingerprint = tf.saved_model.experimental.read_fingerprint(str(saved))
+    shutil.copy(saved / "saved_model.pb", tmp_path)
+    fingerprinting_utils.write_fingerprint(str(tmp_path))
+    expected = tf.saved_model.experimental.read_fingerprint(str(tmp_path))
+    assert fingerprint.saved_model_checksum == expected.saved_model_checksum
+
+
+def test_a_frozen_graph_gives_scalars_for_exactly_one_image(
+        frozen: Path, encoded: list[bytes], expected: list[Result]) -> None:
+    output, probability = run_frozen(frozen, encoded)
+    assert_outputs(output, probability, expected)
+    for images in (encoded[0], encoded[:1], [encoded[:1]]):
+        text, probability = run_frozen(frozen, images)
+        assert text.decode() == expected[0].text
+        assert np.shape(probability) == ()
+    output, probability = run_frozen(frozen, [encoded[:2]])
+    assert (np.shape(output), np.shape(probability)) == ((1, 2), (1, 2))
+    output, probability = run_frozen(frozen, np.array([], object))
+    assert (np.shape(output), np.shape(probability)) == ((0,), (0,))
+
+
+def test_a_frozen_graph_holds_only_what_its_outputs_need(frozen: Path) -> None:
+    graph = frozen_graph(frozen)
+    assert [node.name for node in graph.node if node.op == "Placeholder"] == [
+        "input_image_as_bytes"]
+    used = {name.lstrip("^").partition(":")[0] for node in graph.node for name in node.input}
+    assert {node.name for node in graph.node} - used == {"prediction", "probability"}
 
 
 @pytest.mark.slow
+def test_two_frozen_graphs_of_one_checkpoint_are_equal_byte_for_byte(
+        recognizer: CheckpointRecognizer, frozen: Path, tmp_path: Path) -> None:
+    export.export(recognizer, str(tmp_path), "frozengraph")
+    assert (tmp_path / "frozen_graph.pb").read_bytes() == frozen.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "file"), [("savedmodel", "saved_model.pb"),
+                                            ("frozengraph", "frozen_graph.pb")])
+def test_the_command_writes_equal_graphs_in_two_runs(
+        world: World, tmp_path: Path, kind: str, file: str) -> None:
+    hashes = set()
+    for name in ("first", "second"):
+        found = in_process("export", name, "--model-dir", str(world.model_dir), "--format", kind,
+                           cwd=tmp_path)
+        assert found.returncode == 0, found.stderr
+        hashes.add(hashlib.sha256((tmp_path / name / file).read_bytes()).hexdigest())
+    assert len(hashes) == 1
+
+
 def test_warm_up_requests_are_what_tensorflow_serving_reads(saved: Path) -> None:
     pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is missing: pip "
                         "install 'aocr[serve]'")
@@ -150,17 +232,17 @@ def test_warm_up_requests_are_what_tensorflow_serving_reads(saved: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_version_is_written_once(reader: RecognitionGraph, tmp_path: Path) -> None:
+def test_a_version_is_not_overwritten(recognizer: CheckpointRecognizer, tmp_path: Path) -> None:
     target = str(tmp_path / "served")
-    assert export.export(reader, target, "savedmodel", 4) == f"{target}/4"
+    assert export.export(recognizer, target, "savedmodel", 4) == f"{target}/4"
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["4"]
     with pytest.raises(AocrError, match="--model-version 5"):
-        export.export(reader, target, "savedmodel", 4)
+        export.export(recognizer, target, "savedmodel", 4)
 
 
 @pytest.mark.slow
-def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, saved: Path
-                                                                ) -> None:
+def test_an_export_to_the_same_directory_replaces_the_earlier_one(world: World, saved: Path
+                                                                  ) -> None:
     (saved / "note.txt").write_text("kept")
     (saved / "assets" / "logo.svg").write_text("kept")
     code = main(["export", str(saved), "--model-dir", str(world.model_dir),
@@ -173,15 +255,17 @@ def test_an_export_into_its_own_folder_replaces_the_earlier_one(world: World, sa
 
 
 @pytest.mark.slow
-def test_a_frozen_graph_beside_a_saved_model_leaves_what_is_its_own(
-        world: World, reader: RecognitionGraph, tmp_path: Path) -> None:
+def test_a_frozen_graph_beside_a_saved_model_keeps_the_files_of_the_saved_model(
+        recognizer: CheckpointRecognizer, tmp_path: Path) -> None:
     both = str(tmp_path / "both")
-    export.export(reader, both, "savedmodel")
-    before = (tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
-    export.export(reader, both, "frozengraph")
-    kept = tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests"
-    assert kept.read_bytes() == before
-    other = RecognitionGraph(replace(reader.config, max_prediction=3), reader.model)
+    export.export(recognizer, both, "savedmodel")
+    requests = tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests"
+    before = requests.read_bytes()
+    export.export(recognizer, both, "frozengraph")
+    assert requests.read_bytes() == before
+    graph = recognizer.graph
+    other = CheckpointRecognizer(recognizer.source, RecognitionGraph(
+        replace(graph.config, max_prediction=3), graph.model))
     with pytest.raises(AocrError, match="other settings"):
         export.export(other, both, "frozengraph")
 
@@ -191,13 +275,34 @@ def test_the_export_carries_its_config(world: World, saved: Path) -> None:
     assert config_file.load(str(extra)) == config_file.load(str(world.model_dir))
 
 
-@pytest.mark.slow
-def test_an_export_that_answers_otherwise_is_not_kept(
-        reader: RecognitionGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(_folder: str) -> object:
-        return lambda question: (np.full(question.shape, b"?", object), np.ones(question.shape))
+def test_the_config_states_how_an_image_is_scaled_for_serving_images(
+        world: World, saved: Path, tmp_path: Path, recognizer: CheckpointRecognizer) -> None:
+    content = json.loads((saved / "assets.extra" / "config.json").read_text(encoding="utf-8"))
+    limits = content["serving_images"]
+    assert limits == {"height": 32, "max_width": 86, "channels": 1}
+    path = draw("ABCDEFGHIJKL", tmp_path / "wide.png")
+    with Image.open(path) as image:
+        pixels = np.asarray(image, np.float32)[:, :, None]
+    height, width = pixels.shape[:2]
+    width = math.ceil(width / height * limits["height"])
+    assert width > limits["max_width"]  # the image is squeezed
+    width = min(width, limits["max_width"])
+    scaled = tf.image.resize(pixels, [limits["height"], width], "bicubic", antialias=True)
+    outputs = tf.saved_model.load(str(saved)).signatures["serving_images"](
+        images=(scaled[None] - 128) / 128, widths=tf.constant([width]))
+    expected = recognizer.predict(path)
+    assert isinstance(expected, Result)
+    np.testing.assert_allclose(outputs["probability"], [expected.probability], atol=1e-5)
 
-    monkeypatch.setattr(export, "_saved_model_answer", wrong)
+
+@pytest.mark.slow
+def test_an_export_with_other_predictions_is_not_kept(
+        recognizer: CheckpointRecognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_directory: str) -> export_formats.Predict:
+        return lambda encoded: (np.full(encoded.shape, b"?", object), np.ones(encoded.shape))
+
+    formats = export_formats.FORMATS
+    monkeypatch.setitem(formats, "savedmodel", formats["savedmodel"]._replace(load=load))
     with pytest.raises(AocrError, match="does not answer as the checkpoint"):
-        export.export(reader, str(tmp_path / "out"), "savedmodel")
+        export.export(recognizer, str(tmp_path / "out"), "savedmodel")
     assert list(tmp_path.iterdir()) == []

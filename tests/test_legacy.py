@@ -20,7 +20,7 @@ from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.errors import AocrError
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer, Recognizer
 from aocr.model import AttentionOCR, Decoded
 from tests import originals, reference
 from tests.drawing import encoded, word
@@ -434,10 +434,9 @@ def golden() -> tuple[list[dict[str, Any]], Decoded, Recognizer]:
     if not GOLDEN.is_dir() or not DATA.is_dir():
         pytest.skip(f"no model of the original in {GOLDEN}, or no images in {DATA}")
     rows = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
-    recognizer = Recognizer.load(GOLDEN / "model")
-    assert recognizer.reader is not None
+    recognizer = CheckpointRecognizer.load(GOLDEN / "model")
     files = [(DATA / row["image"]).read_bytes() for row in rows]
-    return rows, decode_all(recognizer.reader.model, files, recognizer.config), recognizer
+    return rows, decode_all(recognizer.graph.model, files, recognizer.config), recognizer
 
 
 def test_the_originals_logits_and_attention(

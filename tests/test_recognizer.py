@@ -1,4 +1,4 @@
-"""One answer everywhere: whatever the way in, the batch, the neighbours."""
+"""Predictions do not depend on the kind of source, the batch, or the format of the model."""
 
 from __future__ import annotations
 
@@ -18,64 +18,81 @@ from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer, Result, Source
+from aocr.inference.recognizer import (
+    CheckpointRecognizer,
+    Recognizer,
+    Result,
+    SavedModelRecognizer,
+)
+from aocr.inference.sources import Source
 from aocr.model import AttentionOCR, Decoded
 from aocr.model.loss import sequence_loss
-from aocr.tokenizer import Tokenizer
 from tests.conftest import World
 
 
 @pytest.fixture(scope="module")
-def restored(world: World) -> Recognizer:
-    return Recognizer.load(world.model_dir)
+def recognizer(world: World) -> CheckpointRecognizer:
+    return CheckpointRecognizer.load(world.model_dir)
 
 
-def assert_same(one: Result, other: Result) -> None:
-    """Equal texts, probabilities to 1e-5."""
-    assert one.text == other.text
-    assert one.probability == pytest.approx(other.probability, abs=1e-5)
-    assert [c for c, _ in one.characters] == [c for c, _ in other.characters]
-    assert [p for _, p in one.characters] == pytest.approx(
-        [p for _, p in other.characters], abs=1e-5)
+def assert_same(actual: Result, expected: Result) -> None:
+    """Asserts equal texts, and probabilities equal to 1e-5."""
+    assert actual.text == expected.text
+    assert actual.probability == pytest.approx(expected.probability, abs=1e-5)
+    assert [character for character, _ in actual.characters] == [
+        character for character, _ in expected.characters]
+    assert [probability for _, probability in actual.characters] == pytest.approx(
+        [probability for _, probability in expected.characters], abs=1e-5)
 
 
-def test_every_way_in_gives_the_same_answer(world: World, restored: Recognizer) -> None:
+def test_every_kind_of_source_gives_the_same_result(world: World, recognizer: Recognizer) -> None:
     path = world.images[0]
-    with Image.open(path) as opened:
-        pixels = np.asarray(opened)
-        ways: list[Source] = [
-            str(path), path, path.read_bytes(), opened.copy(), pixels, pixels[:, :, None],
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+        sources: list[Source] = [
+            str(path), path, path.read_bytes(), image.copy(), pixels, pixels[:, :, None],
             np.repeat(pixels[:, :, None], 3, axis=2)]
-    answers = restored.predict(ways)
-    assert isinstance(answers, list)
-    for answer in answers:
-        assert_same(answer, answers[0])
+    results = recognizer.predict(sources)
+    assert isinstance(results, list)
+    for result in results:
+        assert_same(result, results[0])
 
 
-def test_alone_equals_in_a_batch(world: World, restored: Recognizer) -> None:
-    together = restored.predict(world.images)
-    assert isinstance(together, list)
-    for path, answer in zip(world.images, together, strict=True):
-        alone = restored.predict(path)
+def test_an_image_alone_gives_the_same_result_as_in_a_batch(world: World, recognizer: Recognizer
+                                                            ) -> None:
+    results = recognizer.predict(world.images)
+    assert isinstance(results, list)
+    for path, result in zip(world.images, results, strict=True):
+        alone = recognizer.predict(path)
         assert isinstance(alone, Result)
-        assert_same(alone, answer)
+        assert_same(alone, result)
 
 
-def test_checkpoint_and_saved_model_give_the_same_answer(
-        world: World, restored: Recognizer, exported: Path) -> None:
-    served = Recognizer.load(exported)
-    for one, other in zip(restored.predict_each(world.images, attention=True),
-                          served.predict_each(world.images, attention=True), strict=True):
-        assert isinstance(one, Result)
-        assert isinstance(other, Result)
-        assert_same(one, other)
-        assert one.attention is not None
-        assert other.attention is not None
-        np.testing.assert_allclose(one.attention, other.attention, atol=1e-5)
+def test_a_checkpoint_and_its_saved_model_give_the_same_results(
+        world: World, recognizer: Recognizer, exported: Path) -> None:
+    saved_model = Recognizer.load(exported)
+    assert isinstance(saved_model, SavedModelRecognizer)
+    for result, expected in zip(saved_model.predict_each(world.images, attention=True),
+                                recognizer.predict_each(world.images, attention=True),
+                                strict=True):
+        assert isinstance(result, Result)
+        assert isinstance(expected, Result)
+        assert_same(result, expected)
+        assert result.attention is not None
+        assert expected.attention is not None
+        np.testing.assert_allclose(result.attention, expected.attention, atol=1e-5)
 
 
-def test_results_are_frozen_and_consistent(world: World, restored: Recognizer) -> None:
-    result = restored.predict(world.images[0], attention=True)
+def test_a_recognizer_of_one_kind_refuses_a_model_of_the_other(world: World, exported: Path
+                                                               ) -> None:
+    with pytest.raises(AocrError, match="holds an exported model"):
+        CheckpointRecognizer.load(exported)
+    with pytest.raises(AocrError, match="holds no SavedModel"):
+        SavedModelRecognizer.load(world.model_dir)
+
+
+def test_results_are_frozen_and_consistent(world: World, recognizer: Recognizer) -> None:
+    result = recognizer.predict(world.images[0], attention=True)
     assert isinstance(result, Result)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.text = "other"  # type: ignore[misc]
@@ -84,127 +101,115 @@ def test_results_are_frozen_and_consistent(world: World, restored: Recognizer) -
     assert result.attention is not None
     assert result.attention.shape == (len(result.text), -(-result.width // 4))
     np.testing.assert_allclose(result.attention.sum(1), 1, atol=1e-5)
-    plain = restored.predict(world.images[0])
-    assert isinstance(plain, Result)
-    assert plain.attention is None
+    without = recognizer.predict(world.images[0])
+    assert isinstance(without, Result)
+    assert without.attention is None
 
 
-def test_a_bad_image_costs_only_itself(world: World, restored: Recognizer) -> None:
-    broken = bytearray(world.images[0].read_bytes())
-    broken[60:90] = bytes(30)
-    answers = restored.predict_each([world.images[0], b"text", bytes(broken), "missing.png"])
-    assert isinstance(answers[0], Result)
-    assert [type(answer) for answer in answers[1:]] == [SkipError] * 3
+def test_an_unreadable_image_does_not_affect_the_others(world: World, recognizer: Recognizer
+                                                        ) -> None:
+    damaged = bytearray(world.images[0].read_bytes())
+    damaged[60:90] = bytes(30)
+    results = recognizer.predict_each([world.images[0], b"text", bytes(damaged), "missing.png"])
+    assert isinstance(results[0], Result)
+    assert [type(result) for result in results[1:]] == [SkipError] * 3
     with pytest.raises(AocrError, match="image 1"):
-        restored.predict([world.images[0], bytes(broken)])
+        recognizer.predict([world.images[0], bytes(damaged)])
 
 
-def test_no_image_gives_no_answer(restored: Recognizer) -> None:
-    assert restored.predict([]) == []
+def test_no_images_give_no_results(recognizer: Recognizer) -> None:
+    assert recognizer.predict([]) == []
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000), (5, 40)])
-def test_extreme_shapes_are_read(restored: Recognizer, size: tuple[int, int]) -> None:
-    assert isinstance(restored.predict(Image.new("L", size, 200)), Result)
+def test_images_of_extreme_shapes_are_read(recognizer: Recognizer, size: tuple[int, int]) -> None:
+    assert isinstance(recognizer.predict(Image.new("L", size, 200)), Result)
 
 
 def test_probability_is_the_product_up_to_and_including_eos() -> None:
     config = ModelConfig(alphabet="AB")
-    chances = np.array([[[.05, .05, .1, .7, .1], [.1, .1, .6, .1, .1], [.2, .2, .2, .3, .1]],
-                        [[.05, .05, .1, .7, .1], [.1, .6, .1, .1, .1], [.2, .1, .2, .1, .4]]])
-    logits = tf.constant(np.log(chances), tf.float32)
+    probabilities = np.array(
+        [[[.05, .05, .1, .7, .1], [.1, .1, .6, .1, .1], [.2, .2, .2, .3, .1]],
+         [[.05, .05, .1, .7, .1], [.1, .6, .1, .1, .1], [.2, .1, .2, .1, .4]]])
+    logits = tf.constant(np.log(probabilities), tf.float32)
     ids = tf.argmax(logits, -1, tf.int32)
-    reader = RecognitionGraph(config, AttentionOCR(config))
-    reading = reader._reading(Decoded(ids, logits, tf.ones([2, 3, 1])), tf.constant([4, 4]))
-    assert reading.output.numpy().tolist() == [b"A", b"AB"]
-    np.testing.assert_allclose(reading.probability, [.7 * .6, .7 * .6 * .4], rtol=1e-6)
-    assert reading.characters.numpy().tolist() == [[b"A", b"", b""], [b"A", b"", b"B"]]
+    graph = RecognitionGraph(config, AttentionOCR(config))
+    prediction = graph._predict(Decoded(ids, logits, tf.ones([2, 3, 1])), tf.constant([4, 4]))
+    assert prediction.output.numpy().tolist() == [b"A", b"AB"]
+    np.testing.assert_allclose(prediction.probability, [.7 * .6, .7 * .6 * .4], rtol=1e-6)
+    assert prediction.characters.numpy().tolist() == [[b"A", b"", b""], [b"A", b"", b"B"]]
 
 
-def test_examine_scores_as_training_does_and_reads_as_predict_does(
-        world: World, restored: Recognizer) -> None:
-    reader = restored.reader
-    assert reader is not None
-    tokenizer = Tokenizer(reader.config.alphabet)
-    index = build_index([str(world.records)], reader.config, tokenizer)
+def test_score_gives_the_loss_of_training_and_the_result_of_predict(
+        world: World, recognizer: CheckpointRecognizer) -> None:
+    graph = recognizer.graph
+    index = build_index([str(world.records)], graph.config, graph.tokenizer)
     plan = sampler.bucketed_batches(index, 8)
-    batch = next(iter(pipeline.make_pipeline(index, plan, tokenizer, reader.config)))
-    memory = reader.model.encode(batch.images, batch.widths)
+    batch = next(iter(pipeline.make_pipeline(index, plan, graph.tokenizer, graph.config)))
+    memory = graph.model.encode(batch.images, batch.widths)
     losses = sequence_loss(
-        reader.model.teacher_forced(memory, batch.targets), batch.targets)
-    alone = restored.predict([world.images[n] for n in batch.records.numpy()])
-    assert isinstance(alone, list)
-    examined = list(restored.examine(batch))
-    np.testing.assert_allclose([loss for _, loss in examined], losses, rtol=1e-5)
-    for (result, _), answer in zip(examined, alone, strict=True):
-        assert_same(result, answer)
+        graph.model.teacher_forced(memory, batch.targets), batch.targets)
+    predicted = recognizer.predict([world.images[n] for n in batch.records.numpy()])
+    assert isinstance(predicted, list)
+    scored = list(recognizer.score(batch))
+    np.testing.assert_allclose([loss for _, loss in scored], losses, rtol=1e-5)
+    for (result, _), expected in zip(scored, predicted, strict=True):
+        assert_same(result, expected)
 
 
-def test_the_package_offers_the_recognizer_without_importing_it() -> None:
+def test_the_package_provides_the_recognizer_lazily() -> None:
     assert aocr.Recognizer is Recognizer
     with pytest.raises(AttributeError):
         _ = aocr.unknown
 
 
-def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AocrError, match="no checkpoint"):
         Recognizer.load(tmp_path)
+
+
+def test_a_damaged_saved_model_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(AocrError, match="is not a model"):
         Recognizer.load(tmp_path)
 
 
-def _tracings(recognizer: Recognizer) -> tuple[int, ...]:
-    """Of the graph for usual files, and of that which looks at the sizes itself."""
-    return tuple(read.experimental_get_tracing_count()  # type: ignore[attr-defined]
-                 for read in (recognizer._read_usual, recognizer._read))
-
-
-def test_no_retracing_over_batches_of_any_size(world: World, restored: Recognizer) -> None:
-    restored.predict(world.images[:3])
-    before = _tracings(restored)
+def test_batches_of_all_sizes_and_formats_share_one_graph(
+        world: World, recognizer: CheckpointRecognizer) -> None:
+    results = recognizer.predict(world.images[:3])
+    assert isinstance(results, list)
     for n in (1, 2, 5):
-        restored.predict(world.images[:n])
-    assert _tracings(restored) == before
+        recognizer.predict(world.images[:n])
+    bmp = io.BytesIO()
+    with Image.open(world.images[0]) as image:
+        image.convert("RGB").save(bmp, "BMP")
+    result = recognizer.predict(bmp.getvalue())
+    assert isinstance(result, Result)
+    assert_same(result, results[0])
+    assert recognizer._read.experimental_get_tracing_count() == 1
 
 
-def test_sizes_are_looked_at_in_the_graph_where_python_left_them_to_pillow(world: World) -> None:
-    fresh = Recognizer.load(world.model_dir)
-    usual = fresh.predict(world.images[0])
-    assert _tracings(fresh) == (1, 0)
-    unusual = io.BytesIO()
-    with Image.open(world.images[0]) as opened:
-        opened.convert("RGB").save(unusual, "BMP")
-    read = fresh.predict([world.images[0], unusual.getvalue()])
-    assert _tracings(fresh) == (1, 1)
-    assert isinstance(usual, Result)
-    assert isinstance(read, list)
-    for answer in read:
-        assert_same(answer, usual)
-
-
-def test_load_batch_is_what_the_graph_reads(world: World, restored: Recognizer) -> None:
-    reader = restored.reader
-    assert reader is not None
+def test_the_graph_gives_the_same_texts_for_preprocessed_images(
+        world: World, recognizer: CheckpointRecognizer) -> None:
     encoded = tf.constant([path.read_bytes() for path in world.images])
-    images, widths = preprocessing.preprocess_batch(encoded, reader.config)
-    reading = reader.read_images(images, widths)
-    expected = restored.predict(world.images)
+    images, widths = preprocessing.preprocess_batch(encoded, recognizer.config)
+    prediction = recognizer.graph.read_images(images, widths)
+    expected = recognizer.predict(world.images)
     assert isinstance(expected, list)
-    assert [text.decode() for text in reading.output.numpy()] == [
+    assert [text.decode() for text in prediction.output.numpy()] == [
         result.text for result in expected]
 
 
-def test_a_setting_or_precision_that_is_none_is_refused(world: World) -> None:
+def test_unknown_settings_and_precisions_are_refused(world: World) -> None:
     with pytest.raises(AocrError, match="precision must be one of float32"):
         Recognizer.load(world.model_dir, precision="int8")
     with pytest.raises(AocrError, match="no setting 'width'"):
         Recognizer.load(world.model_dir, width=3)
 
 
-def test_a_damaged_image_that_pillow_has_not_read_yet_costs_only_itself(
-        world: World, restored: Recognizer) -> None:
+def test_a_damaged_image_that_pillow_has_not_decoded_yet_is_an_error(
+        world: World, recognizer: Recognizer) -> None:
     content = world.images[0].read_bytes()
     lazy = Image.open(io.BytesIO(content[:len(content) // 2]))
     with pytest.raises(AocrError, match="damaged"):
-        restored.predict(lazy)
+        recognizer.predict(lazy)

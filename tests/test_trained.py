@@ -21,9 +21,8 @@ from aocr.data.index import build_index, read_records
 from aocr.evaluation import attention
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer, Recognizer
 from aocr.model.layers import BatchNorm
-from aocr.tokenizer import Tokenizer
 from tests.conftest import World
 
 pytestmark = pytest.mark.slow
@@ -86,16 +85,14 @@ def test_attention_moves_from_left_to_right_over_the_word(trained: Trained) -> N
 
 
 def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
-    restored = Recognizer.load(trained.model_dir)
-    reader = restored.reader
-    assert reader is not None
-    tokenizer = Tokenizer(reader.config.alphabet)
-    index = build_index([str(trained.testing)], reader.config, tokenizer)
+    restored = CheckpointRecognizer.load(trained.model_dir)
+    graph = restored.graph
+    index = build_index([str(trained.testing)], graph.config, graph.tokenizer)
     plan = [np.arange(len(index))]
-    batch = next(iter(pipeline.make_pipeline(index, plan, tokenizer, reader.config)))
+    batch = next(iter(pipeline.make_pipeline(index, plan, graph.tokenizer, graph.config)))
     labels = [record.label for record in read_records(index, batch.records.numpy())]
-    saved = [result.text for result, _ in restored.examine(batch)]
-    by_batch = _read_by_batch(reader, batch.images, batch.widths)
+    saved = [result.text for result, _ in restored.score(batch)]
+    by_batch = _read_by_batch(graph, batch.images, batch.widths)
 
     def word_accuracy(texts: list[str]) -> float:
         return float(np.mean([text == label for text, label in zip(texts, labels, strict=True)]))
@@ -104,16 +101,16 @@ def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
 
 
 def test_a_word_alone_is_a_word_in_a_mixed_batch(trained: Trained) -> None:
-    reader = Recognizer.load(trained.model_dir).reader
-    assert reader is not None
+    graph = CheckpointRecognizer.load(trained.model_dir).graph
+    model = graph.model
     encoded = tf.constant([path.read_bytes() for path in trained.images[:12]])
-    wide = dataclasses.replace(reader.config, max_height=40)  # no image is squeezed
+    wide = dataclasses.replace(graph.config, max_height=40)  # no image is squeezed
     images, widths = preprocessing.preprocess_batch(encoded, wide)
     assert len(set(widths.numpy().tolist())) > 3
-    together = reader.model.greedy(reader.model.encode(images, widths), until_eos=False)
+    together = model.greedy(model.encode(images, widths), until_eos=False)
     for n in range(12):
-        alone = reader.model.greedy(
-            reader.model.encode(images[n:n + 1, :, :int(widths[n])], widths[n:n + 1]),
+        alone = model.greedy(
+            model.encode(images[n:n + 1, :, :int(widths[n])], widths[n:n + 1]),
             until_eos=False)
         np.testing.assert_allclose(alone.logits[0], together.logits[n], atol=1e-4)
 
@@ -134,12 +131,12 @@ def test_the_quickstart_runs_in_a_short_form(tmp_path: Path, world: World) -> No
     assert summary["images"] + summary["skipped"] == 200
 
 
-def _read_by_batch(reader: RecognitionGraph, images: tf.Tensor, widths: tf.Tensor) -> list[str]:
+def _read_by_batch(graph: RecognitionGraph, images: tf.Tensor, widths: tf.Tensor) -> list[str]:
     """Reads with the batch's own statistics; the saved ones of this copy change."""
-    model = reader.model
+    model = graph.model
     inside = tf.sequence_mask(widths, images.shape[2])
     features, lengths = model.cnn(images, inside, BatchNorm.by_batch), -(-widths // 4)
     values, last = model.encoder(features, lengths)
     memory = model.decoder.remember(values, lengths, last)
-    reading = reader._reading(model.greedy(memory), widths)
-    return [text.decode() for text in reading.output.numpy()]
+    prediction = graph._predict(model.greedy(memory), widths)
+    return [text.decode() for text in prediction.output.numpy()]

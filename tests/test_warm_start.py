@@ -19,7 +19,7 @@ from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.data import pipeline
 from aocr.data.index import build_index
 from aocr.errors import AocrError
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.tokenizer import Tokenizer
@@ -226,9 +226,8 @@ def test_a_resumed_training_ignores_init_from(tuned: Tuned, words: Path, tmp_pat
 def test_saved_statistics_are_those_of_the_data_after_a_few_steps(
         tuned: Tuned, words: Path, original: Path) -> None:
     """Law 6: what the averages were before weighs nothing any more."""
-    restored = Recognizer.load(tuned.folder)
-    assert restored.reader is not None
-    model, config = restored.reader.model, restored.reader.config
+    graph = CheckpointRecognizer.load(tuned.folder).graph
+    model, config = graph.model, graph.config
     tokenizer = Tokenizer(config.alphabet)
     index = build_index([str(words)], config, tokenizer)
     batch = next(iter(pipeline.make_pipeline(index, [np.arange(len(index))], tokenizer, config)))

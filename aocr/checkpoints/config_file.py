@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import tensorflow as tf
 
@@ -22,11 +23,18 @@ def exists(model_dir: str) -> bool:
     return bool(tf.io.gfile.exists(tf.io.gfile.join(model_dir, NAME)))
 
 
-def save(model_dir: str, config: ModelConfig) -> None:
-    """Writes `config.json` whole or not at all."""
-    text = json.dumps({"format": _FORMAT, "model": config.to_json()},
-                      ensure_ascii=False, indent=2)
-    filesystem.write(tf.io.gfile.join(model_dir, NAME), text + "\n")
+def save(directory: str, config: ModelConfig,
+         sections: Mapping[str, Mapping[str, object]] = MappingProxyType({})) -> None:
+    """Writes `config.json` atomically.
+
+    Args:
+        directory: The directory to write to.
+        config: The model's settings.
+        sections: What else the file states, by name, for other programs; `load` ignores it.
+    """
+    content = {"format": _FORMAT, "model": config.to_json(), **sections}
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    filesystem.write(tf.io.gfile.join(directory, NAME), text + "\n")
 
 
 def load(model_dir: str) -> ModelConfig:

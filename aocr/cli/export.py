@@ -8,7 +8,6 @@ import os
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
 from aocr.config import MAX_PIXELS
-from aocr.errors import AocrError
 from aocr.runtime.console import log
 
 
@@ -43,24 +42,10 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 
 def run(args: argparse.Namespace) -> int:
     """`aocr export`."""
-    from aocr.checkpoints import loader
     from aocr.inference import export
+    from aocr.inference.recognizer import CheckpointRecognizer
 
-    if _inside(args.dir, args.model_dir) and loader.is_original(args.model_dir):
-        raise AocrError(f"{args.model_dir} holds a model of the original aocr, which is never "
-                        f"written to; name a folder outside it instead of {args.dir}")
-    reader = flags.restore_model(args).reader
-    if reader is None:
-        raise AocrError(f"{args.model_dir} holds an exported model; --model-dir names a folder of "
-                        "checkpoints")
-    folder = export.export(reader, args.dir, args.format, args.model_version)
-    log.info(f"Exported to {folder}; it answers as the checkpoint does.")
+    recognizer = flags.restore_model(args, CheckpointRecognizer.load)
+    directory = export.export(recognizer, args.dir, args.format, args.model_version)
+    log.info(f"Exported to {directory}; it answers as the checkpoint does.")
     return OK
-
-
-def _inside(path: str, folder: str) -> bool:
-    from aocr.runtime import filesystem
-
-    inner, outer = (os.path.join(each if filesystem.is_remote(each) else os.path.realpath(each), "")
-                    for each in (path, folder))
-    return inner.startswith(outer)

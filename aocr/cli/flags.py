@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aocr.config import MAX_PIXELS, PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig
 from aocr.runtime.console import log
 
 if TYPE_CHECKING:
     from aocr.checkpoints.loader import CheckpointChoice
+    from aocr.inference.recognizer import Recognizer
 
+AnyRecognizer = TypeVar("AnyRecognizer", bound="Recognizer")
 AddFlag = Callable[..., argparse.Action]
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_parser belongs to
 
@@ -236,23 +238,20 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def restore_model(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer; imported late
-    """Selects the GPU and loads the model that the flags name."""
+def restore_model(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) -> AnyRecognizer:
+    """Selects the GPU and loads the model that the flags name; see `load_recognizer`."""
     from aocr.runtime import devices
 
     devices.use_gpus(args.gpu_id, most=1)
-    return load_recognizer(args)
+    return load_recognizer(args, load)
 
 
-def load_recognizer(args: argparse.Namespace) -> Any:  # noqa: ANN401  # a Recognizer
-    """Loads the model that the flags name."""
-    from aocr.inference import recognizer
-
-    restored = recognizer.Recognizer.load(args.model_dir, checkpoint_choice(args), args.max_pixels,
-                                          getattr(args, "precision", PRECISIONS[0]),
-                                          **given_settings(args))
-    log.info(f"Reading model parameters from {restored.source}")
-    return restored
+def load_recognizer(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) -> AnyRecognizer:
+    """Loads the model that the flags name with the method `load` of a class of recognizers."""
+    recognizer = load(args.model_dir, checkpoint_choice(args), args.max_pixels,
+                      getattr(args, "precision", PRECISIONS[0]), **given_settings(args))
+    log.info(f"Reading model parameters from {recognizer.source}")
+    return recognizer
 
 
 def checkpoint_choice(args: argparse.Namespace) -> CheckpointChoice:

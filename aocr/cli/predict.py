@@ -47,16 +47,16 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """`aocr predict`."""
     from aocr.cli import inputs
-    from aocr.inference import recognizer
+    from aocr.inference.recognizer import BATCH_SIZE, Recognizer
 
-    restored = flags.restore_model(args)
+    recognizer = flags.restore_model(args, Recognizer.load)
     write = _WRITERS[args.format]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     failed, none = False, True
-    for some in inputs.batched(inputs.file_names(args.files or ["-"]), recognizer.BATCH_SIZE):
+    for some in inputs.batched(inputs.file_names(args.files or ["-"]), BATCH_SIZE):
         none = False
-        for name, answer in zip(some, restored.predict_each(some), strict=True):
+        for name, answer in zip(some, recognizer.predict_each(some), strict=True):
             if isinstance(answer, SkipError):
                 failed = True
                 log.error(f"Result: error while opening file {name}. {answer}")

@@ -40,10 +40,11 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """`aocr test`."""
     from aocr.evaluation import evaluate
+    from aocr.inference.recognizer import CheckpointRecognizer
     from aocr.runtime import distributed
 
     joined = distributed.join(args.gpu_id, most=1)
-    recognizer = flags.load_recognizer(args)
+    recognizer = flags.load_recognizer(args, CheckpointRecognizer.load)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,
                                args.output_dir if args.visualize else None)
     evaluate.evaluate(args.dataset, recognizer, options, joined)

@@ -14,12 +14,11 @@ import numpy as np
 from aocr.data import pipeline, sampler, skipping
 from aocr.data.index import RecordIndex, build_index, index_checksum, read_records, resolve_paths
 from aocr.data.skipping import SkippedRecord
-from aocr.errors import AocrError
 from aocr.evaluation import metrics, report
 from aocr.evaluation.metrics import Totals
 from aocr.evaluation.report import EvaluationRow
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer, Result
+from aocr.inference.recognizer import CheckpointRecognizer, Result
 from aocr.runtime.console import bar, log
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
@@ -42,7 +41,7 @@ class EvaluationOptions:
     pictures_dir: str | None = None
 
 
-def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: EvaluationOptions,
+def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options: EvaluationOptions,
              cluster: Cluster
              ) -> dict[str, Any]:
     """Tests a model, and logs a line an image in the original's words and a table at the end.
@@ -60,10 +59,7 @@ def evaluate(patterns: Sequence[str], recognizer: Recognizer, options: Evaluatio
     Raises:
         AocrError: No image can be used, or a result cannot be written.
     """
-    reader = recognizer.reader
-    if reader is None:
-        raise AocrError("an exported model cannot be tested; --model-dir names a folder of "
-                        "checkpoints")
+    reader = recognizer.graph
     tokenizer = reader.tokenizer
     index = build_index(resolve_paths(patterns), reader.config, tokenizer, reader.max_pixels)
     skipping.require_usable(len(index), index.skipped)
@@ -131,7 +127,7 @@ def _found(number: int, label: str, comment: str, result: Result, loss: float) -
 class Evaluator:
     """Brings the rows of batches of like widths back into the records' order."""
 
-    recognizer: Recognizer
+    recognizer: CheckpointRecognizer
     index: RecordIndex
     options: EvaluationOptions
     cluster: Cluster
@@ -155,7 +151,7 @@ class Evaluator:
         """Reads this process's share of a batch; the chief tells what is ready to be told."""
         found = [ImageResult(int(n)) for n in pipeline.undecoded(numbers, batch)]
         if len(batch.records):
-            read = self.recognizer.examine(batch, self.options.pictures_dir is not None)
+            read = self.recognizer.score(batch, self.options.pictures_dir is not None)
             about = (part.numpy() for part in (batch.records, batch.targets, batch.comments))
             found += [_found(int(n), self.tokenizer.decode(target), comment.decode(), *each)
                       for n, target, comment, each in zip(*about, read, strict=True)]

@@ -1,1 +1,1 @@
-"""Image bytes to text: the recognizer, its graph and its exports."""
+"""Recognition: the graph from encoded images to text, the Python API around it, and exports."""

@@ -1,4 +1,4 @@
-"""The graph from image bytes to text, around the network."""
+"""TensorFlow graph from encoded images to text."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from aocr.model import AttentionOCR, Decoded, Memory
 from aocr.model.loss import sequence_loss
 from aocr.tokenizer import EOS_ID, Tokenizer
 
-_BLANK = transcoding.from_pillow(Image.new("L", (1, 1)))
+_BLANK_IMAGE = transcoding.from_pillow(Image.new("L", (1, 1)))
 
 
 class BatchPrediction(NamedTuple):
-    """The same for a batch, as tensors.
+    """Predictions for a batch of images, as tensors.
+
+    The field names are the output names of the signature `serving_details`.
 
     Attributes:
-        output: `[batch]` string, UTF-8.
-        probability: `[batch]` float64.
-        characters: `[batch, S]` string, empty where a step prints nothing.
-        character_probabilities: `[batch, S]` float64, of the same steps.
+        output: `[batch]` string, text in UTF-8.
+        probability: `[batch]` float64, probability of the text up to and including EOS.
+        characters: `[batch, S]` string, empty where a step adds no character to the text.
+        character_probabilities: `[batch, S]` float64, probability of each step.
         attention: `[batch, S, time]` float32.
-        widths: `[batch]` int32, pixels of the network's input.
+        widths: `[batch]` int32, width of each image in the network's input, in pixels.
     """
 
     output: tf.Tensor
@@ -37,32 +39,33 @@ class BatchPrediction(NamedTuple):
 
 
 class DecodedBatch(NamedTuple):
-    """What the network finds in a batch, in numbers.
+    """Decoded ids and probabilities of a batch of images.
 
     Attributes:
         ids: `[batch, S]` int32: PAD, GO, EOS and, from 3 on, characters.
-        probability: `[batch]` float64, of all steps up to and including the first EOS.
-        chances: `[batch, S]` float64, of each step.
+        probability: `[batch]` float64, product over all steps up to and including the first EOS.
+        step_probabilities: `[batch, S]` float64, probability of each step.
         attention: `[batch, S, time]` float32.
-        counts: `[batch, S]` bool, whether a step is not after EOS.
+        until_eos: `[batch, S]` bool, whether a step is not after the first EOS.
     """
 
     ids: tf.Tensor
     probability: tf.Tensor
-    chances: tf.Tensor
+    step_probabilities: tf.Tensor
     attention: tf.Tensor
-    counts: tf.Tensor
+    until_eos: tf.Tensor
 
 
 class RecognitionGraph:
-    """The graph from bytes, or from scaled images, to a `Reading`.
+    """Builds the graph that recognizes encoded or preprocessed images.
 
     Args:
-        config: How images are read, and the alphabet.
+        config: The model's settings.
         model: The network.
-        max_pixels: Most pixels of an image; the graph refuses larger ones before decoding.
+        max_pixels: Largest number of pixels of an image; `read` refuses larger images before
+            they are decoded.
         precision: One of `aocr.config.PRECISIONS`.
-        tokenizer: Decodes the ids; by default the tokenizer of the config's alphabet.
+        tokenizer: Decodes ids; by default the tokenizer of the config's alphabet.
     """
 
     def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS,
@@ -71,59 +74,75 @@ class RecognitionGraph:
         self.model = model
         self.max_pixels = max_pixels
         self.precision = precision
-        self._compute = tf.as_dtype(compute_type(precision))
+        self._compute_dtype = tf.as_dtype(compute_type(precision))
         self.tokenizer = tokenizer or Tokenizer(config.alphabet)
         self._symbols = [symbol.encode() for symbol in self.tokenizer.symbols()]
 
     def read(self, encoded: tf.Tensor) -> BatchPrediction:
-        """Reads encoded images, `[batch]` string; the batch may be empty."""
-        # Convolutions may fail on an empty batch: a blank image stands in, and is cut off again.
-        some = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK]))
-        reading = self.read_usual(header_ops.refuse_oversized(some, self.max_pixels))
-        return BatchPrediction(*(part[:tf.size(encoded)] for part in reading))
+        """Recognizes encoded images, `[batch]` string; the batch may be empty.
 
-    def read_usual(self, encoded: tf.Tensor) -> BatchPrediction:
-        """As `read`, for images whose sizes `aocr.images.glance` has found before."""
+        The graph checks the size that each header declares before it decodes the image.
+        """
+        # Convolutions may fail on an empty batch, so that a blank image takes its place.
+        batch = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK_IMAGE]))
+        prediction = self.read_trusted(header_ops.refuse_oversized(batch, self.max_pixels))
+        return BatchPrediction(*(part[:tf.size(encoded)] for part in prediction))
+
+    def read_trusted(self, encoded: tf.Tensor) -> BatchPrediction:
+        """Recognizes at least one encoded image, whose size the caller has checked.
+
+        Args:
+            encoded: `[batch]` string, as returned by `aocr.images.transcoding.to_decodable`.
+        """
         return self.read_images(*preprocessing.preprocess_batch(encoded, self.config))
 
     def read_images(self, images: tf.Tensor, widths: tf.Tensor) -> BatchPrediction:
-        """Reads scaled images `[batch, 32, width, channels]` with their own widths `[batch]`."""
-        return self._reading(self.model.greedy(self._encode(images, widths)), widths)
-
-    def scan(self, images: tf.Tensor, widths: tf.Tensor) -> DecodedBatch:
-        """As `read_images`, without text."""
-        return self._scan(self.model.greedy(self._encode(images, widths)))
-
-    def examine(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
-                ) -> tuple[BatchPrediction, tf.Tensor]:
-        """Reads scaled images, and scores them against labels.
+        """Recognizes preprocessed images.
 
         Args:
             images: `[batch, 32, width, channels]`.
-            widths: `[batch]` int32.
+            widths: `[batch]` int32, width of each image without padding.
+        """
+        return self._predict(self.model.greedy(self._encode(images, widths)), widths)
+
+    def decode_images(self, images: tf.Tensor, widths: tf.Tensor) -> DecodedBatch:
+        """Like `read_images`, but returns ids instead of text."""
+        return _decoded_batch(self.model.greedy(self._encode(images, widths)))
+
+    def score(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
+              ) -> tuple[BatchPrediction, tf.Tensor]:
+        """Recognizes preprocessed images and computes their losses against labels.
+
+        Args:
+            images: `[batch, 32, width, channels]`.
+            widths: `[batch]` int32, width of each image without padding.
             targets: `[batch, S]` int32: characters, EOS, PAD.
 
         Returns:
-            The reading, and the teacher-forced loss of each image, `[batch]`.
+            The predictions, and the teacher-forced loss of each image, `[batch]`.
         """
         memory = self._encode(images, widths)
         loss = sequence_loss(self.model.teacher_forced(memory, targets), targets)
-        return self._reading(self.model.greedy(memory), widths), loss
+        return self._predict(self.model.greedy(memory), widths), loss
 
     def _encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
-        return self.model.encode(tf.cast(images, self._compute), widths)
+        return self.model.encode(tf.cast(images, self._compute_dtype), widths)
 
-    def _reading(self, decoded: Decoded, widths: tf.Tensor) -> BatchPrediction:
-        scan = self._scan(decoded)
-        symbols = tf.gather(tf.constant(self._symbols), scan.ids)
-        characters = tf.where(scan.counts, symbols, "")
-        return BatchPrediction(tf.strings.reduce_join(characters, -1), scan.probability, characters,
-                       scan.chances, scan.attention, widths)
+    def _predict(self, decoded: Decoded, widths: tf.Tensor) -> BatchPrediction:
+        batch = _decoded_batch(decoded)
+        symbols = tf.gather(tf.constant(self._symbols), batch.ids)
+        characters = tf.where(batch.until_eos, symbols, "")
+        return BatchPrediction(
+            tf.strings.reduce_join(characters, -1), batch.probability, characters,
+            batch.step_probabilities, batch.attention, widths)
 
-    def _scan(self, decoded: Decoded) -> DecodedBatch:
-        chances = tf.nn.log_softmax(tf.cast(decoded.logits, tf.float64))
-        chances = tf.reduce_max(chances, -1)
-        ended = tf.cast(decoded.ids == EOS_ID, tf.int32)
-        counts = tf.cumsum(ended, axis=1, exclusive=True) == 0
-        total = tf.reduce_sum(tf.where(counts, chances, tf.zeros_like(chances)), -1)
-        return DecodedBatch(decoded.ids, tf.exp(total), tf.exp(chances), decoded.attention, counts)
+
+def _decoded_batch(decoded: Decoded) -> DecodedBatch:
+    log_probabilities = tf.nn.log_softmax(tf.cast(decoded.logits, tf.float64))
+    log_probabilities = tf.reduce_max(log_probabilities, -1)
+    is_eos = tf.cast(decoded.ids == EOS_ID, tf.int32)
+    until_eos = tf.cumsum(is_eos, axis=1, exclusive=True) == 0
+    total = tf.reduce_sum(
+        tf.where(until_eos, log_probabilities, tf.zeros_like(log_probabilities)), -1)
+    return DecodedBatch(decoded.ids, tf.exp(total), tf.exp(log_probabilities), decoded.attention,
+                        until_eos)

@@ -14,7 +14,7 @@ from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError
 from aocr.evaluation.metrics import Totals
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 
@@ -63,7 +63,7 @@ class Validator:
                  cluster: Cluster) -> None:
         self._index = index
         self._config, self._tokenizer = reader.config, reader.tokenizer
-        self._recognizer = Recognizer.around("training", reader)
+        self._recognizer = CheckpointRecognizer("training", reader)
         self._plan = sampler.bucketed_batches(index, batch_size)[cluster.worker::cluster.workers]
         self._cluster = cluster
         self.undecodable: dict[int, SkippedRecord] | None = None
@@ -111,7 +111,7 @@ class Validator:
             gone[pipeline.undecoded(numbers, batch)] = True
             if not len(batch.records):
                 continue
-            read = self._recognizer.examine(batch)
+            read = self._recognizer.score(batch)
             for target, (result, loss) in zip(batch.targets.numpy(), read, strict=True):
                 totals.add(result.text, self._tokenizer.decode(target), loss)
                 texts.add(result.text)

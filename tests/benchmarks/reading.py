@@ -21,7 +21,7 @@ from aocr.evaluation import evaluate
 from aocr.images import preprocessing
 from aocr.inference import export
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
@@ -34,10 +34,10 @@ _MIXED = 32
 _TESTED = 975
 
 
-def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> Recognizer:
+def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> CheckpointRecognizer:
     """A network at its start values: it never meets EOS, and decodes as long as may be."""
-    reader = RecognitionGraph(config, AttentionOCR(config), precision=precision)
-    return Recognizer.around("start values", reader)
+    graph = RecognitionGraph(config, AttentionOCR(config), precision=precision)
+    return CheckpointRecognizer("start values", graph)
 
 
 def _ending(config: ModelConfig, found: Sequence[example.Record]) -> ModelConfig:
@@ -60,7 +60,7 @@ def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
 
         alone = Cluster(tf.distribute.get_strategy())
 
-        def run(model: Recognizer, batch_size: int) -> None:
+        def run(model: CheckpointRecognizer, batch_size: int) -> None:
             evaluate.evaluate([path], model, evaluate.EvaluationOptions(batch_size), alone)
 
         times = interleaved({"one": lambda: run(slow, 1), "batches": lambda: run(fast, 65)}, rounds)
@@ -97,8 +97,7 @@ def exported(rounds: int = 9) -> Row:
         index = build_index([path], config, Tokenizer(config.alphabet))
         chosen = list(read_records(index, range(len(index))))
         model = recognizer(_ending(config, chosen))
-        assert model.reader is not None
-        target = export.export(model.reader, f"{folder}/exported", "savedmodel")
+        target = export.export(model, f"{folder}/exported", "savedmodel")
         read = tf.saved_model.load(target).signatures["serving_default"]
         encoded = tf.constant([record.image for record in chosen])
         pixels, widths = preprocessing.preprocess_batch(encoded, config)

@@ -1,0 +1,89 @@
+"""The model inside an export: the weights, and the functions that become signatures."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from aocr.config import IMAGE_HEIGHT
+from aocr.images import transcoding
+from aocr.inference.graph import RecognitionGraph
+
+_SAMPLE_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))  # height, width
+
+
+class ExportedModel(tf.Module):
+    """Weights as plain variables, and functions from images to predictions.
+
+    Args:
+        graph: The graph around the network.
+
+    Attributes:
+        weights: The variables of the network.
+        images: Function from preprocessed images to ids; the signature `serving_images`.
+    """
+
+    def __init__(self, graph: RecognitionGraph) -> None:
+        super().__init__()
+        self.weights = list(graph.model.variables)
+        self._graph = (graph,)  # in a tuple, which a SavedModel does not track
+        self.images = tf.function(self._images, autograph=False, input_signature=[
+            tf.TensorSpec([None, IMAGE_HEIGHT, None, graph.config.channels], tf.float32,
+                          name="images"),
+            tf.TensorSpec([None], tf.int32, name="widths")])
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
+    def read(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
+        """Returns text and probability of encoded images; the signature `serving_default`.
+
+        Args:
+            input: String tensor of any shape.
+
+        Returns:
+            `output` (string) and `probability` (float64), in the shape of the input.
+        """
+        prediction = self._graph[0].read(tf.reshape(input, [-1]))
+        shape = tf.shape(input)
+        return {"output": tf.reshape(prediction.output, shape),
+                "probability": tf.reshape(prediction.probability, shape)}
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
+    def details(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
+        """Returns all fields of a `BatchPrediction`; the signature `serving_details`.
+
+        Args:
+            input: String tensor of any shape.
+
+        Returns:
+            The fields by their names; their first axis is replaced by the shape of the input.
+        """
+        prediction = self._graph[0].read(tf.reshape(input, [-1]))
+        return {name: tf.reshape(value, tf.concat([tf.shape(input), tf.shape(value)[1:]], 0))
+                for name, value in prediction._asdict().items()}
+
+    def _images(self, images: tf.Tensor, widths: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns decoded ids of preprocessed images.
+
+        The function does not resize. The other signatures scale an image to height 32, keep its
+        aspect ratio, but squeeze it to width `ceil(max_width / max_height * 32)` where it would
+        be wider: a caller has to do the same. `config.json` beside the export states this
+        `max_width` in its section `serving_images`.
+
+        Args:
+            images: `[batch, 32, width, channels]`, `(value - 128) / 128`, padded with zeros to
+                the right; in models of the original aocr (`"layout": "padded"`) every image is
+                padded with -1 to the full width.
+            widths: `[batch]` int32, width of each image without the padding with zeros.
+        """
+        decoded = self._graph[0].decode_images(images, widths)
+        return {"ids": decoded.ids, "probability": decoded.probability,
+                "character_probabilities": decoded.step_probabilities,
+                "attention": decoded.attention}
+
+
+def sample_images() -> list[bytes]:
+    """Returns PNG images of several sizes, filled with reproducible noise."""
+    random = np.random.default_rng(0)
+    return [transcoding.from_pillow(Image.fromarray(
+        random.integers(0, 256, size, np.uint8)).convert("RGB")) for size in _SAMPLE_SIZES]

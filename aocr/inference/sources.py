@@ -1,0 +1,64 @@
+"""Sources of images that the Python API accepts, and their encoded form for the graph."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from aocr.errors import SkipError, reason
+from aocr.images import files, transcoding
+
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+
+class EncodedImage(NamedTuple):
+    """An image file that the graph decodes correctly.
+
+    Attributes:
+        encoded: The content of the file.
+        aspect_ratio: Width / height.
+    """
+
+    encoded: bytes
+    aspect_ratio: float
+
+
+def encode(source: Source, max_pixels: int) -> EncodedImage:
+    """Reads a source and encodes it for the graph.
+
+    Args:
+        source: Path, encoded image, Pillow image or uint8 array.
+        max_pixels: Largest number of pixels that the image may have.
+
+    Raises:
+        SkipError: The image cannot be read, or is too large.
+    """
+    encoded, (width, height) = transcoding.to_decodable(_file_content(source, max_pixels),
+                                                        max_pixels)
+    return EncodedImage(encoded, width / height)
+
+
+def describe(source: Source) -> str:
+    """Returns the path of a source, or its type where it has no path."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else type(source).__name__
+
+
+def _file_content(source: Source, max_pixels: int) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, Image.Image):
+        return transcoding.from_pillow(source)
+    if isinstance(source, np.ndarray):
+        return transcoding.from_array(source)
+    path = os.fspath(source)
+    try:
+        return files.read_image_file(path, max_pixels)
+    except tf.errors.OpError as error:
+        raise SkipError("cannot open the file", reason(error)) from error
+    except (ValueError, TypeError) as error:  # TensorFlow's paths are UTF-8 without NUL
+        raise SkipError("cannot open the file", "no regular file has that name, or it is empty "
+                        "or not readable") from error

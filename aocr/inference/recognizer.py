@@ -240,8 +240,8 @@ class SavedModelRecognizer(Recognizer):
             raise AocrError(f"{path} is an exported model, which computes in {PRECISIONS[0]}; "
                             f"leave out --precision {precision}")
         if choice.which is not None or choice.debias:
-            raise AocrError(f"{path} is an exported model; leave out --checkpoint and --debias, "
-                            "which apply to model directories with checkpoints")
+            raise AocrError(f"{path} is an exported model; --checkpoint and --debias apply to "
+                            "directories with checkpoints: leave them out")
         recognizer = cls(path, max_pixels)
         config_file.check_flags(path, recognizer.config, settings)
         return recognizer

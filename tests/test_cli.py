@@ -415,7 +415,7 @@ def test_predict_warns_if_no_file_was_named(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     code, logged = command("predict")
     assert code == 0
-    assert "No file was named: nothing is read." in messages(logged)
+    assert "No file was named; nothing was read." in messages(logged)
 
 
 @pytest.mark.parametrize("flags", [["--checkpoint", "7"], ["--debias"]])

@@ -1,1 +1,1 @@
-"""The command line: one module a command, with its flags, its checks and one call."""
+"""The command line: one module per command, with its flags, its checks and one call."""

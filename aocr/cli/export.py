@@ -1,4 +1,4 @@
-"""`aocr export`: its flags, its checks and one call."""
+"""Flags of `aocr export`, and its call."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 
 
 def run(args: argparse.Namespace) -> int:
-    """`aocr export`."""
+    """Runs `aocr export`."""
     from aocr.inference import export
     from aocr.inference.recognizer import CheckpointRecognizer
 
     recognizer = flags.restore_model(args, CheckpointRecognizer.load)
     directory = export.export(recognizer, args.dir, args.format, args.model_version)
-    log.info(f"Exported to {directory}; it answers as the checkpoint does.")
+    log.info(f"Exported to {directory}; its predictions equal those of the checkpoint.")
     return OK

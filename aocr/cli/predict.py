@@ -1,4 +1,4 @@
-"""`aocr predict`: its flags, its checks and one call."""
+"""Flags of `aocr predict`, and the forms of its results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 
 
 def run(args: argparse.Namespace) -> int:
-    """`aocr predict`."""
+    """Runs `aocr predict`."""
     from aocr.cli import inputs
     from aocr.inference.recognizer import BATCH_SIZE, Recognizer
 
@@ -53,19 +53,19 @@ def run(args: argparse.Namespace) -> int:
     write = _WRITERS[args.format]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    failed, none = False, True
-    for some in inputs.batched(inputs.file_names(args.files or ["-"]), BATCH_SIZE):
-        none = False
-        for name, answer in zip(some, recognizer.predict_each(some), strict=True):
-            if isinstance(answer, SkipError):
-                failed = True
-                log.error(f"Result: error while opening file {name}. {answer}")
+    files = failures = 0
+    for names in inputs.batched(inputs.file_names(args.files or ["-"]), BATCH_SIZE):
+        files += len(names)
+        for name, result in zip(names, recognizer.predict_each(names), strict=True):
+            if isinstance(result, SkipError):
+                failures += 1
+                log.error(f"Result: error while opening file {name}. {result}")
             else:
-                write(name, answer)
+                write(name, result)
         sys.stdout.flush()
-    if none:
-        log.warning("No file was named: nothing is read.")
-    return FAILED if failed else OK
+    if not files:
+        log.warning("No file was named; nothing was read.")
+    return FAILED if failures else OK
 
 
 def _write_log(_name: str, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""`aocr test`: its flags, its checks and one call."""
+"""Flags of `aocr test`, and its call."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 
 
 def run(args: argparse.Namespace) -> int:
-    """`aocr test`."""
+    """Runs `aocr test`."""
     from aocr.evaluation import evaluate
     from aocr.inference.recognizer import CheckpointRecognizer
     from aocr.runtime import distributed
 
-    joined = distributed.join(args.gpu_id, most=1)
+    cluster = distributed.join(args.gpu_id, most=1)
     recognizer = flags.load_recognizer(args, CheckpointRecognizer.load)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,
-                               args.output_dir if args.visualize else None)
-    evaluate.evaluate(args.dataset, recognizer, options, joined)
+                                         args.output_dir if args.visualize else None)
+    evaluate.evaluate(args.dataset, recognizer, options, cluster)
     return OK

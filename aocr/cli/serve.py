@@ -1,4 +1,4 @@
-"""`aocr serve`: its flags, its checks and one call."""
+"""Flags of `aocr serve`, a check of its packages, and its call."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _SERVE_PACKAGES = ("tensorflow_serving", "grpc", "uvicorn", "httptools", "starle
 
 
 def run(args: argparse.Namespace) -> int:
-    """`aocr serve`."""
+    """Runs `aocr serve`."""
     missing = [name for name in _SERVE_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise AocrError(f"serving needs {', '.join(missing)}: install this package with "

@@ -30,7 +30,8 @@ from aocr.data.index import build_index
 from aocr.runtime import distributed
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
-from aocr.training.step import Trainer
+from aocr.training.state import TrainingState
+from aocr.training.step import TrainStep
 from tests.drawing import encoded, undecodable_png, word
 
 # Wide images beside narrow ones, so that batches are packed; the last one is smaller.
@@ -97,8 +98,9 @@ def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, 
     tokenizer = Tokenizer(CONFIG.alphabet)
     index = build_index([data], CONFIG, tokenizer)
     exact = precision == "float64"
-    trainer = Trainer(CONFIG, TrainConfig(precision=PRECISIONS[0] if exact else precision), joined,
-                      tf.float64 if exact else tf.float32)
+    settings = TrainConfig(precision=PRECISIONS[0] if exact else precision)
+    state = TrainingState(CONFIG, settings, joined, tf.float64 if exact else tf.float32)
+    step = TrainStep(state, CONFIG, settings, joined)
     plan = list(itertools.islice(sampler.training_batches(index, BATCH, 0, 0, 0), steps))
     own = [planned.records[joined.local_rows(len(planned.records))] for planned in plan]
     losses = []
@@ -106,11 +108,11 @@ def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, 
                                     pipeline.make_pipeline(index, own, tokenizer, CONFIG),
                                     strict=True):
         whole = pipeline.fill_undecodable(batch, mine, joined.local_replicas)
-        losses.append(trainer.take_step(whole, index.width[planned.records])[0])
-    trainer.settle()
+        losses.append(step.run(whole, index.width[planned.records]).loss)
+    step.recalibrate_batch_norm()
     return {"losses": losses, "weights": [
         float(np.abs(variable.numpy()).mean())
-        for network in (trainer.model, trainer.average) for variable in network.variables]}
+        for network in (state.model, state.average.model) for variable in network.variables]}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from tests.drawing import encoded, undecodable_png, word
 
 STEPS = 12
 _STEP = re.compile(r" Step \d+: [\d.]+s, loss: ([\d.]+),")
-_RESUMED = re.compile(r" Going on at step (\d+),")
+_RESUMED = re.compile(r" Resuming at step (\d+),")
 
 
 class Outcome(NamedTuple):

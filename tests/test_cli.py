@@ -94,7 +94,7 @@ def test_a_resumed_training_counts_step_lines_from_1_and_continues_the_checkpoin
     lines = messages(logged)
     assert code == 0
     assert f"Reading model parameters from {tmp_path}/model/model.ckpt-2" in lines
-    assert "Going on at step 2, epoch 2." in lines
+    assert "Resuming at step 2, epoch 2." in lines
     assert [line[:7] for line in lines if line.startswith("Step")] == ["Step 1:"]
     assert "Saving the model at step 3." in lines
 
@@ -567,6 +567,6 @@ def test_a_signal_stops_training_with_a_checkpoint(
             break
     remaining = process.stderr.read()
     assert process.wait() == code
-    assert f"{number.name}: ending after this step." in remaining
+    assert f"{number.name}: stopping after this step." in remaining
     step = re.findall(r"Saving the model at step (\d+)\.", remaining)[-1]
     assert (tmp_path / "m" / f"model.ckpt-{step}.index").exists()

@@ -283,7 +283,7 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
     with training(data, tmp_path / "killed", *flags, "--max-steps", str(step + 2)) as both:
         (code, again), _ = both.ended()
     assert code == 0
-    assert f"Going on at step {step}," in again
+    assert f"Resuming at step {step}," in again
     resumed = _losses(again)
     np.testing.assert_allclose(_losses(told), truth[:4], atol=1e-5)
     np.testing.assert_allclose(resumed, truth[step:step + 2], atol=1e-5)
@@ -298,7 +298,7 @@ def test_a_signal_to_one_worker_ends_all_with_one_checkpoint_that_two_can_test(
         both.processes[1].send_signal(signal.SIGTERM)
         (code, told), (other, silent) = both.ended()
     assert (code, other, len(silent.splitlines())) == (143, 143, 2)
-    assert "SIGTERM: ending after this step." in told
+    assert "SIGTERM: stopping after this step." in told
     last = re.findall(r"Saving the model at step (\d+)\.", told)[-1]
     folder = tmp_path / "m" / "m"
     assert (folder / "checkpoint").read_text().startswith(

@@ -21,7 +21,7 @@ from aocr.training import lock
 HOLDER = """
 import sys
 from aocr.training import lock
-with lock.held(sys.argv[1]):
+with lock.directory_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -39,12 +39,12 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 
 def test_a_second_training_is_refused_and_a_dead_ones_lock_does_not_block(tmp_path: Path) -> None:
     process = holder(tmp_path)
-    with pytest.raises(AocrError) as caught, lock.held(str(tmp_path)):
+    with pytest.raises(AocrError) as caught, lock.directory_lock(str(tmp_path)):
         pass
     assert f"process {process.pid} on {socket.gethostname()}" in str(caught.value)
     process.kill()
     process.communicate()
-    with lock.held(str(tmp_path)):
+    with lock.directory_lock(str(tmp_path)):
         pass
 
 
@@ -63,20 +63,21 @@ def leave(folder: str, **owner: object) -> None:
 
 
 def test_a_heartbeat_refuses_a_second_training_and_goes_with_the_first(remote: str) -> None:
-    with lock.held(remote), pytest.raises(AocrError, match=f"process {os.getpid()} on "), \
-            lock.held(remote):
+    with (lock.directory_lock(remote),
+          pytest.raises(AocrError, match=f"process {os.getpid()} on "),
+          lock.directory_lock(remote)):
         pass
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         pass
     assert not tf.io.gfile.exists(f"{remote}/{lock.LOCK_FILE}")
 
 
 def test_a_heartbeat_of_another_machine_counts_until_it_is_stale(remote: str) -> None:
     leave(remote, time=time.time() - lock.STALE_SECONDS / 2)
-    with pytest.raises(AocrError, match="process 7 on elsewhere"), lock.held(remote):
+    with pytest.raises(AocrError, match="process 7 on elsewhere"), lock.directory_lock(remote):
         pass
     leave(remote, time=time.time() - lock.STALE_SECONDS * 2)
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         pass
 
 
@@ -84,21 +85,21 @@ def test_a_heartbeat_of_a_dead_process_of_this_machine_does_not_count(remote: st
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     leave(remote, host=socket.gethostname(), process=ended.pid, time=time.time())
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         pass
 
 
 def test_a_former_life_of_this_process_does_not_count(remote: str) -> None:
     leave(remote, host=socket.gethostname(), process=os.getpid(), time=time.time())
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         pass
 
 
 def test_a_folder_taken_over_is_told_and_left_to_the_other(remote: str) -> None:
-    with lock.held(remote) as check:
+    with lock.directory_lock(remote) as check:
         check()
         leave(remote, time=time.time())
-        with pytest.raises(AocrError, match="process 7 on elsewhere.* ends without writing more"):
+        with pytest.raises(AocrError, match="process 7 on elsewhere.* stops without writing more"):
             check()
     assert tf.io.gfile.exists(f"{remote}/{lock.LOCK_FILE}")
 
@@ -106,18 +107,18 @@ def test_a_folder_taken_over_is_told_and_left_to_the_other(remote: str) -> None:
 @pytest.mark.parametrize("owner", [{"time": "x"}, {"process": []}, {"time": float("inf")}])
 def test_a_heartbeat_of_other_types_does_not_block(remote: str, owner: dict[str, object]) -> None:
     leave(remote, **{"time": 0, **owner})
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         pass
 
 
 def test_a_heartbeat_that_somebody_removed_is_no_fault(remote: str) -> None:
-    with lock.held(remote) as check:
+    with lock.directory_lock(remote) as check:
         tf.io.gfile.remove(f"{remote}/{lock.LOCK_FILE}")
         check()
 
 
 def test_a_heartbeat_beats(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
     path = f"{remote}/{lock.LOCK_FILE}"
 
     def beat() -> float:
@@ -127,7 +128,7 @@ def test_a_heartbeat_beats(remote: str, monkeypatch: pytest.MonkeyPatch) -> None
         except ValueError:  # it was being written
             return 0.0
 
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         first = beat()
         while beat() <= first:
             time.sleep(0.001)
@@ -135,5 +136,5 @@ def test_a_heartbeat_beats(remote: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_file_that_is_no_heartbeat_does_not_block(remote: str) -> None:
     filesystem.write(f"{remote}/{lock.LOCK_FILE}", "[")
-    with lock.held(remote):
+    with lock.directory_lock(remote):
         pass

@@ -59,4 +59,4 @@ def test_a_full_disk_costs_the_numbers_and_no_more(tmp_path: Path, logged: list[
         with files_no_larger_than(path.stat().st_size):
             events.scalars(1, {"loss": 2.5})
             events.__exit__()
-    assert [line.split(":")[0] for line in logged] == ["the last numbers for TensorBoard are lost"]
+    assert [line.split(":")[0] for line in logged] == ["the last scalars for TensorBoard are lost"]

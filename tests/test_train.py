@@ -17,7 +17,7 @@ from aocr.data.index import build_index, read_records
 from aocr.inference.recognizer import Recognizer
 from aocr.tokenizer import Tokenizer
 from aocr.training.state import Best
-from aocr.training.step import Trainer
+from aocr.training.step import TrainStep
 from tests.conftest import WORDS, Command, World, files_no_larger_than, messages
 from tests.drawing import encoded, undecodable_png, word
 
@@ -51,7 +51,7 @@ def test_validation_is_told_and_the_best_checkpoint_is_kept_and_taken(
     told = [line for line in said if line.startswith("Validation at step")]
     assert len(told) == 2  # the second one gains nothing
     assert all("Loss: " in line and "word accuracy: 0.00%, CER: " in line for line in told)
-    assert "No gain in 1 validations since step 1: ending (--early-stop)." in said
+    assert "No improvement in 1 validations since step 1: stopping (--early-stop)." in said
     assert "Best word accuracy 0.00% at step 1, in " in said[-1]
     assert said[-1].endswith(f"Next: aocr test DATASET --model-dir {folder}")
     for words, step in (((), "best/model.ckpt-1"), (("--checkpoint", "latest"), "model.ckpt-2"),
@@ -72,7 +72,7 @@ def test_a_constant_answer_is_warned_about(world: World, command: Command, tmp_p
                            "--max-steps", 1, "--val", *records_twice,
                            "--initial-learning-rate", 1e6, "--no-gradient-clipping")
     said = messages(logged)
-    texts = {line for line in said if "in every one of 16 validation images" in line}
+    texts = {line for line in said if "for all 16 validation images" in line}
     assert code == 0
     assert len(texts) == 1
 
@@ -115,7 +115,7 @@ def test_an_image_stays_on_its_side_of_the_split(tmp_path: Path) -> None:
 
 def test_the_best_is_the_highest_word_accuracy_and_then_the_lowest_cer() -> None:
     best = Best()
-    found = [best.take(*scores, step) for step, scores in enumerate(
+    found = [best.update(*scores, step) for step, scores in enumerate(
         [(0.0, 1.5), (0.0, 0.9), (0.5, 0.3), (0.5, 0.3), (0.4, 0.1), (0.5, 0.2)], start=1)]
     assert found == [0, 0, 0, 1, 2, 0]
     assert (int(best.step), int(best.waited), float(best.word_accuracy)) == (6, 0, 0.5)
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     code, logged = command("train", world.records, "--model-dir", copied, *SHORT,
                            "--max-steps", 2)
     assert code == 0
-    assert "Going on at step 1, epoch 1." in messages(logged)
+    assert "Resuming at step 1, epoch 1." in messages(logged)
     assert Recognizer.load(copied).source == f"{copied}/model.ckpt-2"
 
 
@@ -212,7 +212,7 @@ def test_memory_that_does_not_suffice_is_one_line(
     def full(*_: Any) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(Trainer, "take_step", full)
+    monkeypatch.setattr(TrainStep, "run", full)
     code, logged = command("train", world.records, "--model-dir", tmp_path / "m")
     assert code == 1
     assert "out of memory: OOM when allocating tensor" in messages(logged)[-1]
@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(
         world: World, command: Command, folder: str) -> None:
     code, logged = command("train", world.records, "--model-dir", folder)
     assert code == 1
-    assert f"aocr train: cannot write to the model folder {folder}: " in messages(logged)[-1]
+    assert f"aocr train: cannot write to the model directory {folder}: " in messages(logged)[-1]
 
 
 @pytest.mark.slow

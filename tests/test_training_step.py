@@ -1,4 +1,4 @@
-"""One step, and the statistics that are saved with its weights."""
+"""A training step, the averaged weights, and the statistics that are saved with them."""
 
 from __future__ import annotations
 
@@ -13,137 +13,144 @@ from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.data.pipeline import Batch
 from aocr.model import packing
 from aocr.model.layers import BatchNorm
-from aocr.training.averaging import EVERY, norms
-from aocr.training.step import PRECISE_BN_BATCHES, Trainer
+from aocr.runtime.distributed import Cluster
+from aocr.training.averaging import PRECISE_BN_BATCHES, STEPS_PER_UPDATE, batch_norms
+from aocr.training.state import TrainingState
+from aocr.training.step import TrainStep
 
 CONFIG = ModelConfig(max_width=40, max_height=32, max_prediction=2, alphabet="ab",
                      attn_num_hidden=4)
 
 
-def batch(widths: list[int], seed: int = 0) -> Batch:
-    """A batch of noise."""
+def make_step(settings: TrainConfig | None = None) -> tuple[TrainingState, TrainStep]:
+    """Returns a new state, and a step on one device."""
+    settings = settings or TrainConfig()
+    cluster = Cluster(tf.distribute.get_strategy())
+    state = TrainingState(CONFIG, settings, cluster)
+    return state, TrainStep(state, CONFIG, settings, cluster)
+
+
+def noise_batch(widths: list[int], seed: int = 0) -> Batch:
+    """Returns a batch of noise."""
     images = default_rng(seed).normal(size=[len(widths), 32, max(widths), 1])
     return Batch(tf.constant(images, tf.float32), tf.constant(widths, tf.int32),
                  tf.constant([[3, 4, 2]] * len(widths), tf.int32),
                  tf.range(len(widths), dtype=tf.int64), tf.fill([len(widths)], ""))
 
 
-def averages(trainer: Trainer) -> list[np.ndarray]:
-    return [value.numpy() for norm in norms(trainer.average)
-            for value in (norm.moving_mean, norm.moving_variance)]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("widths", [[16, 16], [4, 4, 4, 4, 40]])
-def test_settled_averages_are_those_of_the_recent_batches_under_the_last_weights(
+def test_recalibrated_statistics_are_those_of_the_last_batches_under_the_averaged_weights(
         widths: list[int]) -> None:
-    trainer = Trainer(CONFIG, TrainConfig())
-    seen = batch(widths)
+    state, step = make_step()
+    batch = noise_batch(widths)
     for _ in range(PRECISE_BN_BATCHES):
-        trainer.take_step(seen, np.array(widths))
-    running = [norm.moving_mean.numpy() for norm in norms(trainer.model)]
-    trainer.settle()
+        step.run(batch, np.array(widths))
+    running = [norm.moving_mean.numpy() for norm in batch_norms(state.model)]
+    step.recalibrate_batch_norm()
     assert all(np.array_equal(*pair) for pair in zip(
-        running, [norm.moving_mean for norm in norms(trainer.model)], strict=True))
-    model = trainer.average
-    inside = tf.sequence_mask(widths, max(widths))
-    saved = model.cnn(seen.images, inside, BatchNorm.by_average)
-    own = model.cnn(seen.images, inside, BatchNorm.by_batch)
-    np.testing.assert_allclose(saved, own, atol=1e-4)
+        running, [norm.moving_mean for norm in batch_norms(state.model)], strict=True))
+    cnn = state.average.model.cnn
+    mask = tf.sequence_mask(widths, max(widths))
+    inference = cnn(batch.images, mask, BatchNorm.by_average)
+    training = cnn(batch.images, mask, BatchNorm.by_batch)
+    np.testing.assert_allclose(inference, training, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_settled_averages_weigh_every_recent_batch_the_same() -> None:
-    trainer = Trainer(CONFIG, TrainConfig(initial_learning_rate=1e-30))  # the weights stay
-    norm = norms(trainer.average)[0]
+def test_recalibrated_statistics_weigh_the_last_batches_equally() -> None:
+    state, step = make_step(TrainConfig(initial_learning_rate=1e-30))  # the weights do not change
+    norm = batch_norms(state.average.model)[0]
     means = []
-    for n in range(PRECISE_BN_BATCHES):
-        trainer.take_step(batch([12, 20], n), np.array([12, 20]))
-        copy = Trainer(CONFIG, TrainConfig())
-        copied = norms(copy.model)[0]
-        one = batch([12, 20], n)
-        copy.model.settle(one.images, one.widths, packing.plan(np.array([12, 20])))
-        means.append(copied.moving_mean.numpy())
-    trainer.settle()
+    for seed in range(PRECISE_BN_BATCHES):
+        batch = noise_batch([12, 20], seed)
+        step.run(batch, np.array([12, 20]))
+        copy, _ = make_step()
+        copy.model.settle(batch.images, batch.widths, packing.plan(np.array([12, 20])))
+        means.append(batch_norms(copy.model)[0].moving_mean.numpy())
+    step.recalibrate_batch_norm()
     np.testing.assert_allclose(norm.moving_mean, np.mean(means, 0), atol=1e-6)
 
 
 @pytest.mark.slow
-def test_too_few_batches_leave_the_statistics_that_were() -> None:
-    trainer = Trainer(CONFIG, TrainConfig())
+def test_too_few_batches_keep_the_earlier_statistics() -> None:
+    state, step = make_step()
     for _ in range(PRECISE_BN_BATCHES - 1):
-        trainer.take_step(batch([8]), np.array([8]))
-    trainer.settle()
-    for own, running in zip(norms(trainer.average), norms(trainer.model), strict=True):
-        assert np.array_equal(own.moving_mean, running.moving_mean)
-        assert np.array_equal(own.moving_variance, running.moving_variance)
-    trainer.take_step(batch([8]), np.array([8]))
-    trainer.settle()  # only the batches since the last call count
-    for own, running in zip(norms(trainer.average), norms(trainer.model), strict=True):
-        assert np.array_equal(own.moving_mean, running.moving_mean)
+        step.run(noise_batch([8]), np.array([8]))
+    step.recalibrate_batch_norm()
+    pairs = list(zip(batch_norms(state.average.model), batch_norms(state.model), strict=True))
+    for average, trained in pairs:
+        assert np.array_equal(average.moving_mean, trained.moving_mean)
+        assert np.array_equal(average.moving_variance, trained.moving_variance)
+    step.run(noise_batch([8]), np.array([8]))
+    step.recalibrate_batch_norm()  # only the batches since the last call count
+    for average, trained in pairs:
+        assert np.array_equal(average.moving_mean, trained.moving_mean)
 
 
-def test_the_average_follows_the_weights() -> None:
-    trainer = Trainer(CONFIG, TrainConfig())
+def test_the_average_is_updated_every_few_steps() -> None:
+    state, step = make_step()
     expected: list[np.ndarray] = []
-    for step in range(1, 3 * EVERY):
-        trainer.take_step(batch([8, 8], step), np.array([8, 8]))
-        weights = [each.numpy() for each in trainer.model.trainable_variables]
-        if step % EVERY == 0:
-            share = 10 / (step / EVERY + 9)
+    for number in range(1, 3 * STEPS_PER_UPDATE):
+        step.run(noise_batch([8, 8], number), np.array([8, 8]))
+        weights = [variable.numpy() for variable in state.model.trainable_variables]
+        if number % STEPS_PER_UPDATE == 0:
+            share = 10 / (number / STEPS_PER_UPDATE + 9)
             expected = [share * new + (1 - share) * old for new, old in zip(
                 weights, expected or weights, strict=True)]
-    for average, found in zip(expected, trainer.average.trainable_variables, strict=True):
-        np.testing.assert_allclose(found, average, rtol=1e-5, atol=1e-7)
-    assert not np.array_equal(weights[0], trainer.average.trainable_variables[0])
+    averaged = state.average.model.trainable_variables
+    for value, variable in zip(expected, averaged, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(weights[0], averaged[0])
 
 
-def test_a_training_of_few_steps_is_read_as_it_is() -> None:
-    trainer = Trainer(CONFIG, TrainConfig())
-    trainer.take_step(batch([8]), np.array([8]))
-    trainer.settle()
-    assert EVERY > 1
-    for one, other in zip(trainer.model.variables, trainer.average.variables, strict=True):
-        assert np.array_equal(one, other) or one.dtype == tf.int64
+def test_the_averaged_model_of_a_run_of_few_steps_is_the_trained_one() -> None:
+    state, step = make_step()
+    step.run(noise_batch([8]), np.array([8]))
+    step.recalibrate_batch_norm()
+    assert STEPS_PER_UPDATE > 1
+    for trained, average in zip(state.model.variables, state.average.model.variables, strict=True):
+        assert np.array_equal(trained, average) or trained.dtype == tf.int64
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("widths", [[16, 16], [4, 4, 4, 4, 40]])
-def test_every_precision_takes_nearly_the_same_step(widths: list[int]) -> None:
-    found = {}
+def test_all_precisions_take_nearly_the_same_step(widths: list[int]) -> None:
+    results = {}
     for precision in PRECISIONS:
-        trainer = Trainer(CONFIG, TrainConfig(precision=precision))
-        first = trainer.take_step(batch(widths), np.array(widths))
-        second, _ = trainer.take_step(batch(widths), np.array(widths))
-        assert all(each.dtype != tf.float16 and each.dtype != tf.bfloat16
-                   for each in trainer.model.variables)
-        found[precision] = [*first, second]
+        state, step = make_step(TrainConfig(precision=precision))
+        first = step.run(noise_batch(widths), np.array(widths))
+        second = step.run(noise_batch(widths), np.array(widths))
+        assert all(variable.dtype not in (tf.float16, tf.bfloat16)
+                   for variable in state.model.variables)
+        results[precision] = [*first, second.loss]
     for half in PRECISIONS[1:]:
-        assert found[half] != found[PRECISIONS[0]]
-        np.testing.assert_allclose(found[half], found[PRECISIONS[0]], rtol=0.05)
+        assert results[half] != results[PRECISIONS[0]]
+        np.testing.assert_allclose(results[half], results[PRECISIONS[0]], rtol=0.05)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_holds_the_factor_of_float16(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_loss_scale_of_float16(tmp_path: Path) -> None:
     settings = TrainConfig(precision="mixed_float16")
-    saved, restored = (Trainer(CONFIG, settings) for _ in range(2))
-    saved._scale.factor.assign(2.0 ** 60)
-    saved.take_step(batch([8, 8]), np.array([8, 8]))
+    (saved, saved_step), (restored, restored_step) = make_step(settings), make_step(settings)
+    saved.scale.factor.assign(2.0 ** 60)
+    saved_step.run(noise_batch([8, 8]), np.array([8, 8]))
     path = saved.checkpoint.write(str(tmp_path / "saved"))
     restored.checkpoint.read(path).assert_consumed()
-    assert restored._scale.factor.numpy() == 2.0 ** 59
-    steps = [each.take_step(batch([8, 8]), np.array([8, 8])) for each in (saved, restored)]
-    assert steps[0] == steps[1]
+    assert restored.scale.factor.numpy() == 2.0 ** 59
+    results = [step.run(noise_batch([8, 8]), np.array([8, 8]))
+               for step in (saved_step, restored_step)]
+    assert results[0] == results[1]
 
 
 @pytest.mark.slow
 def test_a_float16_step_that_overflows_changes_no_weight() -> None:
-    trainer = Trainer(CONFIG, TrainConfig(precision="mixed_float16"))
-    trainer._scale.factor.assign(2.0 ** 60)
-    before = [each.numpy() for each in trainer.model.trainable_variables]
-    loss, norm = trainer.take_step(batch([8, 8]), np.array([8, 8]))
-    assert np.isfinite(loss)
-    assert norm == 0.0
-    assert trainer._scale.factor.numpy() == 2.0 ** 59
+    state, step = make_step(TrainConfig(precision="mixed_float16"))
+    state.scale.factor.assign(2.0 ** 60)
+    before = [variable.numpy() for variable in state.model.trainable_variables]
+    result = step.run(noise_batch([8, 8]), np.array([8, 8]))
+    assert np.isfinite(result.loss)
+    assert result.gradient_norm == 0.0
+    assert state.scale.factor.numpy() == 2.0 ** 59
     assert all(np.array_equal(*pair) for pair in zip(
-        before, trainer.model.trainable_variables, strict=True))
+        before, state.model.trainable_variables, strict=True))

@@ -217,8 +217,8 @@ def test_a_resumed_training_ignores_init_from(tuned: Tuned, words: Path, tmp_pat
     assert main(["train", str(words), "--model-dir", str(tmp_path / "new"), "--init-from",
                  str(tmp_path / "nowhere"), "--max-steps", "13", "--log-path", str(log)]) == 0
     text = log.read_text(encoding="utf-8")
-    assert "has started already, and goes on" in text
-    assert "Going on at step 12" in text
+    assert "--init-from: not used, as" in text
+    assert "Resuming at step 12" in text
     assert "keep their weights" not in text
 
 

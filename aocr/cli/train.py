@@ -1,4 +1,4 @@
-"""`aocr train`: its flags, its checks and one call."""
+"""`aocr train`: its flags, and one call."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.config import DIGITS_AND_CAPITALS, OVERSIZE, ModelConfig, TrainConfig
+from aocr.config import DIGITS_AND_CAPITALS, OVERSIZE, TrainConfig
 from aocr.errors import AocrError
-from aocr.runtime.console import log
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -90,32 +89,21 @@ def _add_start_flags(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`aocr train`."""
-    from aocr.checkpoints import config_file, directory, loader, warm_start
     from aocr.runtime import distributed
     from aocr.training import train
 
-    joined = distributed.join(args.gpu_id)
-    loader.check_trainable(args.model_dir, args.resume)
-    settings = _train_settings(args)
-    given = flags.given_settings(args)
-    weights = None
-    resume = args.resume and directory.started(args.model_dir)
-    if args.charset is not None and not (resume and args.charset == "auto"):
-        given["alphabet"] = _charset(args)
-    if resume:
-        config = config_file.load(args.model_dir)
-        config_file.check_flags(args.model_dir, config, given)
-        if args.init_from is not None:
-            log.info(f"--init-from: {args.model_dir} has started already, and goes on")
-    elif args.init_from is not None:
-        weights, config = warm_start.load(args.init_from, given, flags.checkpoint_choice(args))
-    else:
-        config = ModelConfig(**given)
-    if args.debias and weights is None:
-        log.info("--debias: there is nothing to remove without --init-from")
-    start = train.StartOptions(resume, args.strict, weights)
-    ended_by = train.train(args.dataset, args.model_dir, config, settings, start, joined)
-    return 128 + ended_by if ended_by else OK
+    cluster = distributed.join(args.gpu_id)
+    model_settings = flags.given_settings(args)
+    if args.charset is not None and args.full_ascii:
+        raise AocrError("--charset and --full-ascii exclude each other; give one")
+    dataset_alphabet = args.charset == "auto"
+    if args.charset is not None and not dataset_alphabet:
+        model_settings["alphabet"] = _read_charset(args.charset)
+    options = train.StartOptions(
+        args.resume, args.init_from, flags.checkpoint_choice(args), dataset_alphabet)
+    stopped_by = train.train(args.dataset, args.model_dir, model_settings, _train_settings(args),
+                             cluster, options)
+    return 128 + stopped_by if stopped_by else OK
 
 
 def _train_settings(args: argparse.Namespace) -> TrainConfig:
@@ -128,22 +116,21 @@ def _train_settings(args: argparse.Namespace) -> TrainConfig:
         max_pixels=args.max_pixels, precision=args.precision)
 
 
-def _charset(args: argparse.Namespace) -> str:
-    """The characters that `--charset` names, each once, in code point order."""
+def _read_charset(path: str) -> str:
+    """Returns the characters of a text file, each once, in code point order.
+
+    Raises:
+        AocrError: The file cannot be read, or is not UTF-8.
+    """
     import tensorflow as tf
 
     from aocr.data import stats
-    from aocr.data.index import resolve_paths
     from aocr.tokenizer import normalize
 
-    if args.full_ascii:
-        raise AocrError("--charset and --full-ascii exclude each other; give one")
-    if args.charset == "auto":
-        return stats.dataset_alphabet(resolve_paths(args.dataset), args.max_pixels)
     try:
-        with tf.io.gfile.GFile(args.charset, "rb") as file:
+        with tf.io.gfile.GFile(path, "rb") as file:
             text = normalize(file.read().decode("utf-8-sig"))
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise AocrError(f"--charset {args.charset}: expected a UTF-8 text file, or `auto`: "
-                        f"{error}") from error
-    return stats.alphabet_of(text.splitlines())  # line ends are no characters
+        raise AocrError(f"--charset {path}: expected a UTF-8 text file, or `auto`: {error}"
+                        ) from error
+    return stats.alphabet_of(text.splitlines())  # without the line ends

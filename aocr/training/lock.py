@@ -1,4 +1,4 @@
-"""One training a folder: the lock that a second one meets."""
+"""A lock on the model directory: one training run at a time."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 LOCK_FILE = "training.lock"
-BEAT_SECONDS = 60.0
-STALE_SECONDS = 5 * BEAT_SECONDS
-_HELD: set[str] = set()  # the heartbeats of this process
+HEARTBEAT_SECONDS = 60.0
+STALE_SECONDS = 5 * HEARTBEAT_SECONDS
+_INSTANCE = uuid.uuid4().hex  # of this process: a restarted container has the same number
 
 
 @contextmanager
-def held(model_dir: str) -> Iterator[Callable[[], None]]:
-    """Keeps the folder for this training; the folder must exist.
+def directory_lock(model_dir: str) -> Iterator[Callable[[], None]]:
+    """Locks a directory, which must exist, for one training run.
 
-    On a local disk the operating system holds the lock and drops it with the process. On other
-    file systems a file is written anew every minute, and counts for five.
+    On a local file system the operating system holds the lock and releases it with the process.
+    Elsewhere the lock is a file that is rewritten every minute and expires after five.
 
     Yields:
-        What raises an `AocrError` once another training has taken the folder over.
+        A function that raises an `AocrError` once another run has taken over the directory.
 
     Raises:
-        AocrError: Another training has it; names its host and process.
+        AocrError: Another run has locked the directory; names its host and process.
     """
     path = tf.io.gfile.join(model_dir, LOCK_FILE)
     if filesystem.is_remote(model_dir) or fcntl is None:
-        with _beating(path, model_dir) as check:
+        with _heartbeat_lock(path, model_dir) as check:
             yield check
         return
     with open(path, "a+", encoding="utf-8") as file:
@@ -51,39 +51,38 @@ def held(model_dir: str) -> Iterator[Callable[[], None]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise _taken(model_dir, _parsed(file.read())) from error
+            raise _locked_error(model_dir, _parse(file.read())) from error
         file.truncate(0)
-        file.write(json.dumps(_owner()))
+        file.write(json.dumps(_new_owner()))
         file.flush()
         yield lambda: None
         file.truncate(0)
 
 
 @contextmanager
-def _beating(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
-    owner = _owner()
-    found = _read(path)
-    if found and not _is_over(found):
-        raise _taken(model_dir, found)
+def _heartbeat_lock(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
+    owner = _new_owner()
+    current = _read(path)
+    if current and not _has_expired(current):
+        raise _locked_error(model_dir, current)
     filesystem.write(path, json.dumps(owner))
-    # Of two that start at once, both have written by now, and one of them has written last.
+    # If two runs start at once, both have written by now, and only one of them wrote last.
     if _read(path).get("id") != owner["id"]:
-        raise _taken(model_dir, _read(path))
-    _HELD.add(owner["id"])
-    ended = threading.Event()
+        raise _locked_error(model_dir, _read(path))
+    stop = threading.Event()
 
-    def ours() -> bool:
+    def is_ours() -> bool:
         return bool(_read(path).get("id", owner["id"]) == owner["id"])
 
     def check() -> None:
-        if not ours():
-            raise AocrError(f"{_taken(model_dir, _read(path))}; this training was not heard of for "
-                            "minutes, and ends without writing more")
+        if not is_ours():
+            raise AocrError(f"{_locked_error(model_dir, _read(path))}; this run could not renew "
+                            "its lock for minutes, and stops without writing more")
 
     def beat() -> None:
-        while not ended.wait(BEAT_SECONDS):
-            with suppress(tf.errors.OpError):  # the next beat may get through
-                if not ours():
+        while not stop.wait(HEARTBEAT_SECONDS):
+            with suppress(tf.errors.OpError):  # the next heartbeat may succeed
+                if not is_ours():
                     return
                 filesystem.write(path, json.dumps({**owner, "time": time.time()}))
 
@@ -92,64 +91,62 @@ def _beating(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
     try:
         yield check
     finally:
-        ended.set()
+        stop.set()
         thread.join()
-        _HELD.discard(owner["id"])
         with suppress(tf.errors.OpError):
-            if ours():
+            if is_ours():
                 tf.io.gfile.remove(path)
 
 
-def _owner() -> dict[str, Any]:
+def _new_owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "process": os.getpid(), "time": time.time(),
-            "id": uuid.uuid4().hex}
+            "id": uuid.uuid4().hex, "instance": _INSTANCE}
 
 
-def _is_over(owner: dict[str, Any]) -> bool:
+def _has_expired(owner: dict[str, Any]) -> bool:
     process = int(_number(owner.get("process")))
     if owner.get("host") == socket.gethostname():
-        # A container that starts again has the host and the number that it had before.
         if process == os.getpid():
-            return owner.get("id") not in _HELD
-        if not _runs(process):
+            return bool(owner.get("instance") != _INSTANCE)
+        if not _is_running(process):
             return True
     return time.time() - _number(owner.get("time")) > STALE_SECONDS
 
 
 def _number(value: object) -> float:
-    """0 for what a damaged file holds in place of one."""
+    """Returns a finite number as it is, and 0 for anything else, which a damaged file may hold."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
-def _runs(process: int) -> bool:
-    if os.name == "nt":  # there, signal 0 would interrupt the process
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 would interrupt the process
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # a process of another user
         return True
     return True
 
 
-def _taken(model_dir: str, owner: dict[str, Any]) -> AocrError:
-    who = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
-    return AocrError(f"{model_dir} is being trained by {who}; wait for its end, or name another "
-                     "--model-dir")
+def _locked_error(model_dir: str, owner: dict[str, Any]) -> AocrError:
+    process = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
+    return AocrError(f"{model_dir} is locked by a training run, {process}; wait until it has "
+                     "finished, or name another --model-dir")
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
         with tf.io.gfile.GFile(path, "r") as file:
-            return _parsed(file.read())
+            return _parse(file.read())
     except tf.errors.NotFoundError:
         return {}
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     try:
         owner = json.loads(text)
-    except ValueError:  # it is being written just now
+    except ValueError:  # it is being written at the moment
         return {}
     return owner if isinstance(owner, dict) else {}

@@ -1,222 +1,152 @@
-"""The training loop: batches, step, log line, validation, checkpoint."""
+"""The training loop."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from aocr.checkpoints import directory
-from aocr.config import ModelConfig, TrainConfig
-from aocr.data import pipeline, sampler, skipping
-from aocr.data.index import RecordIndex, numbers_by_path
-from aocr.data.skipping import SkippedRecord
-from aocr.data.splits import Splits
+from aocr.config import PRECISIONS, TrainConfig
+from aocr.data import pipeline
+from aocr.data.index import numbers_by_path
+from aocr.data.sampler import BatchPlan
 from aocr.errors import AocrError
-from aocr.evaluation import metrics
-from aocr.runtime.console import bar, log, on_bar
+from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
-from aocr.tokenizer import Tokenizer
-from aocr.training.output import NullOutput
-from aocr.training.progress import RunningMeans, precision_hint
+from aocr.training.batches import LocalBatch, TrainingBatches
+from aocr.training.checkpointing import Checkpointer
+from aocr.training.output import Output
+from aocr.training.progress import Progress
 from aocr.training.signals import SIGNALS, StopRequest
-from aocr.training.state import int_value
-from aocr.training.step import Trainer
-from aocr.training.validation import Scores, Validator
+from aocr.training.skipped import SkippedRecords
+from aocr.training.state import TrainingState, int_value
+from aocr.training.step import StepResult, TrainStep
 
 
 @dataclass
 class TrainingLoop:
-    """One process's part of a training."""
+    """Takes steps until a run is finished, or until a signal asks it to stop.
 
-    trainer: Trainer
-    images: Splits
-    config: ModelConfig
+    Attributes:
+        state: What a step changes.
+        train_step: Takes a step.
+        batches: The data.
+        skipped: The records that are not used.
+        checkpointer: Saves the state.
+        output: Where scalars are written.
+        progress: Where the log lines go.
+        settings: Limits of the run, and steps between two checkpoints.
+        stop: Whether a signal has asked for the end.
+        cluster: The processes, all of which run this loop.
+        stopped_by: Number of the signal that ended the run, or 0.
+        unsaved: Whether there was a step since the last checkpoint.
+    """
+
+    state: TrainingState
+    train_step: TrainStep
+    batches: TrainingBatches
+    skipped: SkippedRecords
+    checkpointer: Checkpointer
+    output: Output
+    progress: Progress
     settings: TrainConfig
-    tokenizer: Tokenizer
-    validator: Validator | None
-    folder: NullOutput
     stop: StopRequest
     cluster: Cluster
-    ended_by: int = 0
-    steps: int = 0
-    averages: RunningMeans = field(default_factory=RunningMeans)
-    undecodable: dict[int, SkippedRecord] = field(default_factory=dict)
-    reported: int = -1
-    validated: str = ""
-    begun: float = field(default_factory=time.perf_counter)
+    stopped_by: int = 0
+    unsaved: bool = False
 
-    @property
-    def index(self) -> RecordIndex:
-        """What is learned."""
-        return self.images.training
-
-    def to_the_end(self) -> int:
-        """All epochs that are left; returns the signal that ended them, or 0."""
-        self._report_skipped()
-        total = -(-len(self.index) // self.settings.batch_size) * self.settings.num_epoch
-        total = min(total, self.settings.max_steps or total)
-        with bar(total=total, initial=int_value(self.trainer.step), unit="step") as progress:
-            if self._finished():
-                log.info("There is nothing left to do: give a larger --num-epoch or --max-steps, "
-                         "or a larger --early-stop or none.")
+    def run(self) -> int:
+        """Runs the remaining steps; returns the number of the signal that ended them, or 0."""
+        self.skipped.report()
+        with self.progress:
+            if self._is_finished():
+                log.info("Nothing is left to do: give a larger --num-epoch or --max-steps, or a "
+                         "larger --early-stop or none.")
             else:
-                self._go_on(progress)
-            if self.averages.losses:
-                self._save(progress)
-        self._report_skipped()
-        log.info(self._farewell())
-        return self.ended_by
+                self._train()
+            if self.unsaved:
+                self._save()
+        self.skipped.report()
+        self.progress.log_end(self.state, self.skipped, self.output.path)
+        return self.stopped_by
 
-    def _finished(self) -> bool:
-        most, patience = self.settings.max_steps, self.settings.early_stop
-        return (int_value(self.trainer.epoch) >= self.settings.num_epoch
-                or (most is not None and int_value(self.trainer.step) >= most)
-                or (patience is not None and int_value(self.trainer.best.waited) >= patience))
+    def _is_finished(self) -> bool:
+        max_steps, patience = self.settings.max_steps, self.settings.early_stop
+        return (int_value(self.state.epoch) >= self.settings.num_epoch
+                or (max_steps is not None and int_value(self.state.step) >= max_steps)
+                or (patience is not None and int_value(self.state.best.waited) >= patience))
 
-    def _go_on(self, progress: Any) -> None:  # noqa: ANN401
-        """Takes batches until the run is finished, or somebody asks for its end."""
-        # One pipeline for all epochs: the next one is being read while this one ends.
-        data = pipeline.make_pipeline(self.index, (self._own(planned) for planned in self._plan()),
-                            self.tokenizer, self.config)
-        begun = time.perf_counter()
-        for planned, batch in zip(self._plan(), pipeline.iterate(data), strict=False):
-            lost = self._agree(planned, batch)
-            if self.ended_by:
-                log.info(f"{signal.Signals(self.ended_by).name}: ending after this step.")
+    def _train(self) -> None:
+        epoch, position = int_value(self.state.epoch), int_value(self.state.position)
+        start = time.perf_counter()
+        for local in self.batches.read_from(epoch, position):
+            undecodable = self._agree(local)
+            if self.stopped_by:
+                log.info(f"{signal.Signals(self.stopped_by).name}: stopping after this step.")
                 break
-            progress.set_description(f"epoch {planned.epoch + 1}", refresh=False)
-            self._advance(planned)
-            if lost < len(planned.records):
-                self._step(planned, batch, progress, begun)
-            begun = time.perf_counter()
-            if int_value(self.trainer.position) == 0:
-                self._report_skipped()
-                skipping.require_usable(len(self.index) - len(self.undecodable), self._skipped())
-            if self._finished():
+            self.progress.show_epoch(local.plan.epoch)
+            self._advance(local.plan)
+            if undecodable < len(local.plan.records):
+                self._step(local, start)
+            start = time.perf_counter()
+            if int_value(self.state.position) == 0:
+                self.skipped.report()
+                self.skipped.require_usable()
+            if self._is_finished():
                 break
 
-    def _own(self, planned: sampler.BatchPlan) -> np.ndarray:
-        """The records of a batch that this process reads."""
-        return planned.records[self.cluster.local_rows(len(planned.records))]
-
-    def _agree(self, planned: sampler.BatchPlan, batch: pipeline.Batch) -> int:
-        """Tells all processes what this one has met: a signal, or images that it cannot decode.
+    def _agree(self, local: LocalBatch) -> int:
+        """Shares with all processes the signals and the undecodable images that each has met.
 
         Returns:
-            How many images of the whole batch cannot be decoded.
+            The number of undecodable images in the global batch.
         """
-        lost = np.isin(planned.records, pipeline.undecoded(self._own(planned), batch))
-        asked = [float(self.stop.signal == each) for each in SIGNALS]
-        votes = self.cluster.all_reduce_sum(np.concatenate([asked, lost]))
-        self.ended_by = next((int(each) for each, vote in zip(SIGNALS, votes, strict=False)
-                              if vote), 0)
-        gone = planned.records[votes[len(SIGNALS):] > 0]
-        self.undecodable.update(pipeline.undecodable(self.index, gone))
-        return len(gone)
+        signals = [float(self.stop.signal == number) for number in SIGNALS]
+        votes = self.cluster.all_reduce_sum(np.concatenate([signals, local.is_undecodable()]))
+        self.stopped_by = next((int(number) for number, vote in zip(SIGNALS, votes, strict=False)
+                                if vote), 0)
+        undecodable = local.plan.records[votes[len(SIGNALS):] > 0]
+        self.skipped.add_undecodable(undecodable)
+        return len(undecodable)
 
-    def _plan(self) -> Iterator[sampler.BatchPlan]:
-        return sampler.training_batches(self.index, self.settings.batch_size, self.settings.seed,
-                               int_value(self.trainer.epoch), int_value(self.trainer.position))
+    def _advance(self, plan: BatchPlan) -> None:
+        """Moves on before the step, whose checkpoint must say where the next one begins."""
+        is_last = plan.position == len(self.batches.index)
+        self.state.epoch.assign(plan.epoch + is_last)
+        self.state.position.assign(0 if is_last else plan.position)
 
-    def _advance(self, planned: sampler.BatchPlan) -> None:
-        """Moves on before the step, so that its checkpoint says where the next one begins."""
-        ended = planned.position == len(self.index)
-        self.trainer.epoch.assign(planned.epoch + ended)
-        self.trainer.position.assign(0 if ended else planned.position)
-
-    def _skipped(self) -> list[SkippedRecord]:
-        return self.index.skipped + list(self.undecodable.values())
-
-    def _report_skipped(self) -> None:
-        """Tells what is skipped: at first, and when decoding has found more of it."""
-        found = self._skipped()
-        if len(found) > self.reported:
-            used = len(self.index) - len(self.undecodable)
-            self.folder.report(found, used, self._not_validated(),
-                               "to train on" if self.images.split else "")
-            self.reported = len(found)
-
-    def _not_validated(self) -> list[SkippedRecord]:
-        """What cannot be validated on, for the list."""
-        if self.validator is None or self.images.validation is None:
-            return []
-        return [*self.images.validation.skipped, *(self.validator.undecodable or {}).values()]
-
-    def _step(self, planned: sampler.BatchPlan, batch: pipeline.Batch, progress: Any,  # noqa: ANN401
-              begun: float) -> None:
-        whole = pipeline.fill_undecodable(batch, self._own(planned), self.cluster.local_replicas)
-        loss, norm = self.trainer.take_step(whole, self.index.width[planned.records])
-        step, seconds = int_value(self.trainer.step), time.perf_counter() - begun
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._not_finite(loss, norm, planned)
-        self.steps += 1
-        on_bar(f"Step {self.steps}: {seconds:.3f}s, loss: {loss:.6f}, "
-               f"perplexity: {metrics.perplexity(loss):.6f}.")
-        progress.set_postfix_str(
-            f"loss {loss:.4f}, {len(planned.records) / seconds:.0f} images/s"
-            + self.validated, refresh=False)
-        progress.update()
-        self.folder.scalars(step, {"loss": loss, "total_gradient_norm": norm})
-        self.averages.seconds.append(seconds)
-        self.averages.losses.append(loss)
+    def _step(self, local: LocalBatch, start: float) -> None:
+        batch = pipeline.fill_undecodable(local.batch, local.records, self.cluster.local_replicas)
+        result = self.train_step.run(batch, self.batches.index.width[local.plan.records])
+        seconds = time.perf_counter() - start
+        if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+            raise self._not_finite_error(result, local.plan)
+        self.progress.log_step(result.loss, seconds, len(local.plan.records))
+        step = int_value(self.state.step)
+        self.output.scalars(
+            step, {"loss": result.loss, "total_gradient_norm": result.gradient_norm})
+        self.unsaved = True
         if step % self.settings.steps_per_checkpoint == 0:
-            self._save(progress)
+            self._save()
 
-    def _not_finite(self, loss: float, norm: float, planned: sampler.BatchPlan) -> AocrError:
-        where = ", ".join(
+    def _save(self) -> None:
+        with self.stop.defer_sigterm():
+            if self.stopped_by:  # whoever stops a run waits for seconds, not for a validation
+                self.checkpointer.save()
+            else:
+                self.checkpointer.validate_and_save()
+        self.unsaved = False
+
+    def _not_finite_error(self, result: StepResult, plan: BatchPlan) -> AocrError:
+        records = ", ".join(
             f"{path} records {' '.join(map(str, sorted(numbers)))}" for path, numbers in
-            numbers_by_path(self.index, planned.records).items())
+            numbers_by_path(self.batches.index, plan.records).items())
+        hint = (f", or --precision {PRECISIONS[0]}"
+                if self.settings.precision != PRECISIONS[0] else "")
         return AocrError(
-            f"the loss is {loss} and the norm of the gradients {norm} at step "
-            f"{int_value(self.trainer.step)}, in the batch of {where}; {self.folder.kept}; a "
-            f"lower --initial-learning-rate may help{precision_hint(self.settings)}")
-
-    def _save(self, progress: Any) -> None:  # noqa: ANN401
-        step = int_value(self.trainer.step)
-        log.info(self.averages.line(step))
-        self.averages = RunningMeans()
-        self.trainer.settle()
-        # Who ends a training may wait for seconds only, and asks for no judgement.
-        if self.validator is not None and not self.ended_by:
-            progress.set_postfix_str("validating")
-            first = self.validator.undecodable is None
-            self._take_scores(self.validator.run(), step)
-            progress.set_postfix_str(self.validated.removeprefix(", "))
-            if first and self.validator.undecodable:
-                self.reported = -1
-        log.info(f"Saving the model at step {step}.")
-        self.folder.save()
-
-    def _take_scores(self, scores: Scores, step: int) -> None:
-        """Notes a validation before the checkpoint, which then knows of it."""
-        log.info(scores.line(step))
-        self.folder.scalars(step, scores.scalars())
-        self.validated = f", validation {scores.word_accuracy:.2%} CER {scores.cer:.2%}"
-        best = self.trainer.best
-        waited = best.take(scores.word_accuracy, scores.cer, step)
-        if not waited:
-            self.folder.save_best()
-        elif waited == self.settings.early_stop:
-            log.info(f"No gain in {waited} validations since step {int_value(best.step)}: "
-                     "ending (--early-stop).")
-
-    def _farewell(self) -> str:
-        minutes, seconds = divmod(round(time.perf_counter() - self.begun), 60)
-        used = len(self.index) - len(self.undecodable)
-        words = [f"Ended at step {int_value(self.trainer.step)}, after "
-                 f"{int_value(self.trainer.epoch)} whole epochs; {self.steps} steps in "
-                 f"{minutes} min "
-                 f"{seconds} s on {used} images, {len(self._skipped())} skipped; the model is in "
-                 f"{self.folder.path}."]
-        best = self.trainer.best
-        if best.word_accuracy.numpy() >= 0:
-            words.append(f"Best word accuracy {best.word_accuracy.numpy():.2%} at step "
-                         f"{int_value(best.step)}, in {directory.best_dir(self.folder.path)}.")
-        words.append(f"Next: aocr test DATASET --model-dir {self.folder.path}")
-        return " ".join(words)
+            f"the loss is {result.loss} and the norm of the gradients {result.gradient_norm} at "
+            f"step {int_value(self.state.step)}, in the batch of {records}; {self.output.kept}; a "
+            f"lower --initial-learning-rate may help{hint}")

@@ -1,136 +1,191 @@
-"""What a training leaves in its model folder: checkpoints, events, the list of the skipped."""
+"""Output of a training run to its model directory: checkpoints, events, the skipped records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, directory, saver
-from aocr.checkpoints.saver import CheckpointSaver
+from aocr.checkpoints.saver import CheckpointSaver, Saved
 from aocr.config import ModelConfig
 from aocr.data import skipping
 from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError, reason
 from aocr.training import lock
-from aocr.training.step import Trainer
 from aocr.training.tensorboard import EventFile
 
 
-class NullOutput:
-    """The folder as workers see it that are not the chief: they write nothing.
+class Output(Protocol):
+    """Where a training run writes; `open_output` opens it.
 
     Attributes:
-        path: Where it is.
+        path: The model directory.
     """
+
+    path: str
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Writes scalars of a step for TensorBoard."""
+
+    def report_skipped(self, skipped: Sequence[SkippedRecord], used: int,
+                       others: Sequence[SkippedRecord], purpose: str) -> None:
+        """Reports skipped records.
+
+        Args:
+            skipped: The records that are not used.
+            used: Number of records that are used.
+            others: Skipped records of other datasets, which are listed but not counted.
+            purpose: What the records are used for, or "" for the purpose of the command.
+        """
+
+    def save(self) -> None:
+        """Writes a checkpoint, and flushes the scalars."""
+
+    def save_best(self) -> None:
+        """Writes the averaged weights as the best so far."""
+
+    @property
+    def kept(self) -> str:
+        """What a failed run can be resumed from, in words for an error."""
+
+
+class NullOutput:
+    """Output of a worker other than the chief: writes nothing."""
+
+    kept = "another process keeps the checkpoints"
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def begin(self, trainer: Trainer, config: ModelConfig, keep: int, resume: bool) -> None:
-        """Makes the folder ready, anew or to go on."""
-
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Numbers at a step, for TensorBoard."""
+        """See `Output`."""
 
-    def report(self, skipped: Sequence[SkippedRecord], used: int, others: Sequence[SkippedRecord],
-               purpose: str) -> None:
-        """Tells what is skipped."""
+    def report_skipped(self, skipped: Sequence[SkippedRecord], used: int,
+                       others: Sequence[SkippedRecord], purpose: str) -> None:
+        """See `Output`."""
 
     def save(self) -> None:
-        """A checkpoint of everything, and the events so far."""
+        """See `Output`."""
 
     def save_best(self) -> None:
-        """The weights as the best so far."""
-
-    @property
-    def kept(self) -> str:
-        """What a run that fails can go on from, in words."""
-        return "another process keeps the checkpoints"
+        """See `Output`."""
 
 
-class TrainingOutput(NullOutput):
-    """The folder as its one writer sees it; made by `opened`.
+class TrainingOutput:
+    """Output of the chief, or of the only process.
 
     Args:
-        path: Where it is.
-        stack: What it opens is closed with it.
+        path: The model directory, which this run has locked.
+        checkpoints: Writes the checkpoints.
+        events: The event file.
+        check_lock: Raises an `AocrError` once another run has taken over the directory.
     """
 
-    def __init__(self, path: str, stack: ExitStack) -> None:
-        super().__init__(path)
-        with self._writing():
-            tf.io.gfile.makedirs(path)
-            self._check = stack.enter_context(lock.held(path))
-        self._stack = stack
-        self._store: CheckpointSaver | None = None
-        self._events: EventFile | None = None
-
-    def begin(self, trainer: Trainer, config: ModelConfig, keep: int, resume: bool) -> None:
-        """Clears what an earlier training has left, or an interrupted one."""
-        with self._writing():
-            if resume:
-                directory.repair_state(self.path)
-            else:
-                saver.clear(self.path)
-                config_file.save(self.path, config)
-            for place in (self.path, directory.best_dir(self.path)):
-                saver.clear_unfinished(place)
-            self._store = CheckpointSaver(trainer.saved(), self.path, config, keep)
-            self._events = self._stack.enter_context(EventFile(self.path))
+    def __init__(self, path: str, checkpoints: CheckpointSaver, events: EventFile,
+                 check_lock: Callable[[], None]) -> None:
+        self.path = path
+        self._checkpoints = checkpoints
+        self._events = events
+        self._check_lock = check_lock
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Numbers at a step, for TensorBoard."""
-        assert self._events is not None
-        with self._writing():
+        """See `Output`."""
+        with _write_errors(self.path):
             self._events.scalars(step, values)
 
-    def report(self, skipped: Sequence[SkippedRecord], used: int, others: Sequence[SkippedRecord],
-               purpose: str) -> None:
-        """Logs the table of reasons and writes the list, which holds others at its end."""
+    def report_skipped(self, skipped: Sequence[SkippedRecord], used: int,
+                       others: Sequence[SkippedRecord], purpose: str) -> None:
+        """Logs a table of the reasons, and writes the records to a file."""
         skipping.report(skipped, used, purpose)
-        with self._writing():
+        with _write_errors(self.path):
             skipping.write([*skipped, *others], tf.io.gfile.join(self.path, skipping.SKIPPED_FILE))
 
     def save(self) -> None:
-        """A checkpoint of everything, and the events so far."""
-        assert self._store is not None
-        assert self._events is not None
-        self._check()
-        self._store.save()
-        with self._writing():
+        """See `Output`."""
+        self._check_lock()
+        self._checkpoints.save()
+        with _write_errors(self.path):
             self._events.flush()
 
     def save_best(self) -> None:
-        """The weights as the best so far."""
-        assert self._store is not None
-        self._check()
-        self._store.save_best()
+        """See `Output`."""
+        self._check_lock()
+        self._checkpoints.save_best()
 
     @property
     def kept(self) -> str:
-        """What a run that fails can go on from, in words."""
-        assert self._store is not None
-        return self._store.kept
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Makes one line of what the disk refuses."""
-        try:
-            yield
-        except (tf.errors.OpError, OSError) as error:
-            raise AocrError(f"cannot write to the model folder {self.path}: {reason(error)}; what "
-                            "was saved before is intact; mend the disk, or name another "
-                            "--model-dir") from error
+        """See `Output`."""
+        return self._checkpoints.kept
 
 
 @contextmanager
-def open_output(path: str, chief: bool) -> Iterator[NullOutput]:
-    """The folder for one training, locked by its chief.
+def lock_model_directory(path: str, chief: bool) -> Iterator[Callable[[], None] | None]:
+    """Creates the model directory and locks it for the chief; other workers write nothing.
+
+    Yields:
+        For the chief, what raises an `AocrError` once another run has taken over the directory.
 
     Raises:
-        AocrError: Another training has it, or it cannot be written.
+        AocrError: Another run has locked the directory, or it cannot be written.
     """
+    if not chief:
+        yield None
+        return
     with ExitStack() as stack:
-        yield TrainingOutput(path, stack) if chief else NullOutput(path)
+        with _write_errors(path):
+            tf.io.gfile.makedirs(path)
+            check_lock = stack.enter_context(lock.directory_lock(path))
+        yield check_lock
+
+
+@contextmanager
+def open_output(path: str, contents: Saved, config: ModelConfig, keep: int, resume: bool,
+                check_lock: Callable[[], None] | None) -> Iterator[Output]:
+    """Prepares the model directory, and opens the output of a training run.
+
+    Args:
+        path: The model directory.
+        contents: Contents of the checkpoints.
+        config: The model's settings.
+        keep: Number of newest checkpoints to keep.
+        resume: Continue with the checkpoints in the directory; otherwise the best one is removed,
+            and the others are no longer used.
+        check_lock: See `lock_model_directory`; `None` for workers that write nothing.
+
+    Raises:
+        AocrError: The directory cannot be written.
+    """
+    if check_lock is None:
+        yield NullOutput(path)
+        return
+    with _write_errors(path):
+        _prepare(path, config, resume)
+        checkpoints = CheckpointSaver(contents, path, config, keep)
+        events = EventFile(path)
+    with events:
+        yield TrainingOutput(path, checkpoints, events, check_lock)
+
+
+def _prepare(path: str, config: ModelConfig, resume: bool) -> None:
+    """Removes what an earlier or interrupted run left behind."""
+    if resume:
+        directory.repair_state(path)
+    else:
+        saver.clear(path)
+        config_file.save(path, config)
+    for checkpoints in (path, directory.best_dir(path)):
+        saver.clear_unfinished(checkpoints)
+
+
+@contextmanager
+def _write_errors(path: str) -> Iterator[None]:
+    """Turns errors of the file system into an `AocrError`."""
+    try:
+        yield
+    except (tf.errors.OpError, OSError) as error:
+        raise AocrError(f"cannot write to the model directory {path}: {reason(error)}; checkpoints "
+                        "that were saved before are intact; fix the disk, or name another "
+                        "--model-dir") from error

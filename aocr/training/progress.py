@@ -1,13 +1,19 @@
-"""The training loop: batches, step, log line, validation, checkpoint."""
+"""What a training run shows: log lines, the progress bar, running means, the closing line."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import numpy as np
 
-from aocr.config import PRECISIONS, TrainConfig
+from aocr.checkpoints import directory
 from aocr.evaluation import metrics
+from aocr.runtime.console import bar, log, on_bar
+from aocr.training.skipped import SkippedRecords
+from aocr.training.state import TrainingState, int_value
+from aocr.training.validation import Scores
 
 
 @dataclass
@@ -17,13 +23,81 @@ class RunningMeans:
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
+    def add(self, seconds: float, loss: float) -> None:
+        """Adds a step."""
+        self.seconds.append(seconds)
+        self.losses.append(loss)
+
     def line(self, step: int) -> str:
-        """The log line of these steps."""
+        """Returns the log line of these steps."""
         loss = float(np.mean(self.losses))
         return (f"Global step {step}. Time: {np.mean(self.seconds):.3f}s, loss: {loss:.6f}, "
                 f"perplexity: {metrics.perplexity(loss):.2f}.")
 
 
-def precision_hint(settings: TrainConfig) -> str:
-    """Advice to train in float32, where another precision is used."""
-    return f", or --precision {PRECISIONS[0]}" if settings.precision != PRECISIONS[0] else ""
+class Progress:
+    """Log lines and progress bar of one run; a `with` statement closes the bar.
+
+    Args:
+        total: Number of steps at the end of the run.
+        initial: Number of steps before the run.
+    """
+
+    def __init__(self, total: int, initial: int) -> None:
+        self._bar = bar(total=total, initial=initial, unit="step")
+        self._start = time.perf_counter()
+        self._steps = 0
+        self._means = RunningMeans()
+        self._validation = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._bar.close()
+
+    def show_epoch(self, epoch: int) -> None:
+        """Shows the number of the epoch, from 0, on the bar."""
+        self._bar.set_description(f"epoch {epoch + 1}", refresh=False)
+
+    def log_step(self, loss: float, seconds: float, images: int) -> None:
+        """Logs a step."""
+        self._steps += 1
+        self._means.add(seconds, loss)
+        on_bar(f"Step {self._steps}: {seconds:.3f}s, loss: {loss:.6f}, "
+               f"perplexity: {metrics.perplexity(loss):.6f}.")
+        self._bar.set_postfix_str(
+            f"loss {loss:.4f}, {images / seconds:.0f} images/s{self._validation}", refresh=False)
+        self._bar.update()
+
+    def log_means(self, step: int) -> None:
+        """Logs means over the steps since the last call."""
+        log.info(self._means.line(step))
+        self._means = RunningMeans()
+
+    def show_validating(self) -> None:
+        """Shows on the bar that a validation is running."""
+        self._bar.set_postfix_str("validating")
+
+    def log_validation(self, scores: Scores, step: int) -> None:
+        """Logs a validation."""
+        log.info(scores.line(step))
+        shown = f"validation {scores.word_accuracy:.2%} CER {scores.cer:.2%}"
+        self._bar.set_postfix_str(shown)
+        self._validation = f", {shown}"
+
+    def log_end(self, state: TrainingState, skipped: SkippedRecords, model_dir: str) -> None:
+        """Logs the closing line of the run."""
+        minutes, seconds = divmod(round(time.perf_counter() - self._start), 60)
+        sentences = [
+            f"Finished at step {int_value(state.step)}, after {int_value(state.epoch)} complete "
+            f"epochs; {self._steps} steps in {minutes} min {seconds} s on {skipped.used} images, "
+            f"{len(skipped.training())} skipped; the model is in {model_dir}."]
+        best = state.best
+        if best.word_accuracy.numpy() >= 0:
+            sentences.append(
+                f"Best word accuracy {best.word_accuracy.numpy():.2%} at step "
+                f"{int_value(best.step)}, in {directory.best_dir(model_dir)}.")
+        sentences.append(f"Next: aocr test DATASET --model-dir {model_dir}")
+        log.info(" ".join(sentences))

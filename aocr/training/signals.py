@@ -1,4 +1,4 @@
-"""Ending a long run from outside: the first signal asks, a second one ends the process."""
+"""Graceful stop: a signal asks a run to finish, a second one ends the process."""
 
 from __future__ import annotations
 
@@ -10,64 +10,107 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from aocr.runtime.console import log
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_SECONDS = 10
 
 
 class StopRequest:
-    """Whether somebody has asked for the end.
+    """Whether a signal has asked the run to stop.
 
     Attributes:
-        signal: Number of the signal, or `None`.
+        signal: Number of the first signal, or `None`.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._saving = threading.Event()
+        self._deadline: threading.Timer | None = None
+
+    @contextmanager
+    def defer_sigterm(self) -> Iterator[None]:
+        """Within the block, a second SIGTERM ends the process only after `GRACE_SECONDS`.
+
+        Programs that stop others send SIGTERM several times within seconds; a checkpoint that is
+        being written should not be lost for that.
+        """
+        self._saving.set()
+        try:
+            yield
+        finally:
+            self._saving.clear()
+
+    def repeated(self, number: int) -> None:
+        """Ends the process because of a further signal, now or at the deadline.
+
+        Args:
+            number: The signal.
+        """
+        if number != signal.SIGTERM or not self._saving.is_set():
+            os._exit(128 + number)
+        if self._deadline is None:
+            log.warning(f"SIGTERM again: waiting up to {GRACE_SECONDS} seconds for the checkpoint "
+                        "that is being written; SIGINT (Ctrl-C) ends at once.")
+            self._deadline = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
+            self._deadline.daemon = True
+            self._deadline.start()
+
+    def cancel_deadline(self) -> None:
+        """Lets the process live on, after the run has finished."""
+        if self._deadline is not None:
+            self._deadline.cancel()
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Notes the first SIGINT or SIGTERM; a second one ends the process at once, with 130 or 143."""
-    stop = StopRequest()
+    """Turns the first SIGINT or SIGTERM into a stop request.
+
+    A second one ends the process at once with 130 or 143, except for SIGTERM within
+    `StopRequest.defer_sigterm`.
+    """
+    request = StopRequest()
     earlier: dict[signal.Signals, Any] = {}
 
     def note(number: int, _frame: FrameType | None) -> None:
-        stop.signal = number
+        request.signal = request.signal or number
 
-    with _counted():
+    with _count_signals(request):
         for number in SIGNALS:
             earlier[number] = signal.signal(number, note)
         try:
-            yield stop
+            yield request
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
 
 
 @contextmanager
-def _counted() -> Iterator[None]:
-    """Lets a thread of its own end the process at the second signal.
+def _count_signals(request: StopRequest) -> Iterator[None]:
+    """Starts a thread that ends the process at the second signal.
 
-    Python's handlers run between two of its instructions: a step of TensorFlow would have to end
-    first, which may take a minute, and two signals within it would count as one.
+    Python runs signal handlers between two of its instructions: a TensorFlow step, which may take
+    a minute, would have to finish first, and two signals within it would count as one.
     """
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    earlier = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_end_at_second, args=(heard,), daemon=True)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    earlier = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(read_end, request), daemon=True)
     thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(earlier)
-        os.close(told)
+        os.close(write_end)
         thread.join()
-        os.close(heard)
+        os.close(read_end)
+        request.cancel_deadline()
 
 
-def _end_at_second(heard: int) -> None:
-    asked = False
-    while told := os.read(heard, 1):
-        if told[0] in SIGNALS:
-            if asked:
-                os._exit(128 + told[0])
-            asked = True
+def _watch(read_end: int, request: StopRequest) -> None:
+    requested = False
+    while data := os.read(read_end, 1):
+        if data[0] in SIGNALS:
+            if requested:
+                request.repeated(data[0])
+            requested = True

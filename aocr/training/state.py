@@ -1,18 +1,27 @@
-"""One training step, and everything that it changes: the only room with an optimizer."""
+"""The state of a training run: everything that a training step changes, as checkpoints hold it."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from aocr.checkpoints.saver import Saved
+from aocr.config import ModelConfig, TrainConfig
+from aocr.model import AttentionOCR
+from aocr.model.layers import Initializer
+from aocr.runtime.distributed import Cluster
+from aocr.training.averaging import Average
+from aocr.training.loss_scale import LossScale
+from aocr.training.optimizer import Adadelta
+
 
 class Best(tf.Module):
-    """The best validation so far: the highest word accuracy, and among equals the lowest CER.
+    """The best validation so far: the highest word accuracy, and the lowest CER among equals.
 
     Attributes:
         word_accuracy: 0…1; below 0 before the first validation.
         cer: Its character error rate.
-        step: Where it was.
-        waited: Validations since then.
+        step: Its step.
+        waited: Number of validations since then.
     """
 
     def __init__(self) -> None:
@@ -22,8 +31,12 @@ class Best(tf.Module):
         self.step, self.waited = (
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
 
-    def take(self, word_accuracy: float, cer: float, step: int) -> int:
-        """Notes a validation; returns how many there were since the best, 0 if it is this one."""
+    def update(self, word_accuracy: float, cer: float, step: int) -> int:
+        """Takes a validation into account.
+
+        Returns:
+            The number of validations since the best one; 0 if this is the best.
+        """
         if (word_accuracy, -cer) <= (self.word_accuracy.numpy(), -self.cer.numpy()):
             self.waited.assign_add(1)
         else:
@@ -31,9 +44,66 @@ class Best(tf.Module):
             self.cer.assign(cer)
             self.step.assign(step)
             self.waited.assign(0)
-        return int(self.waited.numpy())
+        return int_value(self.waited)
+
+
+class TrainingState:
+    """The models, the optimizer and the counters of a training run.
+
+    Args:
+        config: Sizes of the network.
+        settings: Seed of the weights.
+        cluster: The replicas, each of which holds a copy of the variables.
+        dtype: Type of the weights: float32, or float64 for exact comparisons.
+
+    Attributes:
+        model: The trained model.
+        average: The averaged weights, which evaluation and export use.
+        optimizer: The optimizer of the trained model.
+        scale: The loss scale of float16 training.
+        step: Number of steps taken, int64.
+        epoch: Number of the current epoch, from 0, int64.
+        position: Number of records of the current epoch that were used, int64.
+        best: The best validation so far.
+        checkpoint: All of these.
+        dtype: As above.
+    """
+
+    def __init__(self, config: ModelConfig, settings: TrainConfig, cluster: Cluster,
+                 dtype: tf.DType = tf.float32) -> None:
+        self.dtype = dtype
+        with cluster.strategy.scope():
+            self.model = AttentionOCR(config, Initializer(settings.seed, dtype))
+            self.optimizer = Adadelta(self.model.trainable_variables)
+            self.step, self.epoch, self.position = (
+                tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
+            self.best = Best()
+            self.scale = LossScale()
+            self.average = Average(self.model, config, dtype)
+        # The keywords are part of the checkpoint format.
+        self.checkpoint = tf.train.Checkpoint(
+            model=self.average.model, averaged=self.average.updates, trained=self.model,
+            optimizer=self.optimizer, step=self.step, epoch=self.epoch, position=self.position,
+            best=self.best, scale=self.scale)
+
+    def saved(self) -> Saved:
+        """Returns the contents of the checkpoints of this run."""
+        return Saved(self.checkpoint, tf.train.Checkpoint(model=self.average.model), self.step,
+                     self.is_finite)
+
+    def is_finite(self) -> bool:
+        """Returns whether all weights, averages and optimizer variables are finite numbers."""
+        return bool(self._all_finite())
+
+    @tf.function(autograph=False)
+    def _all_finite(self) -> tf.Tensor:
+        modules = self.model, self.average.model, self.optimizer
+        variables = [variable for module in modules for variable in module.variables
+                     if variable.dtype.is_floating]
+        return tf.reduce_all(
+            [tf.reduce_all(tf.math.is_finite(variable)) for variable in variables])
 
 
 def int_value(variable: tf.Variable) -> int:
-    """The value of an integer variable as a Python number."""
+    """Returns the value of an integer variable as a Python number."""
     return int(variable.numpy())

@@ -1,4 +1,4 @@
-"""TensorBoard scalars without TensorBoard: event files are TFRecords of `Event`s."""
+"""Writes TensorBoard scalars without TensorBoard: event files are TFRecords of `Event`s."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aocr.runtime.console import log
 
 
 class EventFile:
-    """One event file; use it in a `with` statement.
+    """One event file, closed by a `with` statement.
 
     Args:
-        folder: Where TensorBoard looks for it.
+        directory: Where TensorBoard looks for it.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, directory: str) -> None:
         name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}"
         name += f".{os.getpid()}.{time.time_ns() % 10**9}"
-        self._writer = tf.io.TFRecordWriter(tf.io.gfile.join(folder, name))
+        self._writer = tf.io.TFRecordWriter(tf.io.gfile.join(directory, name))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def __enter__(self) -> EventFile:
@@ -31,11 +31,11 @@ class EventFile:
     def __exit__(self, *_: object) -> None:
         try:
             self._writer.close()
-        except tf.errors.OpError as error:  # they are no reason for a training to fail
-            log.warning(f"the last numbers for TensorBoard are lost: {reason(error)}")
+        except tf.errors.OpError as error:  # scalars are no reason for a training run to fail
+            log.warning(f"the last scalars for TensorBoard are lost: {reason(error)}")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Notes numbers at a step."""
+        """Writes scalars of a step."""
         summary = tf.compat.v1.Summary(value=[
             tf.compat.v1.Summary.Value(tag=tag, simple_value=value)
             for tag, value in values.items()])

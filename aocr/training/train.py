@@ -1,110 +1,164 @@
-"""The training loop: batches, step, log line, validation, checkpoint."""
+"""Trains a model: checks the model directory, resumes or starts, and runs the training loop."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from aocr.checkpoints import directory, loader, warm_start
-from aocr.checkpoints.loader import LoadedModel
+from aocr.checkpoints import config_file, directory, loader, warm_start
+from aocr.checkpoints.loader import DEFAULT_CHOICE, CheckpointChoice, LoadedModel
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data import splits
-from aocr.data.index import index_checksum
+from aocr.data import splits, stats
+from aocr.data.index import index_checksum, resolve_paths
 from aocr.data.splits import Splits
 from aocr.inference.graph import RecognitionGraph
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
 from aocr.training import output
+from aocr.training.batches import TrainingBatches
+from aocr.training.checkpointing import Checkpointer
 from aocr.training.loop import TrainingLoop
-from aocr.training.output import NullOutput
-from aocr.training.signals import stop_on_signal
-from aocr.training.state import int_value
-from aocr.training.step import Trainer
+from aocr.training.output import Output
+from aocr.training.progress import Progress
+from aocr.training.signals import StopRequest, stop_on_signal
+from aocr.training.skipped import SkippedRecords
+from aocr.training.state import TrainingState, int_value
+from aocr.training.step import TrainStep
 from aocr.training.validation import Validator
 
 
 class StartOptions(NamedTuple):
-    """What a training begins with.
+    """How a training run starts.
 
     Attributes:
-        resume: Go on from the newest checkpoint of the folder, if there is one.
-        strict: Refuse a damaged checkpoint instead of taking the one before it.
-        weights: A model to take the first weights from, where the folder is not resumed.
+        resume: Resume from the newest checkpoint of the model directory, if there is one.
+        init_from: Directory of a model whose weights a new run starts from (warm start).
+        checkpoint: Which checkpoint of `init_from` to read, and how; `strict` holds for the
+            checkpoint to resume from as well.
+        dataset_alphabet: A new model has the alphabet of the dataset.
     """
 
     resume: bool = True
-    strict: bool = False
+    init_from: str | None = None
+    checkpoint: CheckpointChoice = DEFAULT_CHOICE
+    dataset_alphabet: bool = False
+
+
+_DEFAULT_START = StartOptions()
+
+
+class _Start(NamedTuple):
+    """Where a run starts: a model's settings, and, if it does not resume, perhaps its weights."""
+
+    config: ModelConfig
+    resume: bool
     weights: LoadedModel | None = None
 
 
-def train(patterns: Sequence[str], model_dir: str, config: ModelConfig, settings: TrainConfig,
-          start: StartOptions, cluster: Cluster) -> int:
-    """Trains a model and leaves its checkpoints in a folder.
+def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, object],
+          settings: TrainConfig, cluster: Cluster, options: StartOptions = _DEFAULT_START) -> int:
+    """Trains a model, and writes checkpoints to the model directory.
 
     Args:
         patterns: Names or globs of TFRecords files.
-        model_dir: The folder; made when it is not there.
-        config: Sizes of the network; those of the folder when it is resumed.
+        model_dir: The model directory; created if it does not exist.
+        model_settings: Fields of `ModelConfig`. Others have the values of the model directory, if
+            the run resumes, of the model that a warm start begins with, or the defaults.
         settings: How to train.
-        start: From what.
-        cluster: On which devices; every process of it calls this with the same arguments.
+        cluster: The devices; all processes call this with the same arguments.
+        options: Whether to resume, and which weights to start from otherwise.
 
     Returns:
         The number of the signal that ended the run, or 0.
 
     Raises:
-        AocrError: No image can be used, the folder does not fit or is taken, the disk is full, or
-            another process of the cluster has gone.
+        AocrError: The model directory must not be trained into or is in use, a setting contradicts
+            the model, no record can be used, the disk is full, or another process is lost.
     """
-    tokenizer = Tokenizer(config.alphabet)
-    images = splits.load_splits(patterns, config, settings, tokenizer)
-    with (output.open_output(model_dir, cluster.chief) as place, stop_on_signal() as stop,
-          cluster.lost_worker_errors(
-              "start all of them again, and they go on from the last checkpoint")):
-        trainer = Trainer(config, settings, cluster)
-        _begin(trainer, place, config, start)
+    start = _choose_start(patterns, model_dir, dict(model_settings), settings, options)
+    tokenizer = Tokenizer(start.config.alphabet)
+    data = splits.load_splits(patterns, start.config, settings, tokenizer)
+    with (output.lock_model_directory(model_dir, cluster.chief) as check_lock,
+          stop_on_signal() as stop,
+          cluster.lost_worker_errors("start all of them again to resume from the last checkpoint")):
+        state = TrainingState(start.config, settings, cluster)
+        _initialize(state, model_dir, start, options.checkpoint.strict)
         if cluster.workers > 1:
-            _agree_on_start(trainer, images, (config, settings), cluster)
-        place.begin(trainer, config, settings.keep, start.resume)
-        reader = RecognitionGraph(config, trainer.average, settings.max_pixels,
-                                  tokenizer=tokenizer)
-        validator = (Validator(images.validation, reader, settings.batch_size, cluster)
-                     if images.validation is not None else None)
-        ended_by = TrainingLoop(trainer, images, config, settings, tokenizer, validator, place,
-                                stop, cluster).to_the_end()
-    return ended_by or stop.signal or 0
+            _require_same_start(state, data, (start.config, settings), cluster)
+        with output.open_output(model_dir, state.saved(), start.config, settings.keep, start.resume,
+                                check_lock) as opened:
+            batches = TrainingBatches(data.training, tokenizer, start.config, settings, cluster)
+            stopped_by = _make_loop(state, data, batches, opened, stop).run()
+    return stopped_by or stop.signal or 0
 
 
-def _begin(trainer: Trainer, place: NullOutput, config: ModelConfig, start: StartOptions) -> None:
-    """Restores what is there, or takes the first weights from elsewhere."""
+def _choose_start(patterns: Sequence[str], model_dir: str, model_settings: dict[str, object],
+                  settings: TrainConfig, options: StartOptions) -> _Start:
+    """Checks that the directory may be trained into, and chooses resume, warm start or new."""
+    loader.check_trainable(model_dir, options.resume)
+    resume = options.resume and directory.started(model_dir)
+    if options.checkpoint.debias and (resume or options.init_from is None):
+        log.info("--debias: there is nothing to remove without --init-from")
+    if resume:
+        if options.init_from is not None:
+            log.info(f"--init-from: not used, as {model_dir} is resumed")
+        config = config_file.load(model_dir)
+        config_file.check_flags(model_dir, config, model_settings)
+        return _Start(config, resume=True)
+    if options.dataset_alphabet:
+        model_settings["alphabet"] = stats.dataset_alphabet(
+            resolve_paths(patterns), settings.max_pixels)
+    if options.init_from is None:
+        return _Start(ModelConfig(**model_settings), resume=False)  # type: ignore[arg-type]
+    weights, config = warm_start.load(options.init_from, model_settings, options.checkpoint)
+    return _Start(config, resume=False, weights=weights)
+
+
+def _initialize(state: TrainingState, model_dir: str, start: _Start, strict: bool) -> None:
+    """Restores the newest checkpoint, or copies the weights of a warm start."""
     if start.resume:
-        paths = directory.candidates(place.path, "latest", start.strict)
-        path = loader.restore(trainer.checkpoint, paths, start.strict)
+        paths = directory.candidates(model_dir, "latest", strict)
+        path = loader.restore(state.checkpoint, paths, strict)
         log.info(f"Reading model parameters from {path}")
-        log.info(f"Going on at step {int_value(trainer.step)}, "
-                 f"epoch {int_value(trainer.epoch) + 1}.")
+        log.info(f"Resuming at step {int_value(state.step)}, epoch {int_value(state.epoch) + 1}.")
         return
-    if directory.started(place.path):
-        log.info(f"Starting anew in {place.path}; its earlier checkpoints are no longer used, "
-                 f"and the best of them is removed.")
+    if directory.started(model_dir):
+        log.info(f"Starting a new run in {model_dir}: its earlier checkpoints are no longer used, "
+                 "and the best one is removed.")
     if start.weights is not None:
-        warm_start.copy(start.weights, trainer.model, config)
+        warm_start.copy(start.weights, state.model, start.config)
 
 
-def _agree_on_start(trainer: Trainer, images: Splits, flags: tuple[ModelConfig, TrainConfig],
-                    cluster: Cluster) -> None:
-    """Makes sure that all processes stand where the chief stands, before it writes anything.
+def _require_same_start(state: TrainingState, data: Splits,
+                        flags: tuple[ModelConfig, TrainConfig], cluster: Cluster) -> None:
+    """Checks that all processes start from the same state, before the chief writes anything.
 
     Raises:
-        AocrError: They begin at other steps or with other weights, have found other records, or
-            were given other flags.
+        AocrError: They differ in the step, the weights, the records or the flags.
     """
-    validation = 0 if images.validation is None else index_checksum(images.validation)
+    validation = 0 if data.validation is None else index_checksum(data.validation)
     cluster.require_agreement({
-        "step that they start at": int_value(trainer.step),
-        "weights (as a checksum)": trainer.model.checksum(),
-        "records to train on (as a checksum)": index_checksum(images.training),
+        "step that they start at": int_value(state.step),
+        "weights (as a checksum)": state.model.checksum(),
+        "records to train on (as a checksum)": index_checksum(data.training),
         "records to validate on (as a checksum)": validation,
         "flags (as a checksum)": zlib.crc32(repr(flags).encode())})
+
+
+def _make_loop(state: TrainingState, data: Splits, batches: TrainingBatches, opened: Output,
+               stop: StopRequest) -> TrainingLoop:
+    config, settings, cluster = batches.config, batches.settings, batches.cluster
+    train_step = TrainStep(state, config, settings, cluster)
+    validator = None
+    if data.validation is not None:
+        graph = RecognitionGraph(config, state.average.model, settings.max_pixels,
+                                 tokenizer=batches.tokenizer)
+        validator = Validator(data.validation, graph, settings.batch_size, cluster)
+    skipped = SkippedRecords(data, validator, opened)
+    total = -(-len(data.training) // settings.batch_size) * settings.num_epoch
+    progress = Progress(min(total, settings.max_steps or total), int_value(state.step))
+    checkpointer = Checkpointer(state, train_step, validator, opened, progress, settings)
+    return TrainingLoop(state, train_step, batches, skipped, checkpointer, opened, progress,
+                        settings, stop, cluster)

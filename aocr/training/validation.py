@@ -1,4 +1,4 @@
-"""Validation while training: how well the present weights read images that they do not learn."""
+"""Validation during training, with the averaged weights."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 
-_ENOUGH_TO_JUDGE = 10
-_BUCKETS = 4096  # of texts, to tell whether all processes read the same one
+_MIN_IMAGES_TO_WARN = 10
+_TEXT_BUCKETS = 4096  # hashes of predictions, by which processes find out that all are equal
 
 
 class Scores(NamedTuple):
-    """What a validation found.
+    """Scores of one validation.
 
     Attributes:
         loss: Mean teacher-forced loss.
@@ -36,83 +36,85 @@ class Scores(NamedTuple):
     cer: float
 
     def line(self, step: int) -> str:
-        """For the log."""
+        """Returns the log line."""
         return (f"Validation at step {step}. Loss: {self.loss:.6f}, word accuracy: "
                 f"{self.word_accuracy:.2%}, CER: {self.cer:.2%}.")
 
     def scalars(self) -> dict[str, float]:
-        """For TensorBoard."""
+        """Returns the scalars for TensorBoard."""
         return {"validation/loss": self.loss, "validation/word_accuracy": self.word_accuracy,
                 "validation/cer": self.cer}
 
 
 class Validator:
-    """Reads the same images again and again with weights that change.
+    """Scores a model, whose weights may change, on the same images every time.
 
     Args:
         index: The images.
-        reader: The graph of the network that is being trained.
-        batch_size: Images read at once.
-        cluster: The processes that share them.
+        graph: Recognition graph of the model.
+        batch_size: Maximum number of images in a batch.
+        cluster: The processes that share the images.
 
     Attributes:
-        undecodable: Images that cannot be decoded, by number; `None` before the first run.
+        undecodable: Undecodable images by position in the index; `None` before the first run.
     """
 
-    def __init__(self, index: RecordIndex, reader: RecognitionGraph, batch_size: int,
+    def __init__(self, index: RecordIndex, graph: RecognitionGraph, batch_size: int,
                  cluster: Cluster) -> None:
         self._index = index
-        self._config, self._tokenizer = reader.config, reader.tokenizer
-        self._recognizer = CheckpointRecognizer("training", reader)
+        self._config, self._tokenizer = graph.config, graph.tokenizer
+        self._recognizer = CheckpointRecognizer("training", graph)
         self._plan = sampler.bucketed_batches(index, batch_size)[cluster.worker::cluster.workers]
         self._cluster = cluster
         self.undecodable: dict[int, SkippedRecord] | None = None
 
     def run(self) -> Scores:
-        """Reads all images, each process its share.
+        """Scores all images, each process its share; all processes must call it.
 
         Raises:
-            AocrError: None of them can be decoded.
+            AocrError: No image can be decoded.
         """
-        own, texts, gone = self._read()
+        local, texts, undecoded = self._predict()
         if self.undecodable is None:
-            self._tell(gone)
-        counts = np.bincount([zlib.crc32(text.encode()) % _BUCKETS for text in texts],
-                             minlength=_BUCKETS)
-        sums = self._cluster.all_reduce_sum(np.concatenate([dataclasses.astuple(own), counts]))
-        fields, counts = np.split(sums, [-_BUCKETS])
+            self._report_undecodable(undecoded)
+        buckets = np.bincount([zlib.crc32(text.encode()) % _TEXT_BUCKETS for text in texts],
+                              minlength=_TEXT_BUCKETS)
+        sums = self._cluster.all_reduce_sum(
+            np.concatenate([dataclasses.astuple(local), buckets]))
+        fields, buckets = np.split(sums, [-_TEXT_BUCKETS])
         totals = Totals(*fields.tolist())
         if not totals.images:
-            raise AocrError("no validation image can be decoded; --val names a dataset")
-        if np.count_nonzero(counts) == 1 and totals.images >= _ENOUGH_TO_JUDGE:
-            log.warning(f"The model reads {next(iter(texts), '')!r} in every one of "
-                        f"{totals.images:.0f} validation images: it has not learned to look at "
-                        "them yet")
+            raise AocrError("no validation image can be decoded; check the dataset of --val")
+        if np.count_nonzero(buckets) == 1 and totals.images >= _MIN_IMAGES_TO_WARN:
+            log.warning(f"The model predicts {next(iter(texts), '')!r} for all "
+                        f"{totals.images:.0f} validation images: it has not learned to tell them "
+                        "apart yet")
         rates = totals.summary()
         return Scores(rates["loss"], rates["word_accuracy"], rates["cer"])
 
-    def _tell(self, gone: np.ndarray) -> None:
-        """Names, once, the images that one of the processes cannot decode."""
-        everywhere = np.flatnonzero(self._cluster.all_reduce_sum(gone.astype(np.float64)))
-        self.undecodable = pipeline.undecodable(self._index, everywhere)
+    def _report_undecodable(self, undecoded: np.ndarray) -> None:
+        """Reports, once, the images that no process can decode."""
+        positions = np.flatnonzero(self._cluster.all_reduce_sum(undecoded.astype(np.float64)))
+        self.undecodable = pipeline.undecodable(self._index, positions)
         if self.undecodable:
             skipped = [*self._index.skipped, *self.undecodable.values()]
-            skipping.report(skipped, len(self._index) - len(everywhere), "to validate on")
+            skipping.report(skipped, len(self._index) - len(positions), "to validate on")
 
-    def _read(self) -> tuple[Totals, set[str], np.ndarray]:
-        """What this process finds in its images, the different texts that it reads, what is lost.
+    def _predict(self) -> tuple[Totals, set[str], np.ndarray]:
+        """Reads the images of this process.
 
-        The last as `[images]` bool.
+        Returns:
+            Totals, the set of predictions, and which images are undecodable, `[images]` bool.
         """
         totals, texts = Totals(), set()
-        gone = np.zeros(len(self._index), bool)
+        undecoded = np.zeros(len(self._index), bool)
         data = pipeline.make_pipeline(self._index, self._plan, self._tokenizer, self._config)
-        for numbers, batch in zip(self._plan, pipeline.iterate(data), strict=False):
-            gone[pipeline.undecoded(numbers, batch)] = True
+        for planned, batch in zip(self._plan, pipeline.iterate(data), strict=False):
+            undecoded[pipeline.undecoded(planned, batch)] = True
             if not len(batch.records):
                 continue
-            read = self._recognizer.score(batch)
-            for target, (result, loss) in zip(batch.targets.numpy(), read, strict=True):
+            results = self._recognizer.score(batch)
+            for target, (result, loss) in zip(batch.targets.numpy(), results, strict=True):
                 totals.add(result.text, self._tokenizer.decode(target), loss)
                 texts.add(result.text)
-        return totals, texts, gone
+        return totals, texts, undecoded

@@ -1,4 +1,4 @@
-"""Time to accuracy: what a training from scratch takes until it reads unseen images."""
+"""Time to accuracy: steps and seconds of training from scratch until unseen images are read."""
 
 from __future__ import annotations
 
@@ -29,46 +29,48 @@ def text() -> Row:
     return _row("captcha-text", 800, 50)
 
 
-def _row(name: str, most: int, every: int) -> Row:
-    found = until_read(name, most, every)
-    last = found["course"][-1]
-    return Row(f"{name}: steps until 98 % of the words are read", last["step"], most, True, found)
+def _row(name: str, max_steps: int, steps_per_validation: int) -> Row:
+    result = train_to_goal(name, max_steps, steps_per_validation)
+    last = result["course"][-1]
+    return Row(f"{name}: steps until 98 % of the words are read", last["step"], max_steps, True,
+               result)
 
 
-def until_read(name: str, most: int, every: int, *more: str) -> dict[str, Any]:
-    """Trains with the defaults and validates on the test images until 98 % of them are read.
+def train_to_goal(name: str, max_steps: int, steps_per_validation: int, *flags: str
+                  ) -> dict[str, Any]:
+    """Trains with the defaults, and validates on the test images until 98 % of them are read.
 
     Args:
-        name: The set.
-        most: Steps after which it is given up.
-        every: Steps between two validations.
-        more: Flags.
+        name: Name of the dataset.
+        max_steps: Steps after which training stops in any case.
+        steps_per_validation: Steps between two validations.
+        flags: Further flags of `aocr train`.
 
     Returns:
-        Whether they are read, and steps, word accuracy and seconds of every validation; the
-        seconds hold the start of the process and the validations.
+        Whether the goal was reached, and step, word accuracy and seconds of every validation. The
+        seconds include the start of the process and the validations.
     """
     with images.scratch() as folder:
         chosen = images.Set(name, images.DIGITS.config, 70, 70, 30)
         paths = {part: str(chosen.records(part, Path(folder))) for part in ("train", "test")}
         command = [sys.executable, "-m", "aocr", "train", paths["train"], "--val", paths["test"],
                    "--model-dir", f"{folder}/model", "--charset", "auto", "--max-steps",
-                   str(most), "--steps-per-checkpoint", str(every), "--log-path",
-                   f"{folder}/log", *_FLAGS[name], *more]
-        return _watched(command, time.perf_counter())
+                   str(max_steps), "--steps-per-checkpoint", str(steps_per_validation),
+                   "--log-path", f"{folder}/log", *_FLAGS[name], *flags]
+        return _run(command, time.perf_counter())
 
 
-def _watched(command: list[str], begun: float) -> dict[str, Any]:
+def _run(command: list[str], start: float) -> dict[str, Any]:
     course = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            found = _VALIDATION.search(line)
-            if found is None:
+            match = _VALIDATION.search(line)
+            if match is None:
                 continue
-            step, accuracy = int(found[1]), float(found[2])
+            step, accuracy = int(match[1]), float(match[2])
             course.append({"step": step, "word_accuracy": accuracy,
-                           "seconds": time.perf_counter() - begun})
+                           "seconds": time.perf_counter() - start})
             if accuracy >= _GOAL:
                 process.terminate()
                 break

@@ -1,9 +1,9 @@
-"""Two workers over loopback against one process with the same batch, and what talking costs.
+"""Two workers over loopback against one process with the same batch, and what communication costs.
 
     python -m tests.benchmarks.cluster [--steps N] [--json FILE]
 
-Every process has one core to compute on, the one alone as well, so that the shares of the two
-workers show what they would do on machines of their own.
+Every process computes on one core, the single one as well, so that the two workers show what they
+would do on machines of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.benchmarks import machine
 
 BATCH = 64
 _WIDTH = 75
-_WARM = 3
+_WARM_UP = 3
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,22 +32,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--json")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.here:
-        print(json.dumps(_here(args.steps)))
+    if args.worker:
+        print(json.dumps(_measure(args.steps)))
         return
-    found = {"alone": _started(args.steps, 1), "two workers": _started(args.steps, 2),
-             "machine": machine.facts()}
-    for line in _table(found):
+    results = {"alone": _run_workers(args.steps, 1), "two workers": _run_workers(args.steps, 2),
+               "machine": machine.facts()}
+    for line in _table(results):
         print(line)
     if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        Path(args.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def _started(steps: int, workers: int) -> dict[str, float]:
+def _run_workers(steps: int, workers: int) -> dict[str, float]:
     ports = distributed.free_ports(workers)
-    command = [sys.executable, "-m", "tests.benchmarks.cluster", "--here", "--steps", str(steps)]
+    command = [sys.executable, "-m", "tests.benchmarks.cluster", "--worker", "--steps", str(steps)]
     processes = []
     for number in range(workers):
         one_core = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -57,58 +57,61 @@ def _started(steps: int, workers: int) -> dict[str, float]:
         if number < os.cpu_count():  # type: ignore[operator]
             os.sched_setaffinity(processes[-1].pid, {number})
     outputs = [process.communicate()[0] for process in processes]
-    found: dict[str, float] = json.loads(outputs[0].splitlines()[-1])
-    return found
+    result: dict[str, float] = json.loads(outputs[0].splitlines()[-1])
+    return result
 
 
-def _here(steps: int) -> dict[str, float]:
-    """Medians of a whole step, and of a sum over all workers as large as its gradients."""
+def _measure(steps: int) -> dict[str, float]:
+    """Medians of a step, and of an all-reduce as large as its gradients, in this worker."""
     import numpy as np
     import tensorflow as tf
 
     from aocr.config import ModelConfig, TrainConfig
     from aocr.data.pipeline import Batch
     from aocr.runtime import collectives, distributed
-    from aocr.training.step import Trainer
+    from aocr.training.state import TrainingState
+    from aocr.training.step import TrainStep
 
-    joined = distributed.join([-1])
-    trainer = Trainer(ModelConfig(70, 30, 4), TrainConfig(), joined)
-    # Some are narrower: without any padding one device takes a faster batch norm than several.
+    cluster = distributed.join([-1])
+    config, settings = ModelConfig(70, 30, 4), TrainConfig()
+    state = TrainingState(config, settings, cluster)
+    train_step = TrainStep(state, config, settings, cluster)
+    # Some are narrower: without padding, one replica uses a faster batch norm than several.
     widths = np.where(np.arange(BATCH) < BATCH // 8, _WIDTH - 8, _WIDTH).astype(np.int32)
-    own = widths[joined.local_rows(BATCH)]
-    batch = Batch(tf.random.stateless_normal([len(own), 32, _WIDTH, 1], [1, joined.worker]),
-                  tf.constant(own), tf.fill([len(own), 5], 3),
-                  tf.range(len(own), dtype=tf.int64), tf.fill([len(own)], ""))
-    shapes = [variable.shape for variable in trainer.model.trainable_variables]
+    local = widths[cluster.local_rows(BATCH)]
+    batch = Batch(tf.random.stateless_normal([len(local), 32, _WIDTH, 1], [1, cluster.worker]),
+                  tf.constant(local), tf.fill([len(local), 5], 3),
+                  tf.range(len(local), dtype=tf.int64), tf.fill([len(local)], ""))
+    shapes = [variable.shape for variable in state.model.trainable_variables]
 
     @tf.function(autograph=False)
-    def talk() -> tf.Tensor:
-        sums = joined.strategy.run(lambda: collectives.all_reduce_sum(
+    def all_reduce() -> tf.Tensor:
+        sums = cluster.strategy.run(lambda: collectives.all_reduce_sum(
             [tf.ones(shape) for shape in shapes])[0])
-        return joined.strategy.experimental_local_results(sums)[0]
+        return cluster.strategy.experimental_local_results(sums)[0]
 
-    step = _median(lambda: trainer.take_step(batch, widths), steps)
-    return {"step": step, "sum": _median(talk, steps),
+    step = _median(lambda: train_step.run(batch, widths), steps)
+    return {"step": step, "sum": _median(all_reduce, steps),
             "bytes": 4 * sum(int(np.prod(shape)) for shape in shapes)}
 
 
 def _median(call: Callable[[], Any], rounds: int) -> float:
     seconds = []
-    for _ in range(_WARM + rounds):
-        begun = time.perf_counter()
+    for _ in range(_WARM_UP + rounds):
+        start = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[_WARM:])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[_WARM_UP:])
 
 
-def _table(found: dict[str, Any]) -> list[str]:
-    alone, two = found["alone"], found["two workers"]
+def _table(results: dict[str, Any]) -> list[str]:
+    alone, two = results["alone"], results["two workers"]
     share = two["step"] / alone["step"]
     return [f"batch {BATCH}, default network, {two['bytes'] / 1e6:.1f} MB of gradients",
-            f"step alone on one core        {alone['step']:8.3f} s",
-            f"step of two workers           {two['step']:8.3f} s, {share:.2f} of that alone "
-            "(0.50 would be perfect)",
-            f"sum of gradients alone        {two['sum']:8.3f} s, {two['sum'] / two['step']:.1%} of "
+            f"step of one process           {alone['step']:8.3f} s",
+            f"step of two workers           {two['step']:8.3f} s, {share:.2f} of that "
+            "(ideal: 0.50)",
+            f"all-reduce of its gradients   {two['sum']:8.3f} s, {two['sum'] / two['step']:.1%} of "
             "a step of two workers"]
 
 

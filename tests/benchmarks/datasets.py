@@ -102,8 +102,8 @@ def _costs(size: int) -> dict[str, float]:
         costs["test_bytes"] = machine.resident()
         settings = TrainConfig(max_steps=_STEPS)
         costs["train"] = _cpu(lambda: train.train(
-            [output], str(folder / "model"), _TINY, settings, train.StartOptions(resume=False),
-            alone)) / _STEPS
+            [output], str(folder / "model"), _TINY.to_json(), settings, alone,
+            train.StartOptions(resume=False))) / _STEPS
         costs["train_bytes"] = machine.resident()
     return costs
 

@@ -25,7 +25,7 @@ from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
-from aocr.training.step import Trainer
+from aocr.training.state import TrainingState
 from tests.benchmarks import images
 from tests.benchmarks.bare import Bare
 from tests.benchmarks.timing import Row, Times, interleaved, ratio
@@ -119,8 +119,8 @@ def cold(rounds: int = 5) -> Row:
         model_dir = folder / "model"
         model_dir.mkdir()
         config_file.save(str(model_dir), config)
-        saver.CheckpointSaver(
-            Trainer(config, TrainConfig()).saved(), str(model_dir), config, 1).save()
+        state = TrainingState(config, TrainConfig(), Cluster(tf.distribute.get_strategy()))
+        saver.CheckpointSaver(state.saved(), str(model_dir), config, 1).save()
         path = images.DIGITS.annotations("test", folder)
         file = path.parent / path.read_text(encoding="utf-8").split()[0]
         predict = [sys.executable, "-m", "aocr", "predict", str(file), "--model-dir",

@@ -1,0 +1,76 @@
+"""The batches of a training run, of which every process reads its share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from aocr.config import ModelConfig, TrainConfig
+from aocr.data import pipeline, sampler
+from aocr.data.index import RecordIndex
+from aocr.data.pipeline import Batch
+from aocr.data.sampler import BatchPlan
+from aocr.runtime.distributed import Cluster
+from aocr.tokenizer import Tokenizer
+
+
+class LocalBatch(NamedTuple):
+    """The part of a global batch that this process reads.
+
+    Attributes:
+        plan: The global batch.
+        records: Positions in the index of the records of this process.
+        batch: Those of them whose images can be decoded.
+    """
+
+    plan: BatchPlan
+    records: np.ndarray
+    batch: Batch
+
+    def is_undecodable(self) -> np.ndarray:
+        """Returns which records of the global batch this process cannot decode, `[rows]` bool."""
+        return np.isin(self.plan.records, pipeline.undecoded(self.records, self.batch))
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Reads the batches of one epoch after the other, without end.
+
+    Attributes:
+        index: The records to train on.
+        tokenizer: Encodes the labels.
+        config: Size and channels of the images.
+        settings: Batch size and seed.
+        cluster: The processes that share every batch.
+    """
+
+    index: RecordIndex
+    tokenizer: Tokenizer
+    config: ModelConfig
+    settings: TrainConfig
+    cluster: Cluster
+
+    def read_from(self, epoch: int, position: int) -> Iterator[LocalBatch]:
+        """Yields the batches from a position in an epoch on.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            position: Number of records of that epoch that were used.
+        """
+        # One pipeline for all epochs: the next one is being read while the current one ends.
+        data = pipeline.make_pipeline(
+            self.index, map(self._local_records, self._plans(epoch, position)), self.tokenizer,
+            self.config)
+        plans = self._plans(epoch, position)
+        for plan, batch in zip(plans, pipeline.iterate(data), strict=False):
+            yield LocalBatch(plan, self._local_records(plan), batch)
+
+    def _plans(self, epoch: int, position: int) -> Iterator[BatchPlan]:
+        return sampler.training_batches(self.index, self.settings.batch_size, self.settings.seed,
+                                        epoch, position)
+
+    def _local_records(self, plan: BatchPlan) -> np.ndarray:
+        return plan.records[self.cluster.local_rows(len(plan.records))]

@@ -1,0 +1,68 @@
+"""Saves a training run: precise batch norm, validation, the best weights, the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aocr.config import TrainConfig
+from aocr.runtime.console import log
+from aocr.training.output import Output
+from aocr.training.progress import Progress
+from aocr.training.state import TrainingState, int_value
+from aocr.training.step import TrainStep
+from aocr.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class Checkpointer:
+    """Saves the state of a run; all processes must call it.
+
+    Attributes:
+        state: What is saved.
+        train_step: Recalibrates batch norm.
+        validator: Scores the averaged weights; `None` for no validation.
+        output: Where the checkpoints are written.
+        progress: Where the log lines go.
+        settings: When to stop early.
+    """
+
+    state: TrainingState
+    train_step: TrainStep
+    validator: Validator | None
+    output: Output
+    progress: Progress
+    settings: TrainConfig
+
+    def save(self) -> None:
+        """Saves a checkpoint."""
+        self._prepare()
+        self._write()
+
+    def validate_and_save(self) -> None:
+        """Validates the averaged weights, if there is a validation, and saves a checkpoint."""
+        self._prepare()
+        if self.validator is not None:
+            self._validate(self.validator)
+        self._write()
+
+    def _prepare(self) -> None:
+        self.progress.log_means(int_value(self.state.step))
+        self.train_step.recalibrate_batch_norm()
+
+    def _write(self) -> None:
+        log.info(f"Saving the model at step {int_value(self.state.step)}.")
+        self.output.save()
+
+    def _validate(self, validator: Validator) -> None:
+        """Validates before the checkpoint is written, which holds the best validation."""
+        step, best = int_value(self.state.step), self.state.best
+        self.progress.show_validating()
+        scores = validator.run()
+        self.progress.log_validation(scores, step)
+        self.output.scalars(step, scores.scalars())
+        waited = best.update(scores.word_accuracy, scores.cer, step)
+        if not waited:
+            self.output.save_best()
+        elif waited == self.settings.early_stop:
+            log.info(f"No improvement in {waited} validations since step {int_value(best.step)}: "
+                     "stopping (--early-stop).")

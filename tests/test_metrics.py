@@ -1,4 +1,4 @@
-"""Metrics against examples computed by hand."""
+"""Metrics and the loss, against examples computed by hand."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aocr.model.loss import sequence_loss
 
 
 def test_loss_is_the_mean_over_characters_and_eos() -> None:
-    chances = np.array([[[.5, .25, .25], [.1, .1, .8], [.3, .3, .4]],
+    probabilities = np.array([[[.5, .25, .25], [.1, .1, .8], [.3, .3, .4]],
                         [[.2, .3, .5], [.9, .05, .05], [.6, .2, .2]]])
     targets = tf.constant([[1, 2, 0], [2, 0, 0]])
-    loss = sequence_loss(tf.constant(np.log(chances)), targets)
+    loss = sequence_loss(tf.constant(np.log(probabilities)), targets)
     np.testing.assert_allclose(loss, [-(math.log(.25) + math.log(.8)) / 2, -math.log(.5)])
 
 
@@ -33,11 +33,11 @@ def test_loss_ignores_logits_at_pad() -> None:
 
 @pytest.mark.parametrize(("loss", "expected"), [
     (0.0, 1.0), (math.log(3), 3.0), (1.0, math.e), (1e4, math.inf), (math.inf, math.inf)])
-def test_perplexity_is_exp_of_the_loss_without_overflow(loss: float, expected: float) -> None:
+def test_perplexity_is_exp_of_the_loss_or_infinity(loss: float, expected: float) -> None:
     assert metrics.perplexity(loss) == pytest.approx(expected)
 
 
-def test_perplexity_of_no_number_is_no_number() -> None:
+def test_perplexity_of_nan_is_nan() -> None:
     assert math.isnan(metrics.perplexity(math.nan))
 
 
@@ -48,12 +48,13 @@ def test_edit_distance(text: str, label: str, distance: int) -> None:
     assert metrics.edit_distance(text, label) == distance
 
 
-@pytest.mark.parametrize(("text", "label", "credit", "full"), [
+@pytest.mark.parametrize(("text", "label", "credit", "exact"), [
     ("ABCD", "ABCD", 1, 1), ("ABCX", "ABCD", .75, 0), ("", "ABCD", 0, 0), ("ABCDE", "ABCD", .75, 0),
     ("WXYZ12", "AB", 0, 0), ("", "", 1, 1), ("A", "", 0, 0), ("a", "A", 0, 0)])
-def test_accuracy_is_the_originals(text: str, label: str, credit: float, full: float) -> None:
+def test_accuracy_is_defined_as_in_the_original(text: str, label: str, credit: float, exact: float
+                                                ) -> None:
     assert metrics.accuracy(text, label) == pytest.approx(credit)
-    assert metrics.accuracy(text, label, use_distance=False) == full
+    assert metrics.accuracy(text, label, use_distance=False) == exact
 
 
 @pytest.mark.parametrize(("errors", "characters", "rate"), [
@@ -62,15 +63,16 @@ def test_character_error_rate(errors: int, characters: int, rate: float) -> None
     assert metrics.character_error_rate(errors, characters) == rate
 
 
-@pytest.mark.parametrize(("text", "label", "figure"), [
+@pytest.mark.parametrize(("text", "label", "expected"), [
     ("", "", 1), ("AB", "AB", 1), ("", "AB", 0), ("AB", "", 0), ("ABCD", "ABC", .75),
     ("ABX", "ABCD", .5)])
-def test_one_minus_ned_divides_by_the_longer(text: str, label: str, figure: float) -> None:
-    assert metrics.one_minus_ned(text, label) == pytest.approx(figure)
+def test_one_minus_ned_divides_by_the_length_of_the_longer_text(
+        text: str, label: str, expected: float) -> None:
+    assert metrics.one_minus_ned(text, label) == pytest.approx(expected)
 
 
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6))
-def test_figures_stay_within_0_and_1_and_are_1_for_equal_texts_only(text: str, label: str) -> None:
-    for figure in (metrics.accuracy(text, label), metrics.one_minus_ned(text, label)):
-        assert 0 <= figure <= 1
-        assert (figure == 1) == (text == label)
+def test_metrics_are_between_0_and_1_and_are_1_for_equal_texts_only(text: str, label: str) -> None:
+    for metric in (metrics.accuracy(text, label), metrics.one_minus_ned(text, label)):
+        assert 0 <= metric <= 1
+        assert (metric == 1) == (text == label)

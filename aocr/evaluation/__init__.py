@@ -1,1 +1,1 @@
-"""Tests of a model: metrics, reports and attention pictures."""
+"""Evaluation of a model on records: metrics, reports and attention pictures."""

@@ -1,8 +1,8 @@
-"""Pictures of the attention: where in the image every character was read.
+"""Attention pictures: where the model looked for each character.
 
-Each picture is the image, dimmed and lit in a warm colour where the attention of one character
-lies. The tint also shows on black, where dimming alone would not. A strip below repeats the
-attention as a curve, and its lowest line tells how far into the text the picture is.
+Each picture shows the image dimmed, except where the attention of one character is: there it is
+bright and tinted orange, which is visible on black as well. A strip below the image shows the
+attention as a curve, above a progress bar of the characters.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ FRAME_MILLISECONDS = 500
 JPEG_QUALITY = 92
 SMALLEST_HEIGHT = 64
 LARGEST_SIDE = 1600
-LARGEST_ANIMATED_SIDE = 800  # a GIF of many large frames takes long to write and to load
-_SAMPLED_SIDE = 128  # pixels that choose the palette; all pixels would take seconds
-_CURVE_HEIGHTS = (16, 48)  # pixels, smallest and largest
-_LINE_HEIGHT = 4
-_DARK = 0.25  # brightness where no attention lies
-_TINT = 0.25  # how much of the warm colour where all of it lies
-_WARM = np.array([255, 176, 32], np.float32)
-_STRIP = np.array([22, 24, 30], np.float32)
-_LINE = np.array([150, 156, 168], np.float32)
+LARGEST_ANIMATED_SIDE = 800  # GIFs of many large frames are slow to write and to load
+_PALETTE_SAMPLE_SIDE = 128  # the palette is computed from a sample: all pixels would take seconds
+_CURVE_HEIGHTS = (16, 48)  # smallest and largest, in pixels
+_PROGRESS_HEIGHT = 4
+_DIMMED = 0.25  # brightness where there is no attention
+_TINT = 0.25  # share of orange where the attention is highest
+_ORANGE = np.array([255, 176, 32], np.float32)
+_STRIP_COLOR = np.array([22, 24, 30], np.float32)
+_PROGRESS_COLOR = np.array([150, 156, 168], np.float32)
 
 
 class Pictures(NamedTuple):
-    """Encoded pictures of one image.
+    """Encoded attention pictures of one image.
 
     Attributes:
-        stills: JPEG files, one for every character.
-        animation: GIF file that loops through the same pictures, large ones shrunk; the dimmed
-            image for no text.
+        stills: A JPEG file for each character.
+        animation: A GIF file that loops through the same pictures, downscaled if they are large;
+            the dimmed image if the text is empty.
     """
 
     stills: list[bytes]
     animation: bytes
 
 
-def pictures(encoded: bytes, attention: np.ndarray, own_width: int, text: str) -> Pictures:
-    """Draws the attention of every character over the image, as the network saw it.
+def draw(encoded: bytes, attention: np.ndarray, width: int, text: str) -> Pictures:
+    """Draws the attention of each character over the image.
 
     Args:
-        encoded: An image file of any format that Pillow knows; alpha is dropped.
+        encoded: An image file in any format that Pillow reads.
         attention: `[characters, columns]` float, over the network's feature columns.
-        own_width: Width of the image in the network's input; columns behind it are padding.
-        text: What was read, one character for each row of `attention`.
+        width: Width of the image in the network's input, in pixels; later columns are padding.
+        text: The prediction, one character for each row of `attention`.
 
     Raises:
         SkipError: The image cannot be read.
@@ -59,113 +59,118 @@ def pictures(encoded: bytes, attention: np.ndarray, own_width: int, text: str) -
     """
     if len(attention) != len(text):
         raise ValueError(f"expected attention for {len(text)} characters, got {len(attention)}")
-    own = _own_columns(attention, own_width)
-    pixels = _shown(encoded)
-    curves = _curves(own, own_width, pixels.shape[1])
+    pixels = _display_pixels(encoded)
+    curves = _curves(_without_padding(attention, width), width, pixels.shape[1])
     frames = [_frame(pixels, curve, (n + 1) / len(text)) for n, curve in enumerate(curves)]
     stills = [_jpeg(frame) for frame in frames]
-    plain = np.zeros(pixels.shape[1], np.float32)
-    return Pictures(stills, _gif(frames or [_frame(pixels, plain, 0.0)]))
+    no_attention = np.zeros(pixels.shape[1], np.float32)
+    return Pictures(stills, _gif(frames or [_frame(pixels, no_attention, 0.0)]))
 
 
-def centers(attention: np.ndarray, own_width: int) -> np.ndarray:
-    """Centre of mass of each character's attention.
+def centers(attention: np.ndarray, width: int) -> np.ndarray:
+    """Returns the center of mass of each character's attention.
 
     Args:
         attention: `[characters, columns]` float, over the network's feature columns.
-        own_width: Width of the image in the network's input; columns behind it are padding.
+        width: Width of the image in the network's input, in pixels; later columns are padding.
 
     Returns:
-        `[characters]` float64, from 0 (left edge of the image) to 1 (right edge); NaN where no
-        attention lies on the image.
+        `[characters]` float64, from 0 (left edge of the image) to 1 (right edge); NaN where there
+        is no attention on the image.
 
     Raises:
         ValueError: The attention does not fit the width.
     """
-    own = _own_columns(attention, own_width)
-    total = own.sum(1)
-    middles = np.full(len(own), np.nan)
-    np.divide(own @ _column_centers(own_width), total, out=middles, where=total > 0)
-    return middles
+    weights = _without_padding(attention, width)
+    total = weights.sum(1)
+    means = np.full(len(weights), np.nan)
+    np.divide(weights @ _column_centers(width), total, out=means, where=total > 0)
+    return means
 
 
-def _own_columns(attention: np.ndarray, own_width: int) -> np.ndarray:
-    """`[characters, own columns]` float64 without the padding; what is not a number counts as 0."""
-    columns = -(-own_width // COLUMN_PIXELS)
-    if own_width < 1:
-        raise ValueError(f"expected a width of at least 1, got {own_width}")
+def _without_padding(attention: np.ndarray, width: int) -> np.ndarray:
+    """Returns the attention on the image's own columns, float64; NaN and infinity become 0."""
+    columns = -(-width // COLUMN_PIXELS)
+    if width < 1:
+        raise ValueError(f"expected a width of at least 1, got {width}")
     if not len(attention):
         return np.zeros((0, columns))
     if attention.ndim != 2 or attention.shape[1] < columns:
         raise ValueError(f"expected attention [characters, {columns} or more columns] for width "
-                         f"{own_width}, got {list(attention.shape)}")
-    own = attention[:, :columns].astype(np.float64)
-    return np.nan_to_num(own, posinf=0.0, neginf=0.0).clip(0.0)
+                         f"{width}, got {list(attention.shape)}")
+    weights = attention[:, :columns].astype(np.float64)
+    return np.nan_to_num(weights, posinf=0.0, neginf=0.0).clip(0.0)
 
 
-def _column_centers(own_width: int) -> np.ndarray:
-    """`[own columns]` middles as fractions of the width; the last column may be cut."""
-    left = np.arange(0, own_width, COLUMN_PIXELS)
-    right = np.minimum(left + COLUMN_PIXELS, own_width)
-    return (left + right) / (2 * own_width)
+def _column_centers(width: int) -> np.ndarray:
+    """Returns the center of each feature column as a fraction of the image's width.
+
+    The last column is narrower where the width is not a multiple of a column's.
+    """
+    left = np.arange(0, width, COLUMN_PIXELS)
+    right = np.minimum(left + COLUMN_PIXELS, width)
+    return (left + right) / (2 * width)
 
 
-def _curves(own: np.ndarray, own_width: int, width: int) -> np.ndarray:
-    """Attention on every shown pixel column, `[characters, width]` float32 with maximum 1."""
-    middles = _column_centers(own_width)
-    places = (np.arange(width) + 0.5) / width
-    curves = np.zeros((len(own), width), np.float32)
-    for curve, weights in zip(curves, own, strict=True):
-        curve[:] = np.interp(places, middles, weights)
+def _curves(weights: np.ndarray, width: int, display_width: int) -> np.ndarray:
+    """Interpolates the attention to pixel columns, `[characters, display_width]`, maximum 1."""
+    columns = _column_centers(width)
+    pixels = (np.arange(display_width) + 0.5) / display_width
+    curves = np.zeros((len(weights), display_width), np.float32)
+    for curve, row in zip(curves, weights, strict=True):
+        curve[:] = np.interp(pixels, columns, row)
         curve /= np.max(curve) or 1.0
     return curves
 
 
-def _shown(encoded: bytes) -> np.ndarray:
-    """The image at a size to look at, `[height, width, 3]` float32 from 0 to 255."""
+def _display_pixels(encoded: bytes) -> np.ndarray:
+    """Returns the image at the size to display, `[height, width, 3]` float32, 0 to 255."""
     with Image.open(io.BytesIO(to_decodable(encoded)[0])) as image:
         image.load()
         image.info.pop("transparency", None)
         rgb = image.convert("RGB")
-    size = _shown_size(*rgb.size)
+    size = _display_size(*rgb.size)
     rgb = rgb.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(rgb, np.float32)
 
 
-def _shown_size(width: int, height: int) -> tuple[int, int]:
-    """Enlarged by a whole number if low, then shrunk so that strip and image fit the limit."""
+def _display_size(width: int, height: int) -> tuple[int, int]:
+    """Returns the width and height to display, of which image and strip fit the limits.
+
+    Low images are enlarged by an integer factor.
+    """
     factor = -(-SMALLEST_HEIGHT // height)
     width, height = width * factor, height * factor
-    tallest = LARGEST_SIDE - _CURVE_HEIGHTS[1] - _LINE_HEIGHT
+    tallest = LARGEST_SIDE - _CURVE_HEIGHTS[1] - _PROGRESS_HEIGHT
     scale = min(1.0, LARGEST_SIDE / width, tallest / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _frame(pixels: np.ndarray, curve: np.ndarray, progress: float) -> Image.Image:
-    """One picture: the lit image above the strip.
+    """Draws one picture: the image with the attention, and the strip below it.
 
     Args:
         pixels: `[height, width, 3]` float32.
         curve: `[width]` float32 from 0 to 1.
-        progress: The part of the text that has been read, from 0 to 1.
+        progress: Share of the text up to this character, from 0 to 1.
     """
-    dim = pixels * _DARK
-    lit = pixels + (_WARM - pixels) * _TINT
-    image = dim + (lit - dim) * curve[:, None]
+    dimmed = pixels * _DIMMED
+    tinted = pixels + (_ORANGE - pixels) * _TINT
+    image = dimmed + (tinted - dimmed) * curve[:, None]
     rows = np.concatenate([image, _strip(curve, progress, len(pixels))])
     return Image.fromarray(np.rint(rows).astype(np.uint8))
 
 
 def _strip(curve: np.ndarray, progress: float, height: int) -> np.ndarray:
-    """The filled curve over the line of progress, `[strip height, width, 3]` float32."""
+    """Draws the filled curve above the progress bar, `[strip height, width, 3]` float32."""
     smallest, largest = _CURVE_HEIGHTS
-    tall = min(max(height // 4, smallest), largest)
-    above = np.arange(tall, 0, -1, dtype=np.float32)[:, None]
-    inside = np.clip(curve * tall - above + 1, 0, 1)
-    read = np.clip(progress * len(curve) - np.arange(len(curve)), 0, 1).astype(np.float32)
-    line = np.broadcast_to(read, (_LINE_HEIGHT, len(curve)))
-    return np.concatenate([_STRIP + (_WARM - _STRIP) * inside[:, :, None],
-                           _STRIP + (_LINE - _STRIP) * line[:, :, None]])
+    curve_height = min(max(height // 4, smallest), largest)
+    levels = np.arange(curve_height, 0, -1, dtype=np.float32)[:, None]
+    filled = np.clip(curve * curve_height - levels + 1, 0, 1)
+    row = np.clip(progress * len(curve) - np.arange(len(curve)), 0, 1).astype(np.float32)
+    bar = np.broadcast_to(row, (_PROGRESS_HEIGHT, len(curve)))
+    return np.concatenate([_STRIP_COLOR + (_ORANGE - _STRIP_COLOR) * filled[:, :, None],
+                           _STRIP_COLOR + (_PROGRESS_COLOR - _STRIP_COLOR) * bar[:, :, None]])
 
 
 def _jpeg(frame: Image.Image) -> bytes:
@@ -176,16 +181,16 @@ def _jpeg(frame: Image.Image) -> bytes:
 
 def _gif(frames: list[Image.Image]) -> bytes:
     out = io.BytesIO()
-    first, *others = [_paletted(frame) for frame in frames]
+    first, *others = [_with_palette(frame) for frame in frames]
     first.save(out, "GIF", save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
     return out.getvalue()
 
 
-def _paletted(frame: Image.Image) -> Image.Image:
-    """A frame of the GIF; its palette covers the small lit place as well as the large dim one."""
+def _with_palette(frame: Image.Image) -> Image.Image:
+    """Converts a frame of the GIF to a palette that covers small bright areas as well."""
     small = frame.copy()
     small.thumbnail((LARGEST_ANIMATED_SIDE, LARGEST_ANIMATED_SIDE))
-    size = (min(small.width, _SAMPLED_SIDE), min(small.height, _SAMPLED_SIDE))
+    size = (min(small.width, _PALETTE_SAMPLE_SIDE), min(small.height, _PALETTE_SAMPLE_SIDE))
     sample = small.resize(size, Image.Resampling.NEAREST)
     palette = sample.quantize(method=Image.Quantize.MAXCOVERAGE)
     return small.quantize(palette=palette, dither=Image.Dither.NONE)

@@ -1,4 +1,4 @@
-"""Loss and error rates under their field's names; nothing here logs or keeps state."""
+"""Metrics of recognition: accuracies, error rates and their totals over a dataset."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import distance
 
 
 def perplexity(loss: float) -> float:
-    """`exp(loss)`; infinite where that is too large for a number."""
+    """Returns `exp(loss)`, or infinity where that is too large for a float."""
     return math.inf if loss >= 700 else math.exp(loss)
 
 
 def edit_distance(text: str, label: str) -> int:
-    """Levenshtein distance in code points."""
+    """Returns the Levenshtein distance in code points."""
     return int(distance.levenshtein(text, label))
 
 
 def accuracy(text: str, label: str, use_distance: bool = True) -> float:
-    """The original's accuracy of one image: edit-distance credit, 0…1.
+    """Returns the accuracy of one image as the original aocr defines it, from 0 to 1.
 
     Args:
-        text: What was read.
-        label: The truth; an empty one counts 1 when nothing was read, else 0.
-        use_distance: Give credit for a part; `--no-distance` counts full matches only.
+        text: The prediction.
+        label: The label; for an empty one the accuracy is 1 if the prediction is empty, else 0.
+        use_distance: Whether a partial match counts `1 - edit distance / length of the label`
+            instead of 0 (`--no-distance`).
     """
     if text == label:
         return 1.0
@@ -35,21 +36,28 @@ def accuracy(text: str, label: str, use_distance: bool = True) -> float:
 
 
 def character_error_rate(errors: int, characters: int) -> float:
-    """CER: sum of edit distances / sum of label lengths (NFC code points); may pass 1."""
+    """Returns the character error rate (CER), which may exceed 1.
+
+    Args:
+        errors: Sum of the edit distances of all images.
+        characters: Sum of the lengths of all labels, in NFC code points.
+    """
     return errors / characters if characters else float(errors > 0)
 
 
 def one_minus_ned(text: str, label: str) -> float:
-    """1-NED of one image: 1 minus edit distance / length of the longer of the two.
+    """Returns 1-NED of one image: 1 minus edit distance / length of the longer text.
 
-    Source: the ICDAR 2019 competitions (ReCTS, ArT, LSVT); a set's figure is the mean.
+    The 1-NED of a dataset is the mean over its images.
+
+    Source: the ICDAR 2019 competitions (ReCTS, ArT, LSVT).
     """
     return 1.0 - edit_distance(text, label) / max(len(text), len(label), 1)
 
 
 @dataclass
 class Totals:
-    """Sums over the rows, from which the rates follow."""
+    """Sums over images, from which the metrics of a dataset are computed."""
 
     images: int = 0
     words: int = 0
@@ -61,7 +69,14 @@ class Totals:
     loss: float = 0.0
 
     def add(self, text: str, label: str, loss: float, accuracy: float = 0.0) -> None:
-        """Counts one more image: what was read, the truth, the original's accuracy."""
+        """Adds one image.
+
+        Args:
+            text: The prediction.
+            label: The label.
+            loss: Teacher-forced loss.
+            accuracy: The original's accuracy; see `accuracy` in this module.
+        """
         self.images += 1
         self.words += text == label
         self.words_ignoring_case += text.casefold() == label.casefold()
@@ -72,7 +87,7 @@ class Totals:
         self.loss += loss
 
     def summary(self) -> dict[str, Any]:
-        """The rates, 0…1, except loss and perplexity."""
+        """Returns the number of images and the metrics by name, of at least one image."""
         loss = self.loss / self.images
         return {
             "images": self.images,

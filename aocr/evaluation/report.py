@@ -1,31 +1,36 @@
-"""What is told and written of a test: lines, a table, JSON, pictures."""
+"""Evaluation results as log lines, as a table and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from aocr.errors import AocrError, SkipError, reason
-from aocr.evaluation import attention, metrics
+from aocr.errors import AocrError, reason
+from aocr.evaluation import metrics
 from aocr.inference.recognizer import Result
 from aocr.runtime import filesystem
-from aocr.runtime.console import log
-
-_VERDICTS = ("incorrect", "correct")
-_NOTE = "word.txt"
 
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One image: the truth, what was read, and how good that is."""
+    """Label, prediction and metrics of one image.
+
+    Attributes:
+        dataset: Path of the TFRecords file.
+        number: Number of the record in the file, from 1.
+        label: The label.
+        comment: The comment of the record, which may be empty.
+        width: Width of the image in the network's input, in pixels.
+        result: The prediction.
+        loss: Teacher-forced loss.
+        accuracy: The original's accuracy, from 0 to 1.
+        seconds: Time that the image took, as a share of its batch.
+    """
 
     dataset: str
     number: int
@@ -39,35 +44,45 @@ class EvaluationRow:
 
     @property
     def correct(self) -> bool:
-        """Whether every character is right."""
+        """Whether the prediction equals the label."""
         return self.result.text == self.label
 
     def to_json(self) -> dict[str, object]:
-        """The row as plain values."""
+        """Returns the row as JSON-serializable values."""
         return {"dataset": self.dataset, "record": self.number, "comment": self.comment,
                 "label": self.label, "text": self.result.text, "correct": self.correct,
                 "accuracy": self.accuracy, "probability": self.result.probability,
-                "loss": self.loss, "characters": [list(one) for one in self.result.characters]}
+                "loss": self.loss,
+                "characters": [list(character) for character in self.result.characters]}
 
 
 def line(number: int, row: EvaluationRow, accuracy: float) -> str:
-    """One image in the original's words; `accuracy` is the running mean."""
+    """Returns the log line of one image, in the form of the original aocr.
+
+    Args:
+        number: Number of the image in the evaluation, from 1.
+        row: Its results.
+        accuracy: Mean accuracy of the images up to this one.
+    """
     text, label = row.result.text, row.label
     outcome = f"100% ({label})" if row.correct else f"{row.accuracy:4.0%} ({text} vs {label})"
     comment = f" {row.comment}" if row.comment and not row.correct else ""
     return (f"Step {number} ({row.seconds:.3f}s). Accuracy: {accuracy:6.2%}, "
-            f"loss: {row.loss:f}, perplexity: {_padded(metrics.perplexity(row.loss))}, "
+            f"loss: {row.loss:f}, perplexity: {_six_digits(metrics.perplexity(row.loss))}, "
             f"probability: {row.result.probability:6.2%} {outcome}{comment}")
 
 
-def _padded(number: float) -> str:
-    """Six digits, filled up with zeros: 1.5 → 1.50000; powers of ten and infinity as they are."""
+def _six_digits(number: float) -> str:
+    """Returns six significant digits with trailing zeros, as 1.50000.
+
+    Numbers in exponential notation, infinity and NaN are not padded.
+    """
     text = f"{number:.6}"
     return text if "e" in text or "inf" in text or "nan" in text else f"{text:0<7}"
 
 
 def table(summary: dict[str, Any]) -> list[str]:
-    """The summary for people to look at."""
+    """Returns the lines of a table of the metrics."""
     rows = [
         ("images", f"{summary['images']}"), ("skipped", f"{summary['skipped']}"),
         ("word accuracy", f"{summary['word_accuracy']:.2%}"),
@@ -79,98 +94,39 @@ def table(summary: dict[str, Any]) -> list[str]:
     return [f"{name:<24}{value:>12}" for name, value in rows]
 
 
-@contextmanager
-def _writing_pictures(folder: str) -> Iterator[None]:
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot write pictures to {folder}: {reason(error)}; --output-dir names "
-                        "another folder") from error
-
-
-def clear_pictures(folder: str) -> None:
-    """Removes the pictures of an earlier test, and nothing else.
-
-    Raises:
-        AocrError: They cannot be removed.
-    """
-    with _writing_pictures(folder):
-        _clear(folder)
-
-
-def _clear(folder: str) -> None:
-    for verdict in _VERDICTS:
-        within = tf.io.gfile.join(folder, verdict)
-        for name in tf.io.gfile.listdir(within) if tf.io.gfile.isdir(within) else ():
-            own = tf.io.gfile.join(within, name.rstrip("/"))
-            if tf.io.gfile.exists(tf.io.gfile.join(own, _NOTE)):
-                tf.io.gfile.rmtree(own)
-
-
-def write_pictures(folder: str, number: int, row: EvaluationRow, image: bytes) -> None:
-    """The pictures of one image, in a folder named by its number in the test.
-
-    Args:
-        folder: Where the folders of all images are.
-        number: The image's number in the test.
-        row: What was read, with the attention.
-        image: The encoded image.
-
-    Raises:
-        AocrError: They cannot be written.
-    """
-    with _writing_pictures(folder):
-        _write(folder, number, row, image)
-
-
-def _write(folder: str, number: int, row: EvaluationRow, image: bytes) -> None:
-    own = tf.io.gfile.join(folder, _VERDICTS[row.correct], f"{number:06}")
-    tf.io.gfile.makedirs(own)
-    parts = {_NOTE: f"{row.result.text}\n{row.label}\n".encode()}
-    try:
-        pictures = attention.pictures(image, np.asarray(row.result.attention),
-                                      row.width, row.result.text)
-        parts |= {f"image_{n}.jpg": still for n, still in enumerate(pictures.stills)}
-        parts["image.gif"] = pictures.animation
-    except (SkipError, OSError) as error:  # TensorFlow reads some files that Pillow refuses
-        log.warning(f"No picture of record {row.number} of {row.dataset}: {error}")
-    for name, content in parts.items():
-        with tf.io.gfile.GFile(tf.io.gfile.join(own, name), "wb") as file:
-            file.write(content)
-
-
 def write_json(path: str, content: dict[str, Any]) -> None:
-    """All of the results; what is not finite becomes null.
+    """Writes results as JSON, with `null` for numbers that are not finite.
 
     Raises:
-        AocrError: They cannot be written.
+        AocrError: The file cannot be written.
     """
-    def finite(value: Any) -> Any:  # noqa: ANN401
-        """JSON knows no infinity."""
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        if isinstance(value, dict):
-            return {key: finite(each) for key, each in value.items()}
-        return [finite(each) for each in value] if isinstance(value, list) else value
-
-    text = json.dumps(finite(content), ensure_ascii=False, indent=1)
+    text = json.dumps(_finite(content), ensure_ascii=False, indent=1)
     try:
         filesystem.write(path, text + "\n")
     except tf.errors.OpError as error:
         raise _unwritable(path, reason(error).rsplit("; ", 1)[-1]) from error
 
 
-def require_place(path: str) -> None:
-    """Refuses, before any image is read, a file of results that cannot be written.
+def require_writable(path: str) -> None:
+    """Checks, before any image is read, that a results file can be written.
 
     Raises:
-        AocrError: It is a folder, or there is no folder for it.
+        AocrError: The path is a directory, or its directory does not exist.
     """
-    folder = os.path.dirname(path)
+    directory = os.path.dirname(path)
     if tf.io.gfile.isdir(path):
-        raise _unwritable(path, "it is a folder")
-    if folder and not filesystem.is_remote(path) and not tf.io.gfile.isdir(folder):
-        raise _unwritable(path, f"there is no folder {folder}")
+        raise _unwritable(path, "it is a directory")
+    if directory and not filesystem.is_remote(path) and not tf.io.gfile.isdir(directory):
+        raise _unwritable(path, f"there is no directory {directory}")
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Replaces numbers that JSON cannot express by `None`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _unwritable(path: str, problem: str) -> AocrError:

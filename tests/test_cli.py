@@ -384,7 +384,8 @@ def test_results_are_written_through_links(world: World, command: Command, tmp_p
 def test_a_dataset_does_not_replace_a_pipe_or_a_directory(
         world: World, command: Command, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for output, words in ((f"{tmp_path}/pipe", "no plain file"), (f"{tmp_path}/new/", "a folder")):
+    for output, words in ((f"{tmp_path}/pipe", "not a regular file"),
+                          (f"{tmp_path}/new/", "a directory")):
         code, logged = command("dataset", world.annotations, output)
         assert code == 1
         assert words in messages(logged)[-1]

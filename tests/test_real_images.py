@@ -44,8 +44,8 @@ def test_every_line_becomes_a_record_with_the_files_bytes(
     name, output, summary = made
     expected = lines(name, "test")
     assert (summary.pairs, summary.skipped.total()) == (len(expected), 0)
-    config = ModelConfig(max_width=summary.sizes.max_width(),
-                         max_height=summary.sizes.max_height(),
+    proposal = summary.sizes.propose()
+    config = ModelConfig(max_width=proposal.max_width, max_height=proposal.max_height,
                          max_prediction=len(summary.longest),
                          alphabet=stats.dataset_alphabet([str(output)]))
     index = build_index([str(output)], config, Tokenizer(config.alphabet))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from aocr.cli.main import main
 from aocr.config import PRINTABLE_ASCII, ModelConfig
 from aocr.data import example, writer
-from aocr.data.annotations import parse
+from aocr.data.annotations import parse_line
 from aocr.data.example import Record
 from aocr.data.index import build_index, resolve_paths
 from aocr.data.sharding import Sharding
@@ -22,7 +22,7 @@ from aocr.data.writer import DatasetOptions
 from aocr.errors import AocrError, SkipError
 from aocr.images import transcoding
 from aocr.tokenizer import Tokenizer
-from tests.drawing import encoded, with_orientation, word
+from tests.drawing import encoded, undecodable_png, with_orientation, word
 
 PNG = encoded(word("AB", (50, 20)))
 
@@ -197,9 +197,9 @@ def test_proposed_flags_use_every_image(folder: Path) -> None:
     for n, size in enumerate(sizes):
         (folder / f"{n}.png").write_bytes(encoded(word("A", size)))
     summary, _ = generate("".join(f"{n}.png {'A' * n}\n" for n in range(len(sizes))))
-    config = ModelConfig(max_width=summary.sizes.max_width(), alphabet=PRINTABLE_ASCII,
-                         max_height=summary.sizes.max_height(),
-                         max_prediction=max(1, len(summary.longest)))
+    proposal = summary.sizes.propose()
+    config = ModelConfig(max_width=proposal.max_width, max_height=proposal.max_height,
+                         alphabet=PRINTABLE_ASCII, max_prediction=max(1, len(summary.longest)))
     index = build_index(["out.tfrecords"], config, Tokenizer(config.alphabet))
     assert (len(index), index.skipped) == (len(sizes), [])
 
@@ -253,10 +253,52 @@ def test_nothing_waits_for_who_may_write_to_a_pipe(folder: Path) -> None:
     summary, found = generate(b"a.png A\npipe B\n")
     assert [record.label for record in found] == ["A"]
     assert summary.skipped == {"cannot open the file": 1}
-    with pytest.raises(AocrError, match="pipe is no plain file"):
+    with pytest.raises(AocrError, match="pipe is not a regular file"):
         writer.write_dataset("pipe", "out.tfrecords", DatasetOptions())
-    with pytest.raises(AocrError, match="pipe is no plain file"):
+    with pytest.raises(AocrError, match="pipe is not a regular file"):
         resolve_paths(["pipe"])
+
+
+@pytest.mark.parametrize(("flags", "skipped"), [
+    ([], 1), (["--verify"], 1), (["--no-verify"], 0)])
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_an_image_cut_in_half_is_skipped_and_named(
+        folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], skipped: int,
+        jobs: str) -> None:
+    jpeg = encoded(word("AB", (50, 20)), "JPEG")
+    (folder / "cut.jpg").write_bytes(jpeg[:len(jpeg) // 2 + 200])
+    (folder / "list.txt").write_text("a.png A\ncut.jpg B\n./a.png C\n")
+    assert main(["dataset", "list.txt", "out.tfrecords", "--jobs", jobs, *flags]) == 0
+    logged = capsys.readouterr().err
+    assert len(stored()) == 3 - skipped
+    detail = "cut.jpg: its data cannot be decoded"
+    assert logged.count(f"Skipped line 2 of list.txt: unreadable image: {detail}") == skipped
+    assert logged.count(f"Skipped: 1 x unreadable image (first: line 2, {detail})") == skipped
+
+
+def test_many_images_are_decoded_on_demand_only(
+        folder: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    monkeypatch.setattr(writer, "VERIFIED_IMAGES", 2)
+    (folder / "cut.png").write_bytes(undecodable_png())
+    content = "cut.png A\na.png B\n./a.png C\n"
+    summary, _ = generate(content)
+    assert summary.pairs == 3
+    assert any("there are more than 2: training skips" in line for line in logged)
+    logged.clear()
+    for options in (DatasetOptions(verify=True), DatasetOptions(sharding=Sharding(2, 0))):
+        assert generate(content, options)[0].skipped == {"unreadable image": 1}
+    assert not any("more than" in line for line in logged)
+
+
+def test_outliers_are_named_and_do_not_change_the_proposal(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "wide.png").write_bytes(encoded(word("A", (10_000, 1))))
+    lines = [f"{'./' * n}a.png A\n" for n in range(11)]
+    (folder / "list.txt").write_text("".join(lines) + "wide.png A\n")
+    assert main(["dataset", "list.txt", "out.tfrecords"]) == 0
+    logged = capsys.readouterr().err
+    assert "--max-width 50 --max-height 20 --max-prediction 1 " in logged
+    assert "much wider than the others: 1 (wide.png (10000 x 1))" in logged
 
 
 def test_control_characters_are_told_as_escapes(
@@ -279,7 +321,7 @@ def test_annotations_are_not_overwritten_by_their_own_records(folder: Path) -> N
     (b"", "blank line"), (b"a", "no label field"), (b"\xff a", "not UTF-8")])
 def test_parse_tells_why(line: bytes, reason: str) -> None:
     with pytest.raises(SkipError) as caught:
-        parse(line)
+        parse_line(line)
     assert caught.value.reason == reason
 
 

@@ -13,7 +13,7 @@ from aocr.runtime.console import log, printable
 
 if TYPE_CHECKING:
     from aocr.data.sharding import Sharding
-    from aocr.data.stats import DatasetStats
+    from aocr.data.stats import DatasetStats, SizeProposal
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -44,6 +44,9 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add = command.add_argument_group("speed and limits").add_argument
     add("--jobs", type=flags.at_least_one, default=1, metavar="N",
         help="number of files to read in parallel (default: %(default)s)")
+    add("--verify", action=argparse.BooleanOptionalAction,
+        help="decode every image, so that no image is found undecodable in training (default: up "
+        "to 20,000 images)")
     flags.add_max_pixels(add)
     add("--log-step", type=flags.at_least_one, default=500, metavar="N",
         help="log a line every N pairs (default: %(default)s)")
@@ -58,10 +61,13 @@ def run(args: argparse.Namespace) -> int:
     sharding = Sharding(args.shards, args.shard_index)
     stats = writer.write_dataset(args.annotations, args.output, writer.DatasetOptions(
         args.force_uppercase, args.save_filename, args.jobs, args.log_step, args.max_pixels,
-        sharding))
+        sharding, args.verify))
     for line in _summary(stats, sharding):
         log.info(line)
-    train_line = _train_line(stats, sharding.pattern(args.output))
+    proposal = stats.sizes.propose()
+    if proposal.skipped:
+        log.warning(_outliers_line(stats, proposal))
+    train_line = _train_line(stats, proposal, sharding.pattern(args.output))
     if sharding.index is None:
         log.info(f"To train on it: {train_line}")
     else:
@@ -77,9 +83,10 @@ def _summary(stats: DatasetStats, sharding: Sharding) -> Iterator[str]:
         yield (f"Shard {sharding.index} of {sharding.count} is ready: {stats.pairs} pairs; the "
                "following lines describe this shard only.")
     yield f"Longest label ({len(stats.longest)}): {printable(stats.longest)}"
-    skipped = ", ".join(f"{count} x {reason}" for reason, count in stats.skipped.most_common())
-    yield f"Pairs written: {stats.pairs}; lines skipped: {stats.skipped.total()}" + (
-        f" ({skipped})" if skipped else "")
+    yield f"Pairs written: {stats.pairs}; lines skipped: {stats.skipped.total()}"
+    for reason, count in stats.skipped.most_common():
+        line, detail = stats.first_skipped[reason]
+        yield f"Skipped: {count} x {reason} (first: line {line}{', ' * bool(detail)}{detail})"
     if stats.repeated:
         yield f"Lines that repeat an earlier path: {stats.repeated}; they are used"
     counts = " ".join(f"{'space' if character == ' ' else printable(character)}:{count}"
@@ -93,10 +100,18 @@ def _summary(stats: DatasetStats, sharding: Sharding) -> Iterator[str]:
                + ", ".join(map(str, quantiles)))
 
 
-def _train_line(stats: DatasetStats, output: str) -> str:
+def _outliers_line(stats: DatasetStats, proposal: SizeProposal) -> str:
+    """Returns the warning about images that the proposed flags skip, the widest of them named."""
+    widest = sorted(stats.sizes.widest, reverse=True)[:proposal.skipped]
+    names = ", ".join(f"{size.path} ({size.width} x {size.height})" for size in widest)
+    return (f"Images that the proposed --max-width skips, because they are much wider than the "
+            f"others: {proposal.skipped} ({names}{', …' * (proposal.skipped > len(widest))})")
+
+
+def _train_line(stats: DatasetStats, proposal: SizeProposal, output: str) -> str:
     from aocr.data.stats import with_headroom
 
     longest = with_headroom(max(1, len(stats.longest)), len(stats.label_lengths) > 1)
-    return (f"aocr train {shlex.quote(output)} --max-width {stats.sizes.max_width()} "
-            f"--max-height {stats.sizes.max_height()} --max-prediction {longest} "
+    return (f"aocr train {shlex.quote(output)} --max-width {proposal.max_width} "
+            f"--max-height {proposal.max_height} --max-prediction {longest} "
             + ("--charset auto" if stats.characters else "")).rstrip()

@@ -1,10 +1,9 @@
-"""Annotation files: one `path label` a line."""
+"""Annotation files: text files with one `path label` per line."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -12,31 +11,20 @@ from aocr.errors import AocrError, SkipError, reason
 from aocr.runtime import filesystem
 from aocr.tokenizer import normalize
 
-_FIELDS = re.compile(r"[ \t\v\f]+")
-_PIECE = 1 << 20
-_LONGEST_LINE = 1 << 20
-_SHOWN = 80
+_SEPARATOR = re.compile(r"[ \t\v\f]+")
+_MAX_LINE_BYTES = 1 << 20
+_SHOWN_CHARACTERS = 80
 _BOM = b"\xef\xbb\xbf"
 
 
-class Line(NamedTuple):
-    """A line of the annotations.
+def check_readable(annotations: str) -> int:
+    """Checks that an annotation file can be read, and returns its size in bytes.
 
-    Attributes:
-        number: Counted from 1.
-        content: Its bytes, without the end of line.
-        passed: Bytes of the file since the line before it that this run uses.
+    Raises:
+        AocrError: It cannot be read.
     """
-
-    number: int
-    content: bytes
-    passed: int
-
-
-def readable_size(annotations: str) -> int:
-    """Bytes of the annotation file, of which one has been read."""
     if filesystem.is_special(annotations):
-        raise AocrError(f"{annotations} is no plain file; write the annotations to one")
+        raise AocrError(f"{annotations} is not a regular file; write the annotations to one")
     try:
         with tf.io.gfile.GFile(annotations, "rb") as file:
             file.read(1)
@@ -47,45 +35,55 @@ def readable_size(annotations: str) -> int:
         raise AocrError(f"cannot read the annotations {annotations}: {reason(error)}") from error
 
 
-def lines(annotations: str) -> Iterator[bytes]:
-    """The lines without their ends; of one that is too long, the beginning."""
-    try:
-        with tf.io.gfile.GFile(annotations, "rb") as file:
-            rest, piece = b"", file.read(_PIECE).removeprefix(_BOM)
-            while piece:
-                *whole, rest = (rest + piece).split(b"\n")
-                yield from (line.removesuffix(b"\r") for line in whole)
-                rest, piece = rest[:_LONGEST_LINE + 1], file.read(_PIECE)
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read on in {annotations}: {reason(error)}") from error
-    if rest:
-        yield rest
+def read_lines(annotations: str) -> Iterator[bytes]:
+    """Yields the lines of an annotation file without their ends.
 
-
-def parse(line: bytes) -> tuple[str, str]:
-    """Path and label of a line, the label in NFC without blanks around it.
+    A line that is too long is truncated to one byte more than `parse_line` accepts.
 
     Raises:
-        SkipError: The line has no label field, is not UTF-8, holds NUL, or is too long.
+        AocrError: The file cannot be read any further.
     """
-    if len(line) > _LONGEST_LINE:
-        raise SkipError("line too long", f"more than {_LONGEST_LINE} bytes, it begins "
-                        f"{line[:_SHOWN]!r}")
     try:
-        text = line.decode("utf-8")
+        with tf.io.gfile.GFile(annotations, "rb") as file:
+            stream = filesystem.buffered(file)
+            if stream.peek(len(_BOM)).startswith(_BOM):
+                stream.read(len(_BOM))
+            while line := stream.readline(_MAX_LINE_BYTES + 1):
+                tail = line
+                while tail and not tail.endswith(b"\n"):
+                    tail = stream.readline(_MAX_LINE_BYTES)
+                yield line.removesuffix(b"\n").removesuffix(b"\r")
+    except tf.errors.OpError as error:
+        raise AocrError(f"cannot read on in {annotations}: {reason(error)}") from error
+
+
+def parse_line(line: bytes) -> tuple[str, str]:
+    """Returns path and label of a line, the label in NFC and without surrounding white space.
+
+    The path ends at the first white space, and the label is the remainder, which may be empty.
+
+    Raises:
+        SkipError: The line has no label field, is not UTF-8, contains NUL, or is too long.
+    """
+    if len(line) > _MAX_LINE_BYTES:
+        raise SkipError("line too long", f"more than {_MAX_LINE_BYTES} bytes, starting with "
+                        f"{line[:_SHOWN_CHARACTERS]!r}")
+    try:
+        text = line.decode("utf-8").lstrip()
     except UnicodeDecodeError as error:
         raise SkipError("not UTF-8", f"byte {error.start} of the line") from error
-    text = text.lstrip()
     if "\0" in text:
-        raise SkipError("NUL character", f"in {short(text)!r}; annotations are plain UTF-8 text")
+        raise SkipError("NUL character", f"in {shorten(text)!r}; annotations are UTF-8 text")
     if not text:
         raise SkipError("blank line")
-    path, *label = _FIELDS.split(text, maxsplit=1)
+    path, *label = _SEPARATOR.split(text, maxsplit=1)
     if not label:
-        raise SkipError("no label field", f"expected `path label`, got {short(text)!r}")
+        raise SkipError("no label field", f"expected `path label`, got {shorten(text)!r}")
     return path, normalize(label[0].strip())
 
 
-def short(text: str) -> str:
-    """The text, or the beginning of one that is long."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+def shorten(text: str) -> str:
+    """Returns a text, or the start of a long one with its length."""
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"

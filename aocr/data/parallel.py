@@ -1,8 +1,7 @@
-"""Work that other threads do ahead of its use."""
+"""Work in other threads."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,58 +9,41 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-# To hand an item over takes some 0.05 ms, and threads of Python take their turns from each other.
-_WORTH_IT = 1e-3
-_SHARE = 0.1  # of an item in the mean of those before it
 _Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
-def ordered_map(pool: ThreadPoolExecutor, function: Callable[[_Item], _Found],
-             items: Iterable[_Item], ahead: int) -> Iterator[_Found]:
-    """As `pool.map`, so far ahead and no further: only so many items are in memory."""
-    waiting: deque[Future[_Found]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int,
+                max_pending: int) -> Iterator[_Result]:
+    """Yields `function(item)` for every item, in order, computed by several threads.
 
+    Unlike `ThreadPoolExecutor.map`, it takes items only as results are consumed, so that a bounded
+    number of them is in memory.
 
-def adaptive_ordered_map(pool: ThreadPoolExecutor, function: Callable[[_Item], _Found],
-                     items: Iterable[_Item], ahead: int) -> Iterator[_Found]:
-    """As `in_order`, but the caller's own thread does the work as long as items take little time.
-
-    Small local files are such, and remote ones are not.
+    Args:
+        function: Function of one item.
+        items: The items.
+        threads: Number of threads. The caller's own thread does the work if it is 1.
+        max_pending: Maximum number of items that were taken and not yet yielded.
     """
-    waiting: deque[Future[tuple[_Found, float]]] = deque()
-    mean = 0.0
-
-    def timed(item: _Item) -> tuple[_Found, float]:
-        begun = time.perf_counter()
-        return function(item), time.perf_counter() - begun
-
-    for item in items:
-        while waiting and (mean < _WORTH_IT or len(waiting) >= ahead):
-            found, seconds = waiting.popleft().result()
-            mean += _SHARE * (seconds - mean)
-            yield found
-        if mean < _WORTH_IT:
-            found, seconds = timed(item)
-            mean += _SHARE * (seconds - mean)
-            yield found
-        else:
-            waiting.append(pool.submit(timed, item))
-    while waiting:
-        yield waiting.popleft().result()[0]
+    if threads == 1:
+        yield from map(function, items)
+        return
+    pending: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= max_pending:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def without_autotuning(data: tf.data.Dataset) -> tf.data.Dataset:
-    """The same pipeline without its autotuner.
+    """Returns the dataset with tf.data's autotuner turned off.
 
-    Its thread sleeps ever longer, up to a minute, and taking the pipeline down waits for it
-    (measured with TensorFlow 2.21: 5 s after 5 s of work, 50 s after a few minutes).
+    The autotuner's thread sleeps ever longer, up to a minute, and deleting the iterator waits for
+    it (measured with TensorFlow 2.21: 5 s after 5 s of work, 50 s after a few minutes).
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +54,7 @@ def scan_records(files: Sequence[TFRecordFile]) -> Iterator[RecordMetadata]:
     """
     batches = parallel.without_autotuning(_serialized_batches(files).prefetch(_PARALLEL_FILES))
     try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            yield from parallel.ordered_map(pool, _metadata, batches, _THREADS + 1)
+        yield from parallel.ordered_map(_metadata, batches, _THREADS, max_pending=_THREADS + 1)
     except tf.errors.DataLossError as error:
         raise find_damage(files) from error
     except tf.errors.OpError as error:

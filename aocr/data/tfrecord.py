@@ -20,6 +20,7 @@ from typing import IO, BinaryIO, NamedTuple
 import tensorflow as tf
 
 from aocr.errors import AocrError, reason
+from aocr.runtime import filesystem
 from aocr.runtime.console import log
 
 # Framing of a record: length (8 bytes), CRC of the length (4), data, CRC of the data (4).
@@ -77,8 +78,7 @@ def validate_tfrecord(path: str, max_length: int) -> TFRecordFile:
             file.seek(0)
             if compressed:
                 return _decompress(path, file, max_length)
-            raw: io.RawIOBase = _RawGFile(file)
-            stream: BinaryIO = io.BufferedReader(raw, _CHUNK_BYTES)
+            stream = filesystem.buffered(file)
             skip = _seek_over(stream, tf.io.gfile.stat(path).length)
             return TFRecordFile(path, *_check_lengths(path, stream, skip, max_length), None)
     except tf.errors.OpError as error:
@@ -130,32 +130,6 @@ def record_reader() -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
 
     return tf.function(read, autograph=False, input_signature=[
         tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.int64, tf.int64)])
-
-
-class _RawGFile(io.RawIOBase):
-    """Adapts a `GFile` to `io.BufferedReader`, whose small reads are 17 times faster."""
-
-    def __init__(self, file: tf.io.gfile.GFile) -> None:
-        super().__init__()
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self._file.read(len(buffer))
-        buffer[:len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._file.seek(offset, whence)
-        return self.tell()
-
-    def tell(self) -> int:
-        return int(self._file.tell())
 
 
 def _seek_over(stream: BinaryIO, size: int) -> Callable[[bytes, int], bool]:

@@ -1,31 +1,32 @@
-"""The `dataset` command: annotation lines → checked images → records, and what they need."""
+"""Writes datasets: annotation lines → checked images → TFRecords."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from aocr.config import MAX_PIXELS
 from aocr.data import example, parallel
-from aocr.data.annotations import Line, lines, parse, readable_size, short
+from aocr.data.annotations import check_readable, parse_line, read_lines, shorten
 from aocr.data.example import Record
 from aocr.data.sharding import Sharding
-from aocr.data.stats import DatasetStats
+from aocr.data.stats import DatasetStats, NamedSize
 from aocr.errors import AocrError, SkipError, reason
 from aocr.images import files, transcoding
 from aocr.runtime import filesystem
 from aocr.runtime.console import bar, log
 from aocr.tokenizer import normalize
 
-_AHEAD = 4  # lines on the way for each thread
-_PART = ".part"
+VERIFIED_IMAGES = 20_000  # above, decoding would take longer than a user wants to wait
+_PENDING_LINES = 4  # for each thread
+_PARTIAL = ".part"
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class DatasetOptions:
     """How annotations become records.
 
     Attributes:
-        force_uppercase: Upper-case the labels.
-        save_filename: Keep the image's path as the record's comment.
-        jobs: Files read at the same time.
-        log_step: A line in the log every so many pairs.
-        max_pixels: Most pixels that an image may promise.
-        sharding: Into which files.
+        force_uppercase: Convert the labels to upper case.
+        save_filename: Store the path of each image as the comment of its record.
+        jobs: Number of files to read in parallel.
+        log_step: Log a line every so many pairs.
+        max_pixels: Most pixels that the header of an image may declare.
+        sharding: Number of output files, and which of them to write.
+        verify: Decode every image; `None` for up to `VERIFIED_IMAGES` lines only.
     """
 
     force_uppercase: bool = True
@@ -47,193 +49,225 @@ class DatasetOptions:
     log_step: int = 500
     max_pixels: int = MAX_PIXELS
     sharding: Sharding = Sharding()
+    verify: bool | None = None
 
 
-class Pair(NamedTuple):
-    """A line that can be used."""
+class AnnotationLine(NamedTuple):
+    """A line that this run turns into a record.
+
+    Attributes:
+        number: Number of the line, from 1.
+        content: The line without its end.
+        bytes_read: Bytes of the file since the previous such line.
+    """
+
+    number: int
+    content: bytes
+    bytes_read: int
+
+
+class LabelledImage(NamedTuple):
+    """A usable line: the record, size and path of its image, and whether its label changed."""
 
     record: Record
-    path: str
-    size: tuple[int, int]
-    changed: bool
-
-
-_Answer = tuple[Line, Pair | SkipError]
+    size: NamedSize
+    upper_cased: bool
 
 
 def write_dataset(annotations: str, output: str, options: DatasetOptions) -> DatasetStats:
-    """Writes the records of an annotation file, whole or not at all.
+    """Writes the records of an annotation file, completely or not at all.
 
     Args:
-        annotations: Text file, one `path label` a line; paths hold from the working directory,
-            or else from the annotation file's own folder.
-        output: The TFRecords file, or the name from which several make theirs.
-        options: How.
+        annotations: Text file with one `path label` per line. Paths are relative to the working
+            directory, or else to the directory of the annotation file.
+        output: The TFRecords file, or the name from which those of the shards are derived.
+        options: How annotations become records.
 
     Returns:
-        What was written and what was skipped.
+        Statistics of the records and of the skipped lines.
 
     Raises:
-        AocrError: The annotations cannot be read, the output cannot be written, or no line of
-            the annotations can be used.
+        AocrError: The annotations cannot be read, the output cannot be written, or no line is
+            usable.
     """
-    size = readable_size(annotations)
+    size = check_readable(annotations)
     paths = options.sharding.paths(output)
-    _refuse_obstacles(annotations, paths)
-    summary = DatasetStats()
-    parts = [path + _PART for path in paths]
+    _check_paths(annotations, paths)
+    stats = DatasetStats()
+    partial_paths = [path + _PARTIAL for path in paths]
     try:
-        folder = os.path.dirname(output)
-        if folder and not folder.endswith(":"):  # the root of a remote file system
-            tf.io.gfile.makedirs(folder)
-        written = _write(parts, _pairs(annotations, size, options, summary), summary, options)
-        if not summary.pairs:
-            raise AocrError(_nothing(annotations, summary))
-        _refuse_empty(paths, written)
-        for part, path in zip(parts, paths, strict=True):
-            tf.io.gfile.rename(part, path, overwrite=True)
+        directory = os.path.dirname(output)
+        if directory and not directory.endswith(":"):  # the root of a remote file system
+            tf.io.gfile.makedirs(directory)
+        images = _labelled_images(annotations, size, options, stats)
+        counts = _write_records(partial_paths, images, stats, options)
+        if not stats.pairs:
+            raise _nothing_usable_error(annotations, stats)
+        _refuse_empty_shards(paths, counts)
+        for partial_path, path in zip(partial_paths, paths, strict=True):
+            tf.io.gfile.rename(partial_path, path, overwrite=True)
     except tf.errors.OpError as error:
         raise AocrError(f"cannot write {output}: {reason(error)}") from error
     finally:
-        for part in filter(tf.io.gfile.exists, parts):
-            tf.io.gfile.remove(part)
-    return summary
+        for path in filter(tf.io.gfile.exists, partial_paths):
+            tf.io.gfile.remove(path)
+    return stats
 
 
-def _refuse_obstacles(annotations: str, paths: Sequence[str]) -> None:
+def _check_paths(annotations: str, paths: Sequence[str]) -> None:
     for path in paths:
         if filesystem.is_special(path):
-            raise AocrError(f"{path} is no plain file; name the file to write the records to")
+            raise AocrError(f"{path} is not a regular file; name the file to write the records to")
         if path.endswith("/") or tf.io.gfile.isdir(path):
-            raise AocrError(f"{path} is a folder; name the file to write the records to")
-        if os.path.abspath(annotations) in (os.path.abspath(path), os.path.abspath(path + _PART)):
+            raise AocrError(f"{path} is a directory; name the file to write the records to")
+        if os.path.abspath(annotations) in map(os.path.abspath, (path, path + _PARTIAL)):
             raise AocrError(f"the records would overwrite the annotations {annotations}; name "
                             "another file to write to")
 
 
-def _refuse_empty(paths: Sequence[str], written: Counter[int]) -> None:
-    """Refuses a file without any record, which `aocr train` would refuse."""
+def _refuse_empty_shards(paths: Sequence[str], counts: Counter[int]) -> None:
+    """Refuses shards without records, which `aocr train` would refuse later."""
     for n, path in enumerate(paths):
-        if not written[n]:
-            raise AocrError(f"no line that can be used is dealt to {path}: nothing was written; "
-                            "give fewer --shards")
+        if not counts[n]:
+            raise AocrError(f"no usable line goes to {path}: nothing was written; give fewer "
+                            "--shards")
 
 
-def _pairs(annotations: str, size: int, options: DatasetOptions, summary: DatasetStats
-           ) -> Iterator[tuple[int, Pair]]:
-    """The usable lines with their numbers, read by several threads; others are told and counted."""
-    images = _Images(os.path.dirname(annotations), options.max_pixels)
+def _labelled_images(annotations: str, size: int, options: DatasetOptions, stats: DatasetStats
+                     ) -> Iterator[tuple[int, LabelledImage]]:
+    """Yields the usable lines with their numbers; logs and counts the others."""
+    loader = _ImageLoader(os.path.dirname(annotations), options,
+                          _should_verify(annotations, options))
+    results = parallel.ordered_map(
+        loader.load_line, _included_lines(annotations, options.sharding), options.jobs,
+        max_pending=options.jobs * _PENDING_LINES)
+    with bar(total=size, unit="B", unit_scale=True) as progress:
+        for line, result in results:
+            progress.update(line.bytes_read)
+            stats.lines += 1
+            if isinstance(result, SkipError):
+                stats.skip(line.number, result)
+                log.warning(f"Skipped line {line.number} of {annotations}: {result}")
+            else:
+                _note_repetition(result.size.path, line.number, annotations, stats)
+                yield line.number, result
 
-    def one(line: Line) -> _Answer:
+
+def _included_lines(annotations: str, sharding: Sharding) -> Iterator[AnnotationLine]:
+    bytes_read = 0
+    for number, content in enumerate(read_lines(annotations), 1):
+        bytes_read += len(content) + 1
+        if sharding.includes(number):
+            yield AnnotationLine(number, content, bytes_read)
+            bytes_read = 0
+
+
+def _should_verify(annotations: str, options: DatasetOptions) -> bool:
+    if options.verify is not None:
+        return options.verify
+    lines = islice(_included_lines(annotations, options.sharding), VERIFIED_IMAGES + 1)
+    if sum(1 for _ in lines) <= VERIFIED_IMAGES:
+        return True
+    log.info(f"Only the headers of the images are checked, because there are more than "
+             f"{VERIFIED_IMAGES}: training skips images that cannot be decoded. --verify decodes "
+             "all of them now.")
+    return False
+
+
+def _note_repetition(path: str, line: int, annotations: str, stats: DatasetStats) -> None:
+    if hash(path) in stats.paths:
+        if not stats.repeated:
+            log.warning(f"Line {line} of {annotations} repeats the path {shorten(path)}; both "
+                        "lines are used, remove one if this is not intended (further repetitions "
+                        "are only counted)")
+        stats.repeated += 1
+    stats.paths.add(hash(path))
+
+
+class _ImageLoader:
+    """Reads and checks the images that annotation lines name.
+
+    Args:
+        directory: Directory of the annotation file.
+        options: How annotations become records.
+        verify: Whether to decode the images.
+    """
+
+    def __init__(self, directory: str, options: DatasetOptions, verify: bool) -> None:
+        self._directory, self._options, self._verify = directory, options, verify
+
+    def load_line(self, line: AnnotationLine) -> tuple[AnnotationLine, LabelledImage | SkipError]:
+        """Returns the line with its image and label, or with the reason why it is skipped."""
         try:
-            return line, _pair(line.content, images, options)
+            path, label = parse_line(line.content)
+            return line, self._load(path, label)
         except SkipError as error:
             return line, error
 
-    progress = bar(total=size, unit="B", unit_scale=True)
-    dealt = _dealt(lines(annotations), options.sharding)
-    with progress, ThreadPoolExecutor(options.jobs) as pool:
-        answers = map(one, dealt) if options.jobs == 1 else parallel.adaptive_ordered_map(
-            pool, one, dealt, options.jobs * _AHEAD)
-        for line, answer in answers:
-            progress.update(line.passed)
-            summary.lines += 1
-            if isinstance(answer, SkipError):
-                summary.skipped[answer.reason] += 1
-                log.warning(f"Skipped line {line.number} of {annotations}: {answer}")
-            else:
-                _note_repetition(answer.path, line.number, annotations, summary)
-                yield line.number, answer
+    def _load(self, path: str, label: str) -> LabelledImage:
+        try:
+            stored = self._read(path)
+            encoded, size = transcoding.to_decodable(stored, self._options.max_pixels)
+            if self._verify and encoded is stored:  # transcoding has decoded the others
+                _verify_decodable(encoded)
+        except SkipError as error:
+            detail = ": ".join(filter(None, (shorten(path), error.detail)))
+            raise SkipError(error.reason, detail) from error
+        upper = normalize(label.upper()) if self._options.force_uppercase else label
+        record = Record(encoded, upper, path if self._options.save_filename else "")
+        return LabelledImage(record, NamedSize(*size, path), upper != label)
+
+    def _read(self, path: str) -> bytes:
+        """Reads a file relative to the working directory, or else to the annotation file."""
+        resolved = path
+        if not filesystem.is_remote(path) and not os.path.exists(path):
+            resolved = tf.io.gfile.join(self._directory, path)
+        try:
+            return files.read_image_file(resolved, self._options.max_pixels)
+        except tf.errors.NotFoundError as error:
+            raise SkipError("missing file") from error
+        except (tf.errors.OpError, ValueError) as error:
+            raise SkipError("cannot open the file", _message(error)) from error
 
 
-def _dealt(lines: Iterable[bytes], sharding: Sharding) -> Iterator[Line]:
-    """The lines that this run makes into records."""
-    passed = 0
-    for number, content in enumerate(lines, 1):
-        passed += len(content) + 1
-        if sharding.takes(number):
-            yield Line(number, content, passed)
-            passed = 0
+def _verify_decodable(encoded: bytes) -> None:
+    """Decodes an image as training does.
 
+    TensorFlow's decoder also refuses images that Pillow decodes, such as a JPEG without its end.
 
-def _note_repetition(path: str, line: int, annotations: str, summary: DatasetStats) -> None:
-    place = hash(path)
-    if place in summary.paths:
-        if not summary.repeated:
-            log.warning(f"Line {line} of {annotations} names {short(path)} again; both "
-                        "lines are used, remove one if that is not meant (further ones are only "
-                        "counted)")
-        summary.repeated += 1
-    summary.paths.add(place)
-
-
-def _pair(line: bytes, images: _Images, options: DatasetOptions) -> Pair:
-    path, truth = parse(line)
-    encoded, size = transcoding.to_decodable(images.load(path), options.max_pixels)
-    label = normalize(truth.upper()) if options.force_uppercase else truth
-    record = Record(encoded, label, path if options.save_filename else "")
-    return Pair(record, path, size, label != truth)
-
-
-class _Images:
-    """The image files that annotations name.
-
-    A path holds from the working directory, or else from the annotations' own folder.
+    Raises:
+        SkipError: It cannot be decoded.
     """
-
-    def __init__(self, folder: str, max_pixels: int) -> None:
-        self._folder, self._max_pixels = folder, max_pixels
-        self._places: dict[str, list[str]] = {}
-
-    def load(self, path: str) -> bytes:
-        """The bytes of an image.
-
-        Raises:
-            SkipError: There is none, or it cannot be read.
-        """
-        folder, slash, name = path.rpartition("/")
-        for place in self._places_of(folder + slash):
-            try:
-                return files.read_image_file(place + name, self._max_pixels)
-            except tf.errors.NotFoundError:
-                continue
-            except (tf.errors.OpError, ValueError) as error:
-                raise SkipError("cannot open the file", f"{short(path)}: {_reason(error)}"
-                                ) from error
-        raise SkipError("missing file", short(path))
-
-    def _places_of(self, folder: str) -> list[str]:
-        """Where a folder may be: asking once for all its files is faster than for each."""
-        if folder not in self._places:
-            candidates = dict.fromkeys((folder, tf.io.gfile.join(self._folder, folder)))
-            self._places[folder] = [place for place in candidates if filesystem.is_remote(place)
-                                    or os.path.isdir(place or ".")]
-        return self._places[folder]
+    try:
+        tf.io.decode_image(encoded, expand_animations=False)
+    except tf.errors.InvalidArgumentError as error:
+        raise SkipError("unreadable image", "its data cannot be decoded") from error
 
 
-def _write(paths: Sequence[str], pairs: Iterable[tuple[int, Pair]], summary: DatasetStats,
-           options: DatasetOptions) -> Counter[int]:
-    """Deals the records to the files; returns how many went to each."""
-    written: Counter[int] = Counter()
+def _write_records(paths: Sequence[str], images: Iterable[tuple[int, LabelledImage]],
+                   stats: DatasetStats, options: DatasetOptions) -> Counter[int]:
+    """Writes the records to their files; returns the number of records of each file."""
+    counts: Counter[int] = Counter()
     with ExitStack() as stack:
         writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
-        for line, pair in pairs:
-            place = options.sharding.place(line)
-            writers[place].write(example.encode(pair.record))
-            written[place] += 1
-            summary.add(pair.record.label, pair.size, pair.changed)
-            if summary.pairs % options.log_step == 0:
-                log.info(f"Processed {summary.pairs} pairs.")
-    return written
+        for line, image in images:
+            n = options.sharding.file_of(line)
+            writers[n].write(example.encode(image.record))
+            counts[n] += 1
+            stats.add(image.record.label, image.size, image.upper_cased)
+            if stats.pairs % options.log_step == 0:
+                log.info(f"Processed {stats.pairs} pairs.")
+    return counts
 
 
-def _nothing(annotations: str, summary: DatasetStats) -> str:
-    if not summary.lines:
-        return f"{annotations} is empty; expected one `path label` a line"
-    reason, number = summary.skipped.most_common(1)[0]
-    return (f"no line of {annotations} can be used: {number} of {summary.lines} are skipped for "
-            f"{reason!r}; nothing was written")
+def _nothing_usable_error(annotations: str, stats: DatasetStats) -> AocrError:
+    if not stats.lines:
+        return AocrError(f"{annotations} is empty; expected one `path label` per line")
+    skip_reason, count = stats.skipped.most_common(1)[0]
+    return AocrError(f"no line of {annotations} can be used: {count} of {stats.lines} are skipped "
+                     f"for {skip_reason!r}; nothing was written")
 
 
-def _reason(error: Exception) -> str:
-    return short(str(getattr(error, "message", error)).split(";")[-1].strip())
+def _message(error: Exception) -> str:
+    """Returns the last part of an error's message, which does not repeat the path."""
+    return shorten(str(getattr(error, "message", error)).split(";")[-1].strip())

@@ -41,7 +41,7 @@ def _jobs(jobs: int, goal: float, rounds: int) -> Row:
     with images.scratch() as name:
         folder = Path(name)
         annotations = images.DIGITS.annotations("train", folder)
-        options = writer.DatasetOptions(force_uppercase=False, jobs=jobs)
+        options = writer.DatasetOptions(force_uppercase=False, jobs=jobs, verify=False)
         times = interleaved({
             "bare": lambda: _bare_loop(annotations, folder / "bare.tfrecords"),
             "dataset": lambda: writer.write_dataset(
@@ -92,7 +92,7 @@ def _costs(size: int) -> dict[str, float]:
                                encoding="utf-8")
         output = str(folder / "set.tfrecords")
         costs = {"dataset": _cpu(lambda: writer.write_dataset(
-            str(annotations), output, writer.DatasetOptions())) / size}
+            str(annotations), output, writer.DatasetOptions(verify=False))) / size}
         costs["dataset_bytes"] = machine.peak()
         model = recognizer(_TINY)
         alone = Cluster(tf.distribute.get_strategy())

@@ -300,7 +300,7 @@ def test_predict_reports_an_empty_directory_and_a_pipe_and_reads_the_other_files
     lines = messages(logged)[1:]
     assert code == 1
     assert f"{tmp_path}/empty. cannot open the file: it is a folder" in lines[0]
-    assert f"{tmp_path}/pipe.png. cannot open the file: it is no plain file" in lines[1]
+    assert f"{tmp_path}/pipe.png. cannot open the file: it is not a regular file" in lines[1]
     assert lines[2].startswith("Result: OK.")
 
 

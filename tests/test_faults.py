@@ -93,6 +93,15 @@ def test_what_headers_do_not_tell_is_not_decoded() -> None:
     assert header_ops.refuse_oversized(files, MAX_PIXELS).numpy().tolist() == [b""] * 3
 
 
+def test_a_webp_file_that_is_an_animation_for_tensorflow_alone_is_refused(world: World) -> None:
+    file = bytearray(encoded(word("AB", SIZE, "RGBA"), "WEBP"))
+    file[20] |= 2  # Pillow counts the frames, of which there are none
+    recognizer = Recognizer.load(world.model_dir)
+    outcome, other = recognizer.predict_each([bytes(file), world.images[0]])
+    assert isinstance(outcome, SkipError)
+    assert not isinstance(other, SkipError)
+
+
 @pytest.mark.parametrize("between", [b"\xff\x01", b"\xff\xd3", b"\xff\xff\xff"])
 def test_markers_without_a_length_hide_no_jpeg_header(between: bytes) -> None:
     bomb = BOMBS["jpeg"]

@@ -1,66 +1,76 @@
-"""Usual files known by their headers alone."""
+"""Headers read with Pillow: sizes, limits and damaged files."""
 
 from __future__ import annotations
 
-import random
-from unittest import mock
+import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aocr.config import MAX_PIXELS
 from aocr.errors import SkipError
-from aocr.images import glance, transcoding
-from tests import mutations
-from tests.drawing import encoded, with_orientation, word
+from aocr.images.header_ops import TOO_LARGE
+from aocr.images.headers import UNREADABLE, Size, decoded_size
+from tests import contract, drawing
 
 SIZE = (24, 12)
+LIMIT = 10_000
 
 
-def cut_in_its_scan_header() -> bytes:
-    whole = encoded(word("Ab", SIZE), "JPEG")
-    return whole[:whole.index(b"\xff\xda") + 4]
+def refusal(file: bytes, max_pixels: int = LIMIT) -> SkipError:
+    with pytest.raises(SkipError) as caught:
+        decoded_size(file, max_pixels)
+    return caught.value
 
 
-def by_pillow(file: bytes) -> tuple[bytes, tuple[int, int]] | str:
-    """What is made of a file without a glance at it, or the reason for skipping it."""
-    with mock.patch.object(glance, "header_size", return_value=None):
-        try:
-            return transcoding.to_decodable(file)
-        except SkipError as error:
-            return error.reason
+def gif(frames: int) -> bytes:
+    """An animation whose frames differ everywhere."""
+    first, *others = (drawing.word(str(n), SIZE, "P").point(lambda value, n=n: (value + n) % 256)
+                      for n in range(frames))
+    return drawing.encoded(first, "GIF", save_all=True, append_images=others)
 
 
-@pytest.mark.parametrize(("mode", "name"), [
-    ("L", "JPEG"), ("RGB", "JPEG"), ("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"),
-    ("RGB", "PNG"), ("RGBA", "PNG")])
-def test_usual_files_are_known(mode: str, name: str) -> None:
-    assert glance.header_size(encoded(word("Ab", SIZE, mode), name)) == SIZE
-    if name == "JPEG":
-        assert glance.header_size(encoded(word("Ab", SIZE, mode), name, progressive=True)) == SIZE
+def test_headers_declare_the_size() -> None:
+    assert [decoded_size(file, LIMIT) for file in contract.images()] == [
+        Size(60, 24), Size(90, 40), Size(31, 32), Size(120, 20), Size(45, 45)]
 
 
-@pytest.mark.parametrize("file", [
-    b"", b"\xff\xd8", encoded(word("Ab", SIZE, "CMYK"), "JPEG"), encoded(word("Ab", SIZE, "I;16")),
-    encoded(word("Ab", SIZE), "GIF"), with_orientation(word("Ab", SIZE), 6, "JPEG"),
-    with_orientation(word("Ab", SIZE), 6, "PNG"), cut_in_its_scan_header(),
-    encoded(word("Ab", SIZE), save_all=True, append_images=[word("xy", SIZE)])],
-    ids=["empty", "cut at once", "CMYK", "16 bits", "GIF", "turned JPEG", "turned PNG", "cut",
-         "animation"])
-def test_unusual_files_are_left_to_pillow(file: bytes) -> None:
-    assert glance.header_size(file) is None
+@pytest.mark.parametrize("file", [b"", b"GIF89a", b"text", drawing.png_promising(0, 5),
+                                  b"\xff\xd8\xff", drawing.encoded(drawing.word("A"), "TIFF")],
+                         ids=["empty", "cut", "text", "no pixels", "cut JPEG", "TIFF"])
+def test_what_tensorflow_does_not_decode_is_unreadable(file: bytes) -> None:
+    assert refusal(file).reason == UNREADABLE
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_file_is_taken_that_pillow_refuses_or_sees_otherwise(seed: int) -> None:
-    chance, files, known = random.Random(seed), mutations.images(), 0
-    for _ in range(4000):
-        file = mutations.damaged(chance.choice(files), files, chance)
-        size = glance.header_size(file)
-        if size is None:
-            continue
-        known += 1
-        if size[0] * size[1] > MAX_PIXELS:
-            assert by_pillow(file) == "image too large"
-        else:
-            assert by_pillow(file) == (file, size)
-    assert known > 400
+def test_too_many_pixels_are_refused_with_the_flag_to_change() -> None:
+    error = refusal(drawing.png_promising(101, 100))
+    assert error.reason == TOO_LARGE
+    assert "101 x 100 pixels" in error.detail
+    assert "--max-pixels" in error.detail
+
+
+def test_every_frame_of_a_gif_counts() -> None:
+    area = SIZE[0] * SIZE[1]
+    assert decoded_size(gif(3), 3 * area) == SIZE
+    error = refusal(gif(3), 3 * area - 1)
+    assert error.reason == TOO_LARGE
+    assert "3 frames of 24 x 12 pixels" in error.detail
+
+
+def test_a_first_frame_larger_than_the_canvas_counts_as_it_is() -> None:
+    frame = b"\x2c\0\0\0\0" + struct.pack("<2H", 101, 100) + b"\0\x02\x02\x4c\x01\0"
+    assert refusal(b"GIF89a\x01\0\x01\0\0\0\0" + frame + b"\x3b").reason == TOO_LARGE
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 4), st.data())
+def test_damaged_headers_give_a_size_or_a_refusal(which: int, data: st.DataObject) -> None:
+    file = bytearray(contract.images()[which])
+    for _ in range(data.draw(st.integers(1, 4))):
+        file[data.draw(st.integers(0, min(60, len(file) - 1)))] = data.draw(st.integers(0, 255))
+    try:
+        size = decoded_size(bytes(file), 10_000_000)
+    except SkipError as error:
+        assert error.reason in (UNREADABLE, TOO_LARGE)
+    else:
+        assert min(size) > 0

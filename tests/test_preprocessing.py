@@ -82,6 +82,15 @@ def test_jpeg_with_many_segments_is_understood() -> None:
     assert header_sizes([file[:2] + b"\xff" * 9 + file[2:]]) == [SIZE]
 
 
+@pytest.mark.parametrize("junk", [b"\0", b"abc" * 9, b"\xff\0", bytes(300)])
+def test_bytes_between_jpeg_segments_are_skipped_as_decoders_do(junk: bytes) -> None:
+    file = ENCODINGS["jpeg"]
+    at = file.index(b"\xff\xdb")
+    damaged = file[:at] + junk + file[at:]
+    assert header_sizes([damaged, b"text" * 20, file]) == [SIZE, (0, 0), SIZE]
+    assert preprocessing.decode(tf.constant(damaged), 3).shape == (SIZE[1], SIZE[0], 3)
+
+
 def test_no_files_have_no_sizes() -> None:
     assert header_sizes([]) == []
 

@@ -1,4 +1,4 @@
-"""Conversion between JSON and tensors, and checks of image headers, without a server."""
+"""Conversion between JSON and tensors, without a server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aocr.errors import SkipError
-from aocr.images import header_ops
-from aocr.images.headers import Size, inspect
 from aocr.serving import rest_codec
 from aocr.serving.errors import ErrorCode, RequestError
-from tests import contract, drawing
 
 STRING: dict[str, np.dtype[Any]] = {"input": np.dtype(object)}
 TWO: dict[str, np.dtype[Any]] = {"a": np.dtype(np.float32), "b": np.dtype(np.int32)}
@@ -121,32 +117,3 @@ def test_any_bytes_are_parsed_or_a_request_error(body: bytes) -> None:
         rest_codec.parse(body)
     except RequestError as error:
         assert error.code is ErrorCode.INVALID_ARGUMENT
-
-
-def test_headers_declare_the_size() -> None:
-    assert [inspect(file, 10_000) for file in contract.images()] == [
-        Size(60, 24), Size(90, 40), Size(31, 32), Size(120, 20), Size(45, 45)]
-
-
-def test_too_large_images_are_distinguished_from_unreadable_ones() -> None:
-    with pytest.raises(SkipError) as too_large:
-        inspect(drawing.png_promising(101, 100), 10_000)
-    assert too_large.value.reason == header_ops.TOO_LARGE
-    for file in (b"", b"GIF89a", b"text", drawing.png_promising(0, 5), b"\xff\xd8\xff"):
-        with pytest.raises(SkipError) as unreadable:
-            inspect(file, 10_000)
-        assert unreadable.value.reason == "unreadable image"
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 4), st.data())
-def test_damaged_headers_give_a_size_or_an_error(which: int, data: st.DataObject) -> None:
-    file = bytearray(contract.images()[which])
-    for _ in range(data.draw(st.integers(1, 4))):
-        file[data.draw(st.integers(0, min(60, len(file) - 1)))] = data.draw(st.integers(0, 255))
-    try:
-        size = inspect(bytes(file), 10_000_000)
-    except SkipError as error:
-        assert error.reason in ("unreadable image", header_ops.TOO_LARGE)
-    else:
-        assert min(size) > 0

@@ -1,63 +1,46 @@
-"""Image files as they lie on any file system that TensorFlow knows."""
+"""Reads image files from any file system that TensorFlow supports."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
+from pathlib import Path
 
 import tensorflow as tf
 from PIL import Image
 
 from aocr.errors import SkipError
-from aocr.images import transcoding
+from aocr.images.headers import check_length
 from aocr.runtime import filesystem
 
-# On Windows files are text without O_BINARY, which is unknown elsewhere.
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_UNOPENABLE = "cannot open the file"
 
 
 def read_image_file(path: str, max_pixels: int) -> bytes:
-    """The bytes of a file; one that is too long for an image of so many pixels is not read.
+    """Returns the bytes of a file, unless it is longer than an image of `max_pixels` needs.
 
     Raises:
-        SkipError: It is too long, a folder, or no plain file.
-        tf.errors.OpError: It cannot be read.
+        SkipError: The file is too long, or the path is a directory or not a regular file.
+        tf.errors.OpError: The file cannot be read.
     """
-    # Three times as fast as what TensorFlow has for all file systems.
-    encoded = None if filesystem.is_remote(path) else _local(path, max_pixels)
-    return _any(path, max_pixels) if encoded is None else encoded
+    if not filesystem.is_remote(path) and os.path.isfile(path):
+        with contextlib.suppress(OSError):  # TensorFlow's error below names the reason
+            check_length(os.path.getsize(path), max_pixels)
+            return Path(path).read_bytes()  # three times as fast as TensorFlow
+    return _read_with_tensorflow(path, max_pixels)
 
 
-def _local(path: str, max_pixels: int) -> bytes | None:
-    """A plain local file; `None` for whatever is unusual."""
-    try:
-        about = os.stat(path)  # before it is opened: whoever opens a pipe waits, or ends its writer
-        if not stat.S_ISREG(about.st_mode) or not about.st_size:
-            return None
-        transcoding.check_length(about.st_size, max_pixels)
-        file = os.open(path, _FLAGS)
-    except (OSError, ValueError):
-        return None
-    try:
-        encoded = os.read(file, about.st_size + 1)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
-    return encoded if len(encoded) == about.st_size else None
-
-
-def _any(path: str, max_pixels: int) -> bytes:
+def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:
     with tf.io.gfile.GFile(path, "rb") as file:
         length = file.size()
-        transcoding.check_length(length, max_pixels)
-        if not length and filesystem.is_special(path):  # whoever opens a pipe waits for its writer
-            raise SkipError("cannot open the file", "it is no plain file")
+        check_length(length, max_pixels)
+        if not length and filesystem.is_special(path):  # reading a pipe would wait for its writer
+            raise SkipError(_UNOPENABLE, "it is not a regular file")
         try:
             return bytes(file.read(length))
         except tf.errors.FailedPreconditionError as error:
-            raise SkipError("cannot open the file", "it is a folder; name a file, or a folder "
-                            "that holds some") from error
+            raise SkipError(_UNOPENABLE, "it is a folder; name a file, or a folder that holds "
+                            "some") from error
 
 
 def has_image_extension(name: str) -> bool:

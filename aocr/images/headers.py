@@ -1,23 +1,31 @@
-"""A look at an image's header before the model decodes it: size, and what would burst memory."""
+"""Reads the headers of image files with Pillow, without decoding pixels."""
 
 from __future__ import annotations
 
 import io
 import struct
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from aocr.config import max_bytes
 from aocr.errors import SkipError
 from aocr.images.header_ops import TOO_LARGE
 
-_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # what the model decodes
-_GIF_FRAME, _GIF_EXTENSION = 0x2C, 0x21
-
-
-def _unreadable(detail: str) -> SkipError:
-    return SkipError("unreadable image", detail)
+UNREADABLE = "unreadable image"
+# Pillow's decoders raise any of these for damaged files.
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
+                   ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
+                   zlib.error)
+_SAFELY_DECODED = (b"\x89PNG", b"\xff\xd8")
+_TENSORFLOW_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+# Pillow warns about unusual metadata, which do not matter here. A filter for each call would not
+# be safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Size(NamedTuple):
@@ -28,73 +36,82 @@ class Size(NamedTuple):
 
     @property
     def shape(self) -> float:
-        """Width over height: what decides how wide the network's input is."""
+        """Aspect ratio, width / height, which decides how wide the network's input is."""
         return self.width / self.height
 
 
-def inspect(encoded: bytes, max_pixels: int) -> Size:
-    """The size that an image's header tells.
+@contextmanager
+def open_image(encoded: bytes, max_pixels: int, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Opens an encoded image whose header declares an acceptable size.
+
+    Pillow decodes the pixels when they are first used; its errors within the `with` block are
+    translated as well.
+
+    Args:
+        encoded: An image file.
+        max_pixels: Most pixels that the header may declare.
+        formats: Pillow's names of the accepted formats.
 
     Raises:
-        SkipError: It is no image that the model decodes, or has too many pixels.
+        SkipError: The file is empty, too large, damaged, or in another format.
     """
-    size = _header(encoded, max_pixels)
-    if 0 in size:
-        raise _unreadable("expected an image, got one without pixels")
-    pixels = size.width * size.height
-    if encoded.startswith(b"GIF"):  # its decoder unpacks all frames, whatever the canvas is
-        pixels = max(pixels, _gif_pixels(encoded))
-    if pixels > max_pixels:
-        raise SkipError(TOO_LARGE, f"an image of {pixels} pixels; at most "
-                           f"{max_pixels} are read (--max-pixels)")
+    if not encoded:
+        raise SkipError(UNREADABLE, "the file is empty")
+    check_length(len(encoded), max_pixels)
+    try:
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+            width, height = image.size
+            _check_pixels(width * height, f"{width} x {height} pixels", max_pixels)
+            yield image
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error).split(" exceeds")[0], max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise SkipError(UNREADABLE, "expected an image file, got "
+                        f"{len(encoded)} bytes of something else") from error
+    except DECODING_ERRORS as error:
+        raise SkipError(UNREADABLE, f"damaged: {error}") from error
+
+
+def decoded_size(encoded: bytes, max_pixels: int) -> Size:
+    """Returns the size of an image that TensorFlow decodes.
+
+    Raises:
+        SkipError: TensorFlow does not decode it, or decoding takes memory for more than
+            `max_pixels`. All frames of a GIF count, each as large as the canvas.
+    """
+    with open_image(encoded, max_pixels, _TENSORFLOW_FORMATS) as image:
+        size = Size(*image.size)
+        if image.format == "GIF":  # TensorFlow decodes all frames to return the first
+            frames = int(getattr(image, "n_frames", 1))
+            _check_pixels(frames * size.width * size.height,
+                          f"{frames} frames of {size.width} x {size.height} pixels", max_pixels)
     return size
 
 
-def _header(encoded: bytes, max_pixels: int) -> Size:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-                return Size(*image.size)
-    except Image.DecompressionBombError as error:
-        found = str(error).split(" exceeds")[0]
-        raise SkipError(TOO_LARGE, f"{found}; at most {max_pixels} are read "
-                           "(--max-pixels)") from error
-    except UnidentifiedImageError as error:
-        raise _unreadable("expected a PNG, JPEG, GIF, BMP or WebP image, got "
-                      f"{len(encoded)} bytes of something else") from error
-    # Pillow's readers raise any of these for damaged headers.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
-            ArithmeticError, MemoryError, NotImplementedError, RuntimeError,
-            struct.error) as error:
-        raise _unreadable("expected an image, got one with a damaged header") from error
+def is_safely_decoded(encoded: bytes) -> bool:
+    """Returns whether a file whose header Pillow accepts is safe for TensorFlow's decoders.
 
-
-def _gif_pixels(encoded: bytes) -> int:
-    """Pixels of all frames together; what cannot be followed ends the count.
-
-    Source: the GIF89a specification.
+    PNG and JPEG files are. For GIF and WebP, TensorFlow 2.21 allocates memory by what it finds
+    after the header, and a damaged WebP file may overwrite memory: `header_ops` refuses these.
     """
-    total, at = 0, 13 + _colours(encoded, 10)
-    while 0 <= at < len(encoded):
-        if encoded[at] == _GIF_FRAME and at + 10 <= len(encoded):
-            width, height = struct.unpack_from("<HH", encoded, at + 5)
-            total += width * height
-            at = _after_blocks(encoded, at + 11 + _colours(encoded, at + 9))
-        elif encoded[at] == _GIF_EXTENSION:
-            at = _after_blocks(encoded, at + 2)
-        else:
-            break
-    return total
+    return encoded.startswith(_SAFELY_DECODED)
 
 
-def _colours(encoded: bytes, at: int) -> int:
-    """Bytes of the colour table that the flags at a place announce."""
-    flags = encoded[at] if at < len(encoded) else 0
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+def check_length(length: int, max_pixels: int) -> None:
+    """Refuses files that are longer than an image of `max_pixels` needs.
+
+    Raises:
+        SkipError: The file has more bytes than `aocr.config.max_bytes` allows.
+    """
+    if length > max_bytes(max_pixels):
+        raise SkipError(TOO_LARGE, f"{length} bytes; an image of {max_pixels} pixels has at most "
+                        f"{max_bytes(max_pixels)}")
 
 
-def _after_blocks(encoded: bytes, at: int) -> int:
-    while at < len(encoded) and encoded[at]:
-        at += encoded[at] + 1
-    return at + 1
+def _check_pixels(pixels: int, declared: str, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise _too_large(declared, max_pixels)
+
+
+def _too_large(declared: str, max_pixels: int) -> SkipError:
+    return SkipError(TOO_LARGE, f"{declared}; at most {max_pixels} are read (--max-pixels)")

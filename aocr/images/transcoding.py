@@ -1,22 +1,19 @@
-"""Encoded images before TensorFlow sees them; what only Pillow reads right becomes PNG here.
+"""Re-encodes images that TensorFlow would not decode, or not as people see them.
 
-TensorFlow reads PNG, JPEG, GIF, BMP and WebP. It refuses TIFF and CMYK, ignores EXIF rotation,
-and cuts 16-bit samples; such images are re-encoded, all others pass unchanged.
+TensorFlow decodes PNG, JPEG, GIF, BMP and WebP. It rejects TIFF and CMYK, ignores EXIF orientation
+and truncates 16-bit samples. Such images become PNG files; all others keep their bytes.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from aocr.config import MAX_PIXELS, max_bytes
+from aocr.config import MAX_PIXELS
 from aocr.errors import SkipError
-from aocr.images import glance
+from aocr.images.headers import DECODING_ERRORS, UNREADABLE, Size, open_image
 
 ORIENTATION_TAG = 0x0112
 _PLAIN_MODES = {
@@ -26,120 +23,68 @@ _PLAIN_MODES = {
     "BMP": {"RGB"},
     "WEBP": {"RGB", "RGBA"},
 }
-# Pillow hands these to other programs.
-_FOREIGN = {"EPS", "WMF"}
-# These hold other files, which may be larger than the size that is told.
+# Pillow runs other programs to decode these.
+_EXTERNAL = {"EPS", "WMF"}
+# The files embedded in these may be larger than the size in the outer header.
 _CONTAINERS = {"BLP", "CUR", "FPX", "FTEX", "ICNS", "ICO", "IPTC", "MIC"}
 Image.init()
-# Pillow tries them in this order: the usual ones first.
+# Pillow tries formats in this order, so the frequent ones come first.
 _FORMATS = ("PNG", "JPEG", *(name for name in Image.OPEN if name not in {
-    "PNG", "JPEG"} | _FOREIGN | _CONTAINERS))
-# Pillow warns of odd metadata, which do not matter here; a filter for each call would not be
-# safe in threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-# Pillow's decoders raise any of these for damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
-           ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
-           zlib.error)
-_PNG_BIT_DEPTH = slice(24, 25)
-_BMP_HEAD = slice(28, 34)
-_BMP_PLAIN = b"\x18\x00\x00\x00\x00\x00"  # 24 bits a pixel, no compression
-def to_decodable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int]]:
-    """Bytes that TensorFlow reads as people see them.
+    "PNG", "JPEG"} | _EXTERNAL | _CONTAINERS))
+# Whatever the version of a BMP header is, TensorFlow takes these bytes for the bits per pixel and
+# the compression. Pillow does not report the version, so they are compared directly.
+_BMP_PIXEL_FORMAT = slice(28, 34)
+_BMP_24_BITS_UNCOMPRESSED = b"\x18\x00\x00\x00\x00\x00"
+_PNG_ORIENTATION_TAGS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+
+
+def to_decodable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Size]:
+    """Returns an image file that TensorFlow decodes as people see it.
 
     Args:
-        encoded: An image file of any format that Pillow knows.
-        max_pixels: Most pixels that its header may promise.
+        encoded: An image file of any format that Pillow decodes without other programs.
+        max_pixels: Most pixels that its header may declare.
 
     Returns:
-        The bytes, unchanged where possible, and their `(width, height)` in pixels.
+        The bytes, unchanged where possible and else those of a PNG file, and the image's size.
 
     Raises:
         SkipError: The file is empty, not an image, damaged, or larger than allowed.
     """
-    if not encoded:
-        raise SkipError("unreadable image", "the file is empty")
-    check_length(len(encoded), max_pixels)
-    size = glance.header_size(encoded)
-    if size is not None:
-        _check_size(*size, max_pixels)
-        return encoded, size
-    try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            return _readable(image, encoded, max_pixels)
-    except Image.DecompressionBombError as error:
-        raise _too_large(str(error).split(" exceeds")[0], max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise SkipError("unreadable image", "not an image file that can be read") from error
-    except _DAMAGE as error:
-        raise SkipError("unreadable image", f"damaged: {error}") from error
-
-
-def check_length(length: int, max_pixels: int) -> None:
-    """Refuses files that are too long to be read at all.
-
-    Raises:
-        SkipError: An image of that many pixels needs less.
-    """
-    if length > max_bytes(max_pixels):
-        raise SkipError("image too large", f"{length} bytes; an image of {max_pixels} pixels "
-                        f"has at most {max_bytes(max_pixels)}")
+    with open_image(encoded, max_pixels, _FORMATS) as image:
+        if _decodes_correctly(image, encoded):
+            return encoded, Size(*image.size)
+        if image.mode in ("RGBA", "LA", "PA"):
+            image = image.convert("L" if image.mode == "LA" else "RGB")
+        upright = _upright(image)
+        return _encode_png(upright), Size(*upright.size)
 
 
 def from_pillow(image: Image.Image) -> bytes:
-    """PNG bytes of a Pillow image, turned upright by its EXIF orientation.
+    """Returns the PNG encoding of a Pillow image, rotated upright by its EXIF orientation.
 
     Raises:
-        SkipError: The image has no pixels, or is of a damaged file that was not read before.
+        SkipError: The image has no pixels, or its file is damaged.
     """
     try:
-        return _png(_plain(image))
-    except _DAMAGE as error:
-        raise SkipError("unreadable image", f"damaged: {error}") from error
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """The image upright, in mode L or RGB."""
-    if 0 in image.size:
-        raise SkipError("unreadable image", "it has no pixels")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper())
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    elif image.mode not in ("L", "RGB"):
-        grey = image.mode in ("1", "LA", "F")
-        image = image.convert("L" if grey else "RGB")
-    return image
-
-
-def _eight_bits(samples: np.ndarray) -> np.ndarray:
-    """Samples of whole numbers as people see them, uint8.
-
-    16-bit samples show their high byte, in TensorFlow and in browsers. 32-bit ones tell nothing
-    of their range: they are taken for 8 bits where all of them fit, else for 16.
-    """
-    if samples.dtype.itemsize > 2 and samples.max() <= np.iinfo(np.uint8).max:
-        return samples.clip(0).astype(np.uint8)
-    return (samples.clip(0, np.iinfo(np.uint16).max) >> 8).astype(np.uint8)
-
-
-def _png(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG", compress_level=1)
-    return out.getvalue()
+        return _encode_png(_upright(image))
+    except DECODING_ERRORS as error:
+        raise SkipError(UNREADABLE, f"damaged: {error}") from error
 
 
 def from_array(pixels: np.ndarray) -> bytes:
-    """PNG bytes of uint8 pixels `[height, width]` or `[height, width, 1, 2, 3 or 4]`.
+    """Returns the PNG encoding of uint8 pixels `[height, width]` or `[height, width, channels]`.
+
+    Args:
+        pixels: One channel (grey), two (grey, alpha), three (RGB) or four (RGBA).
 
     Raises:
-        SkipError: Another type or shape.
+        SkipError: The array has another type or shape.
     """
     squeezed = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     if pixels.dtype != np.uint8 or squeezed.ndim not in (2, 3) or 0 in pixels.shape or (
             squeezed.ndim == 3 and squeezed.shape[2] not in (2, 3, 4)):
-        raise SkipError("unreadable image", "expected uint8 pixels [height, width] or [height, "
+        raise SkipError(UNREADABLE, "expected uint8 pixels [height, width] or [height, "
                         f"width, channels], got {pixels.dtype} {list(pixels.shape)}")
     image = Image.fromarray(squeezed)
     if image.mode in ("RGBA", "LA"):
@@ -147,50 +92,73 @@ def from_array(pixels: np.ndarray) -> bytes:
     return from_pillow(image)
 
 
-def _readable(image: Image.Image, encoded: bytes, max_pixels: int
-              ) -> tuple[bytes, tuple[int, int]]:
-    _check_size(*image.size, max_pixels)
-    if _is_plain(image, encoded):
-        return encoded, image.size
-    if image.mode in ("RGBA", "LA", "PA"):
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    plain = _plain(image)
-    return _png(plain), plain.size
+def _upright(image: Image.Image) -> Image.Image:
+    """Returns the image rotated by its EXIF orientation, in mode L or RGB."""
+    if 0 in image.size:
+        raise SkipError(UNREADABLE, "it has no pixels")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.mode not in ("L", "RGB"):
+        grey = image.mode in ("1", "LA", "F")
+        image = image.convert("L" if grey else "RGB")
+    return image
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise _too_large(f"{width} x {height} pixels", max_pixels)
+def _to_8_bits(samples: np.ndarray) -> np.ndarray:
+    """Reduces integer samples to uint8 as image viewers do.
+
+    Of 16-bit samples the high byte is kept, as in TensorFlow and in browsers. The range of 32-bit
+    samples is unknown: they are taken for 8 bits if all of them fit, and else for 16.
+    """
+    if samples.dtype.itemsize > 2 and samples.max() <= np.iinfo(np.uint8).max:
+        return samples.clip(0).astype(np.uint8)
+    return (samples.clip(0, np.iinfo(np.uint16).max) >> 8).astype(np.uint8)
 
 
-def _too_large(found: str, max_pixels: int) -> SkipError:
-    return SkipError("image too large", f"{found}; at most {max_pixels} are read (--max-pixels)")
+def _encode_png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
-def _is_plain(image: Image.Image, encoded: bytes) -> bool:
+def _decodes_correctly(image: Image.Image, encoded: bytes) -> bool:
+    """Returns whether TensorFlow decodes a file to what Pillow shows."""
     name = "JPEG" if image.format == "MPO" else str(image.format)
     if image.mode not in _PLAIN_MODES.get(name, ()):
         return False
-    if name == "PNG" and encoded[_PNG_BIT_DEPTH] == b"\x10":
+    if name == "PNG" and _has_16_bit_samples(image):
         return False
-    if name == "BMP" and encoded[_BMP_HEAD] != _BMP_PLAIN:
+    if name == "BMP" and encoded[_BMP_PIXEL_FORMAT] != _BMP_24_BITS_UNCOMPRESSED:
         return False
     if name in ("GIF", "WEBP") and not _fills_canvas(image):
         return False
-    return not _may_be_turned(image, encoded) or image.getexif().get(ORIENTATION_TAG, 1) in (0, 1)
+    return not _may_have_orientation(image, encoded) or (
+        image.getexif().get(ORIENTATION_TAG, 1) in (0, 1))
 
 
-def _may_be_turned(image: Image.Image, encoded: bytes) -> bool:
-    """Whether there is any orientation to ask for: Pillow decodes a whole PNG to look for it."""
+def _has_16_bit_samples(png: Image.Image) -> bool:
+    """Returns whether a PNG file has 16-bit samples, of which Pillow's mode shows only 8."""
+    return any(str(tile[3]).endswith(";16B") for tile in getattr(png, "tile", ()))
+
+
+def _may_have_orientation(image: Image.Image, encoded: bytes) -> bool:
+    """Returns whether a file may hold an orientation.
+
+    A PNG file may hold it after the pixels, and Pillow decodes all of them to look for it.
+    Searching the bytes takes a fraction of that time.
+    """
     if image.format == "PNG":
-        return glance.may_be_turned(encoded)
+        return any(tag in encoded for tag in _PNG_ORIENTATION_TAGS)
     return "exif" in image.info or "xmp" in image.info
 
 
 def _fills_canvas(image: Image.Image) -> bool:
-    """Whether the file is a still that covers its canvas.
+    """Returns whether a file holds a single frame that covers its canvas.
 
-    TensorFlow takes memory for all frames of an animation.
+    TensorFlow allocates memory for all frames of an animation.
     """
     if getattr(image, "is_animated", False):
         return False

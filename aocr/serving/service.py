@@ -9,7 +9,7 @@ import numpy as np
 
 from aocr.errors import SkipError
 from aocr.images.header_ops import TOO_LARGE
-from aocr.images.headers import Size, inspect
+from aocr.images.headers import Size, decoded_size
 from aocr.serving.batching import Batcher, Outputs
 from aocr.serving.config import Limits
 from aocr.serving.errors import ErrorCode, RequestError, invalid
@@ -71,7 +71,7 @@ class PredictionService:
 
     def _image_size(self, encoded: bytes) -> Size:
         try:
-            return inspect(encoded, self.limits.max_pixels)
+            return decoded_size(encoded, self.limits.max_pixels)
         except SkipError as error:
             too_large = error.reason == TOO_LARGE
             code = ErrorCode.TOO_LARGE if too_large else ErrorCode.INVALID_ARGUMENT

@@ -13,7 +13,7 @@ import tensorflow as tf
 from aocr.cli.main import main
 from aocr.config import PRINTABLE_ASCII, ModelConfig
 from aocr.data import example, writer
-from aocr.data.annotations import parse_line
+from aocr.data.annotation_formats import parse_line
 from aocr.data.example import Record
 from aocr.data.index import build_index, resolve_paths
 from aocr.data.sharding import Sharding
@@ -84,7 +84,8 @@ def test_labels_are_stored_as_utf8_in_nfc() -> None:
     (b"a.png", "no label field", "a.png"), (b"none.png AB", "missing file", "none.png"),
     (b"text.png AB", "unreadable image", "not an image"), (b"empty.png AB", "unreadable", "empty"),
     (b"cut.png AB", "unreadable image", ""), (b"folder AB", "cannot open the file", "folder"),
-    (b"a.png \xff", "not UTF-8", "byte 6"), (b"", "blank line", ""), (b" \t", "blank line", ""),
+    (b"a.png \xff", "not UTF-8", "character 6"), (b"", "blank line", ""),
+    (b" \t", "blank line", ""),
     (b"a.png/b AB", "", "a.png/b"), (b"a.png\0b AB", "NUL character", "a.png\\x00b"),
     (b"a\0.png AB", "NUL character", ""), (b"a.png A\0B", "NUL character", "A\\x00B"),
     (b"x" * 100_000 + b" AB", "", "xxx")],
@@ -318,8 +319,8 @@ def test_annotations_are_not_overwritten_by_their_own_records(folder: Path) -> N
 
 
 @pytest.mark.parametrize(("line", "reason"), [
-    (b"", "blank line"), (b"a", "no label field"), (b"\xff a", "not UTF-8")])
-def test_parse_tells_why(line: bytes, reason: str) -> None:
+    ("", "blank line"), ("a", "no label field"), ("\udcff a", "not UTF-8")])
+def test_parse_tells_why(line: str, reason: str) -> None:
     with pytest.raises(SkipError) as caught:
         parse_line(line)
     assert caught.value.reason == reason

@@ -24,17 +24,26 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "Checks every image, writes the usable ones to TFRecords, and proposes a command\n"
         "to train on them.",
         ("aocr dataset annotations.txt words.tfrecords",
-         "aocr dataset annotations.txt words.tfrecords --no-force-uppercase --shards 16"))
+         "aocr dataset metadata.csv words.tfrecords --no-force-uppercase --shards 16"))
     add = command.add_argument_group("input and output").add_argument
     add("annotations", metavar="ANNOTATIONS",
-        help="text file with one `path label` per line; paths are relative to the working "
-        "directory or to this file")
+        help="file with image paths and labels, one `path label` per line or a table, or "
+        "directory with a .gt.txt file beside each image; paths are relative to the working "
+        "directory or to the file")
     add("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
         help="TFRecords file to write (default: %(default)s)")
     add("--no-force-uppercase", dest="force_uppercase", action="store_false",
         help="keep the case of labels instead of converting them to upper case")
     add("--save-filename", action="store_true",
         help="store the path of each image in its record, as the comment")
+    add = command.add_argument_group("format of the annotations").add_argument
+    add("--format", choices=("auto", "text", "csv", "jsonl", "gt"), default="auto",
+        help="text: `path label` lines; csv: a table whose first line names its columns; jsonl: a "
+        "JSON object per line; gt: x.gt.txt beside x.png (default: %(default)s)")
+    add("--path-column", metavar="NAME",
+        help="column or JSON key of the paths (default: a usual name such as file_name)")
+    add("--label-column", metavar="NAME",
+        help="column or JSON key of the labels (default: a usual name such as text)")
     add = command.add_argument_group("several files").add_argument
     add("--shards", type=flags.at_least_one, metavar="N",
         help="write N files: words.tfrecords becomes words-00000-of-0000N.tfrecords and so on")
@@ -56,12 +65,14 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """Runs `aocr dataset`."""
     from aocr.data import writer
+    from aocr.data.annotation_formats import AnnotationOptions
     from aocr.data.sharding import Sharding
 
     sharding = Sharding(args.shards, args.shard_index)
     stats = writer.write_dataset(args.annotations, args.output, writer.DatasetOptions(
         args.force_uppercase, args.save_filename, args.jobs, args.log_step, args.max_pixels,
-        sharding, args.verify))
+        sharding, args.verify,
+        AnnotationOptions(args.format, args.path_column, args.label_column)))
     for line in _summary(stats, sharding):
         log.info(line)
     proposal = stats.sizes.propose()
@@ -89,6 +100,8 @@ def _summary(stats: DatasetStats, sharding: Sharding) -> Iterator[str]:
         yield f"Skipped: {count} x {reason} (first: line {line}{', ' * bool(detail)}{detail})"
     if stats.repeated:
         yield f"Lines that repeat an earlier path: {stats.repeated}; they are used"
+    if stats.control_characters:
+        yield f"Labels with control characters: {stats.control_characters}; they are used"
     counts = " ".join(f"{'space' if character == ' ' else printable(character)}:{count}"
                       for character, count in sorted(stats.characters.items()))
     yield f"Characters ({len(stats.characters)}): {counts}"

@@ -1,89 +1,115 @@
-"""Annotation files: text files with one `path label` per line."""
+"""Annotations: the images of a dataset and their labels, in one of several formats."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import tensorflow as tf
 
+from aocr.data.annotation_formats import (
+    DELIMITERS,
+    LABEL_FILE,
+    AnnotationOptions,
+    Entry,
+    csv_entries,
+    find_columns,
+    jsonl_entries,
+    label_file_entries,
+    pair_label_files,
+    parse_json,
+    read_lines,
+    text_entries,
+)
 from aocr.errors import AocrError, SkipError, reason
 from aocr.runtime import filesystem
-from aocr.tokenizer import normalize
 
-_SEPARATOR = re.compile(r"[ \t\v\f]+")
-_MAX_LINE_BYTES = 1 << 20
-_SHOWN_CHARACTERS = 80
-_BOM = b"\xef\xbb\xbf"
+_READERS = {"text": text_entries, "csv": csv_entries, "jsonl": jsonl_entries,
+            "gt": label_file_entries}
+FORMATS = ("auto", *_READERS)
 
 
-def check_readable(annotations: str) -> int:
-    """Checks that an annotation file can be read, and returns its size in bytes.
+@dataclass(frozen=True)
+class Annotations:
+    """Annotations of a known format.
+
+    Attributes:
+        path: The file, or the directory of images and label files.
+        options: How they are read; the format is not "auto".
+        size: Their size in bytes, or the number of images, as `Entry.position` counts them.
+    """
+
+    path: str
+    options: AnnotationOptions
+    size: int
+
+    @property
+    def directory(self) -> str:
+        """The directory to which paths may be relative."""
+        return os.path.dirname(self.path)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yields the entries from the first one.
+
+        Raises:
+            AocrError: They cannot be read any further, or a table does not name its columns.
+        """
+        return _READERS[self.options.format](self.path, self.options)
+
+
+def open_annotations(path: str, options: AnnotationOptions) -> Annotations:
+    """Checks that annotations can be read, and determines their format.
 
     Raises:
-        AocrError: It cannot be read.
+        AocrError: They cannot be read, or cannot be in the format that the options name.
     """
-    if filesystem.is_special(annotations):
-        raise AocrError(f"{annotations} is not a regular file; write the annotations to one")
+    if tf.io.gfile.isdir(path):
+        if options.format not in ("auto", "gt"):
+            raise AocrError(f"{path} is a directory; --format {options.format} needs a file")
+        return Annotations(path, options._replace(format="gt"), _count_images(path))
+    size = _check_readable(path)
+    if options.format == "gt":
+        raise AocrError(f"{path} is a file; --format gt needs a directory")
+    detected = _detect_format(path, options) if options.format == "auto" else options.format
+    return Annotations(path, options._replace(format=detected), size)
+
+
+def _count_images(directory: str) -> int:
+    pairs = pair_label_files(directory)
+    if all(label_file is None for _, label_file in pairs):
+        raise AocrError(f"{directory} is a directory without {LABEL_FILE} files; expected a file "
+                        "of annotations, or a directory with a label file beside each image, such "
+                        f"as 1.png and 1{LABEL_FILE}")
+    return len(pairs)
+
+
+def _check_readable(path: str) -> int:
+    """Returns the size of an annotation file in bytes, one of which has been read."""
+    if filesystem.is_special(path):
+        raise AocrError(f"{path} is not a regular file; write the annotations to one")
     try:
-        with tf.io.gfile.GFile(annotations, "rb") as file:
+        with tf.io.gfile.GFile(path, "rb") as file:
             file.read(1)
-        return int(tf.io.gfile.stat(annotations).length)
+        return int(tf.io.gfile.stat(path).length)
     except tf.errors.NotFoundError as error:
-        raise AocrError(f"no such annotation file: {annotations}") from error
+        raise AocrError(f"no such annotation file: {path}") from error
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot read the annotations {annotations}: {reason(error)}") from error
+        raise AocrError(f"cannot read the annotations {path}: {reason(error)}") from error
 
 
-def read_lines(annotations: str) -> Iterator[bytes]:
-    """Yields the lines of an annotation file without their ends.
+def _detect_format(path: str, options: AnnotationOptions) -> str:
+    """Returns the format of a file, by its extension and its first line that is not blank."""
+    extension = os.path.splitext(path)[1].lower()
+    line = next((line for _, line in read_lines(path) if line.strip()), "")
+    if extension in (".jsonl", ".ndjson") or _is_json_object(line):
+        return "jsonl"
+    is_table = extension in (".csv", ".tsv") and any(mark in line for mark in DELIMITERS)
+    return "csv" if is_table or find_columns(line, options) else "text"
 
-    A line that is too long is truncated to one byte more than `parse_line` accepts.
 
-    Raises:
-        AocrError: The file cannot be read any further.
-    """
+def _is_json_object(line: str) -> bool:
     try:
-        with tf.io.gfile.GFile(annotations, "rb") as file:
-            stream = filesystem.buffered(file)
-            if stream.peek(len(_BOM)).startswith(_BOM):
-                stream.read(len(_BOM))
-            while line := stream.readline(_MAX_LINE_BYTES + 1):
-                tail = line
-                while tail and not tail.endswith(b"\n"):
-                    tail = stream.readline(_MAX_LINE_BYTES)
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
-    except tf.errors.OpError as error:
-        raise AocrError(f"cannot read on in {annotations}: {reason(error)}") from error
-
-
-def parse_line(line: bytes) -> tuple[str, str]:
-    """Returns path and label of a line, the label in NFC and without surrounding white space.
-
-    The path ends at the first white space, and the label is the remainder, which may be empty.
-
-    Raises:
-        SkipError: The line has no label field, is not UTF-8, contains NUL, or is too long.
-    """
-    if len(line) > _MAX_LINE_BYTES:
-        raise SkipError("line too long", f"more than {_MAX_LINE_BYTES} bytes, starting with "
-                        f"{line[:_SHOWN_CHARACTERS]!r}")
-    try:
-        text = line.decode("utf-8").lstrip()
-    except UnicodeDecodeError as error:
-        raise SkipError("not UTF-8", f"byte {error.start} of the line") from error
-    if "\0" in text:
-        raise SkipError("NUL character", f"in {shorten(text)!r}; annotations are UTF-8 text")
-    if not text:
-        raise SkipError("blank line")
-    path, *label = _SEPARATOR.split(text, maxsplit=1)
-    if not label:
-        raise SkipError("no label field", f"expected `path label`, got {shorten(text)!r}")
-    return path, normalize(label[0].strip())
-
-
-def shorten(text: str) -> str:
-    """Returns a text, or the start of a long one with its length."""
-    if len(text) <= _SHOWN_CHARACTERS:
-        return text
-    return f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
+        return line.lstrip().startswith("{") and isinstance(parse_json(line), dict)
+    except SkipError:
+        return False

@@ -111,6 +111,7 @@ class DatasetStats:
         characters: Number of occurrences of each character.
         paths: Hashes of the paths read.
         repeated: Records whose path was on an earlier line.
+        control_characters: Records with control characters in their label.
         upper_cased: Labels that were changed to upper case.
         label_lengths: The different lengths of labels.
         sizes: Sizes of the images.
@@ -124,6 +125,7 @@ class DatasetStats:
     characters: Counter[str] = field(default_factory=Counter)
     paths: set[int] = field(default_factory=set)
     repeated: int = 0
+    control_characters: int = 0
     upper_cased: int = 0
     label_lengths: set[int] = field(default_factory=set)
     sizes: ImageSizes = field(default_factory=ImageSizes)

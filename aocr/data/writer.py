@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,14 +15,15 @@ import tensorflow as tf
 
 from aocr.config import MAX_PIXELS
 from aocr.data import example, parallel
-from aocr.data.annotations import check_readable, parse_line, read_lines, shorten
+from aocr.data.annotation_formats import Annotation, AnnotationOptions, Entry, shorten
+from aocr.data.annotations import Annotations, open_annotations
 from aocr.data.example import Record
 from aocr.data.sharding import Sharding
 from aocr.data.stats import DatasetStats, NamedSize
 from aocr.errors import AocrError, SkipError, reason
 from aocr.images import files, transcoding
 from aocr.runtime import filesystem
-from aocr.runtime.console import bar, log
+from aocr.runtime.console import bar, log, printable
 from aocr.tokenizer import normalize
 
 VERIFIED_IMAGES = 20_000  # above, decoding would take longer than a user wants to wait
@@ -41,6 +43,7 @@ class DatasetOptions:
         max_pixels: Most pixels that the header of an image may declare.
         sharding: Number of output files, and which of them to write.
         verify: Decode every image; `None` for up to `VERIFIED_IMAGES` lines only.
+        annotations: Format and columns of the annotations.
     """
 
     force_uppercase: bool = True
@@ -50,20 +53,7 @@ class DatasetOptions:
     max_pixels: int = MAX_PIXELS
     sharding: Sharding = Sharding()
     verify: bool | None = None
-
-
-class AnnotationLine(NamedTuple):
-    """A line that this run turns into a record.
-
-    Attributes:
-        number: Number of the line, from 1.
-        content: The line without its end.
-        bytes_read: Bytes of the file since the previous such line.
-    """
-
-    number: int
-    content: bytes
-    bytes_read: int
+    annotations: AnnotationOptions = AnnotationOptions()
 
 
 class LabelledImage(NamedTuple):
@@ -75,11 +65,11 @@ class LabelledImage(NamedTuple):
 
 
 def write_dataset(annotations: str, output: str, options: DatasetOptions) -> DatasetStats:
-    """Writes the records of an annotation file, completely or not at all.
+    """Writes the records of annotations, completely or not at all.
 
     Args:
-        annotations: Text file with one `path label` per line. Paths are relative to the working
-            directory, or else to the directory of the annotation file.
+        annotations: File of annotations, or directory of images and label files. Paths are
+            relative to the working directory, or else to the directory of the annotation file.
         output: The TFRecords file, or the name from which those of the shards are derived.
         options: How annotations become records.
 
@@ -90,7 +80,7 @@ def write_dataset(annotations: str, output: str, options: DatasetOptions) -> Dat
         AocrError: The annotations cannot be read, the output cannot be written, or no line is
             usable.
     """
-    size = check_readable(annotations)
+    source = open_annotations(annotations, options.annotations)
     paths = options.sharding.paths(output)
     _check_paths(annotations, paths)
     stats = DatasetStats()
@@ -99,7 +89,7 @@ def write_dataset(annotations: str, output: str, options: DatasetOptions) -> Dat
         directory = os.path.dirname(output)
         if directory and not directory.endswith(":"):  # the root of a remote file system
             tf.io.gfile.makedirs(directory)
-        images = _labelled_images(annotations, size, options, stats)
+        images = _labelled_images(source, options, stats)
         counts = _write_records(partial_paths, images, stats, options)
         if not stats.pairs:
             raise _nothing_usable_error(annotations, stats)
@@ -133,40 +123,36 @@ def _refuse_empty_shards(paths: Sequence[str], counts: Counter[int]) -> None:
                             "--shards")
 
 
-def _labelled_images(annotations: str, size: int, options: DatasetOptions, stats: DatasetStats
+def _labelled_images(annotations: Annotations, options: DatasetOptions, stats: DatasetStats
                      ) -> Iterator[tuple[int, LabelledImage]]:
     """Yields the usable lines with their numbers; logs and counts the others."""
-    loader = _ImageLoader(os.path.dirname(annotations), options,
-                          _should_verify(annotations, options))
+    loader = _ImageLoader(annotations.directory, options, _should_verify(annotations, options))
     results = parallel.ordered_map(
-        loader.load_line, _included_lines(annotations, options.sharding), options.jobs,
+        loader.load_entry, _included_entries(annotations, options.sharding), options.jobs,
         max_pending=options.jobs * _PENDING_LINES)
-    with bar(total=size, unit="B", unit_scale=True) as progress:
-        for line, result in results:
-            progress.update(line.bytes_read)
+    position = 0
+    with bar(total=annotations.size, unit="B", unit_scale=True) as progress:
+        for entry, result in results:
+            progress.update(entry.position - position)
+            position = entry.position
             stats.lines += 1
             if isinstance(result, SkipError):
-                stats.skip(line.number, result)
-                log.warning(f"Skipped line {line.number} of {annotations}: {result}")
+                stats.skip(entry.number, result)
+                log.warning(f"Skipped line {entry.number} of {annotations.path}: {result}")
             else:
-                _note_repetition(result.size.path, line.number, annotations, stats)
-                yield line.number, result
+                _note_oddities(result, entry.number, annotations.path, stats)
+                yield entry.number, result
 
 
-def _included_lines(annotations: str, sharding: Sharding) -> Iterator[AnnotationLine]:
-    bytes_read = 0
-    for number, content in enumerate(read_lines(annotations), 1):
-        bytes_read += len(content) + 1
-        if sharding.includes(number):
-            yield AnnotationLine(number, content, bytes_read)
-            bytes_read = 0
+def _included_entries(annotations: Annotations, sharding: Sharding) -> Iterator[Entry]:
+    return (entry for entry in annotations.entries() if sharding.includes(entry.number))
 
 
-def _should_verify(annotations: str, options: DatasetOptions) -> bool:
+def _should_verify(annotations: Annotations, options: DatasetOptions) -> bool:
     if options.verify is not None:
         return options.verify
-    lines = islice(_included_lines(annotations, options.sharding), VERIFIED_IMAGES + 1)
-    if sum(1 for _ in lines) <= VERIFIED_IMAGES:
+    entries = islice(_included_entries(annotations, options.sharding), VERIFIED_IMAGES + 1)
+    if sum(1 for _ in entries) <= VERIFIED_IMAGES:
         return True
     log.info(f"Only the headers of the images are checked, because there are more than "
              f"{VERIFIED_IMAGES}: training skips images that cannot be decoded. --verify decodes "
@@ -174,7 +160,9 @@ def _should_verify(annotations: str, options: DatasetOptions) -> bool:
     return False
 
 
-def _note_repetition(path: str, line: int, annotations: str, stats: DatasetStats) -> None:
+def _note_oddities(image: LabelledImage, line: int, annotations: str, stats: DatasetStats) -> None:
+    """Counts repeated paths and control characters in labels, and logs the first of each."""
+    path, label = image.size.path, image.record.label
     if hash(path) in stats.paths:
         if not stats.repeated:
             log.warning(f"Line {line} of {annotations} repeats the path {shorten(path)}; both "
@@ -182,6 +170,12 @@ def _note_repetition(path: str, line: int, annotations: str, stats: DatasetStats
                         "are only counted)")
         stats.repeated += 1
     stats.paths.add(hash(path))
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        if not stats.control_characters:
+            log.warning(f"Line {line} of {annotations} has control characters in its label, "
+                        f"{printable(shorten(label))}; it is used, remove them if this is not "
+                        "intended (further such labels are only counted)")
+        stats.control_characters += 1
 
 
 class _ImageLoader:
@@ -196,13 +190,22 @@ class _ImageLoader:
     def __init__(self, directory: str, options: DatasetOptions, verify: bool) -> None:
         self._directory, self._options, self._verify = directory, options, verify
 
-    def load_line(self, line: AnnotationLine) -> tuple[AnnotationLine, LabelledImage | SkipError]:
-        """Returns the line with its image and label, or with the reason why it is skipped."""
+    def load_entry(self, entry: Entry) -> tuple[Entry, LabelledImage | SkipError]:
+        """Returns the entry with its image and label, or with the reason why it is skipped."""
         try:
-            path, label = parse_line(line.content)
-            return line, self._load(path, label)
+            return entry, self._load(*self._choose(entry.parse()))
         except SkipError as error:
-            return line, error
+            return entry, error
+
+    def _choose(self, annotations: Sequence[Annotation]) -> Annotation:
+        """Returns the only annotation, or the first whose image exists."""
+        if len(annotations) == 1:
+            return annotations[0]
+        for annotation in annotations:
+            if _exists(self._resolve(annotation.path)):
+                return annotation
+        paths = dict.fromkeys(annotation.path for annotation in annotations)
+        raise SkipError("missing file", " or ".join(map(shorten, paths)))
 
     def _load(self, path: str, label: str) -> LabelledImage:
         try:
@@ -218,16 +221,24 @@ class _ImageLoader:
         return LabelledImage(record, NamedSize(*size, path), upper != label)
 
     def _read(self, path: str) -> bytes:
-        """Reads a file relative to the working directory, or else to the annotation file."""
-        resolved = path
-        if not filesystem.is_remote(path) and not os.path.exists(path):
-            resolved = tf.io.gfile.join(self._directory, path)
         try:
-            return files.read_image_file(resolved, self._options.max_pixels)
+            return files.read_image_file(self._resolve(path), self._options.max_pixels)
         except tf.errors.NotFoundError as error:
             raise SkipError("missing file") from error
         except (tf.errors.OpError, ValueError) as error:
             raise SkipError("cannot open the file", _message(error)) from error
+
+    def _resolve(self, path: str) -> str:
+        """Returns a path relative to the working directory, or else to the annotation file."""
+        if filesystem.is_remote(path) or _exists(path):
+            return path
+        return str(tf.io.gfile.join(self._directory, path))
+
+
+def _exists(path: str) -> bool:
+    if filesystem.is_remote(path):
+        return bool(tf.io.gfile.exists(path))
+    return os.path.exists(path)  # many times faster, and no error for names that are too long
 
 
 def _verify_decodable(encoded: bytes) -> None:

@@ -148,6 +148,11 @@ def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def file_contents(directory: Path) -> dict[Path, bytes]:
+    """Returns the contents of all files in a directory and its subdirectories."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
     """The operating system refuses to write on, as on a full disk."""

@@ -1,4 +1,4 @@
-"""Kills a real training again and again, and holds what is left against one that was let alone.
+"""Kills a training process again and again, and compares its losses with an uninterrupted run.
 
 `python -m tests.kills 20` kills twenty times.
 """
@@ -31,13 +31,13 @@ _RESUMED = re.compile(r" Resuming at step (\d+),")
 
 
 class Outcome(NamedTuple):
-    """What the kills have led to.
+    """Result of a series of kills.
 
     Attributes:
-        kills: How many there were.
-        within_checkpoint: How many of them came while a checkpoint was being written.
-        largest: The largest difference of a loss to the uninterrupted run's.
-        steps: Steps that were compared, repeated ones included.
+        kills: Number of kills.
+        within_checkpoint: How many of them happened while a checkpoint was being written.
+        largest: Largest difference between a loss and that of the uninterrupted run.
+        steps: Number of steps that were compared, including repeated ones.
     """
 
     kills: int
@@ -46,9 +46,9 @@ class Outcome(NamedTuple):
     steps: int
 
 
-def dataset(folder: Path) -> Path:
-    """Records of twenty words of several widths, two of which cannot be decoded."""
-    path = folder / "words.tfrecords"
+def dataset(directory: Path) -> Path:
+    """Writes records of twenty words of several widths, two of them undecodable."""
+    path = directory / "words.tfrecords"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for n in range(20):
             image = (undecodable_png() if n % 10 == 5 else
@@ -58,8 +58,8 @@ def dataset(folder: Path) -> Path:
 
 
 def losses(log: Path) -> dict[int, float]:
-    """The loss of each step in the log of one process."""
-    found: dict[int, float] = {}
+    """Returns the loss of each step in the log of one process."""
+    by_step: dict[int, float] = {}
     step = 0
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         resumed, stepped = _RESUMED.search(line), _STEP.search(line)
@@ -67,23 +67,30 @@ def losses(log: Path) -> dict[int, float]:
             step = int(resumed[1])
         if stepped:
             step += 1
-            found[step] = float(stepped[1])
-    return found
+            by_step[step] = float(stepped[1])
+    return by_step
 
 
-def start(data: Path, model_dir: Path, log: Path) -> subprocess.Popen[bytes]:
-    """One training process; the same command every time."""
+def start(data: Path, model_dir: Path, log: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """Starts a training process.
+
+    Args:
+        data: The records.
+        model_dir: The model directory.
+        log: The log file.
+        flags: Further flags, which take precedence.
+    """
     environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     return subprocess.Popen(
         [sys.executable, "-m", "aocr", "train", str(data), "--model-dir", str(model_dir),
          "--batch-size", "3", "--max-steps", str(STEPS), "--steps-per-checkpoint", "2", "--val",
-         str(data), "--log-path", str(log)], env=environment, stderr=subprocess.DEVNULL)
+         str(data), "--log-path", str(log), *flags], env=environment, stderr=subprocess.DEVNULL)
 
 
-def kill_when(process: subprocess.Popen[bytes], due: Callable[[], bool]) -> bool:
-    """Kills at the first moment that is due; returns whether there was one."""
+def kill_when(process: subprocess.Popen[bytes], is_due: Callable[[], bool]) -> bool:
+    """Kills a process as soon as it is due; returns whether it was before the process ended."""
     while process.poll() is None:
-        if due():
+        if is_due():
             process.kill()
             process.wait()
             return True
@@ -92,59 +99,59 @@ def kill_when(process: subprocess.Popen[bytes], due: Callable[[], bool]) -> bool
 
 
 def is_saving(model_dir: Path) -> bool:
-    """Whether a checkpoint is being written."""
+    """Returns whether a checkpoint is being written."""
     return any(model_dir.glob("*_temp"))
 
 
-def later(log: Path | None, seconds: float) -> Callable[[], bool]:
-    """True some time after the log's first step, or after now if there is no log to watch."""
-    begun = time.monotonic() if log is None else None
+def after(log: Path | None, seconds: float) -> Callable[[], bool]:
+    """Returns a function that is true some seconds after the first step in a log, or after now."""
+    start = time.monotonic() if log is None else None
 
-    def due() -> bool:
-        nonlocal begun
-        if begun is None and log is not None and losses(log):
-            begun = time.monotonic()
-        return begun is not None and time.monotonic() - begun > seconds
+    def is_due() -> bool:
+        nonlocal start
+        if start is None and log is not None and losses(log):
+            start = time.monotonic()
+        return start is not None and time.monotonic() - start > seconds
 
-    return due
+    return is_due
 
 
-def run(kills: int, seed: int = 0) -> Outcome:
-    """Kills a training so many times, every second time within the writing of a checkpoint."""
-    chance = random.Random(seed)
+def run(count: int, seed: int = 0) -> Outcome:
+    """Kills training a number of times, every second time while a checkpoint is being written."""
+    random_numbers = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data, alone, model_dir = dataset(folder), folder / "alone.log", folder / "killed"
-        assert start(data, folder / "alone", alone).wait() == 0
-        truth = losses(alone)
-        assert sorted(truth) == list(range(1, STEPS + 1))
-        done = within = compared = 0
+        directory = Path(name)
+        data, log, model_dir = dataset(directory), directory / "log", directory / "killed"
+        assert start(data, directory / "uninterrupted", log).wait() == 0
+        expected = losses(log)
+        assert sorted(expected) == list(range(1, STEPS + 1))
+        kills = within_checkpoint = compared = 0
         largest = 0.0
-        while done < kills:
-            log = folder / f"{done}.log"
+        while kills < count:
+            log = directory / f"{kills}.log"
             process = start(data, model_dir, log)
-            if done % 2:
+            if kills % 2:
                 killed = kill_when(process, partial(is_saving, model_dir))
-                within += killed
+                within_checkpoint += killed
             else:
-                # On from the start of the process, or from its first step, where most time goes.
-                since = log if chance.random() < 0.8 else None
-                killed = kill_when(process, later(since, chance.uniform(0, 4)))
-            done += killed
-            largest, compared = compare(truth, losses(log), largest, compared)
-            if not killed:  # it came to its end: begin again
+                # From the start of the process, or from its first step, where most time is spent.
+                since = log if random_numbers.random() < 0.8 else None
+                killed = kill_when(process, after(since, random_numbers.uniform(0, 4)))
+            kills += killed
+            largest, compared = compare(expected, losses(log), largest, compared)
+            if not killed:  # training has finished: start again
                 assert process.returncode == 0
                 shutil.rmtree(model_dir)
-        log = folder / "last.log"
+        log = directory / "last.log"
         assert start(data, model_dir, log).wait() == 0
-        largest, compared = compare(truth, losses(log), largest, compared)
-        return Outcome(done, within, largest, compared)
+        largest, compared = compare(expected, losses(log), largest, compared)
+        return Outcome(kills, within_checkpoint, largest, compared)
 
 
-def compare(truth: dict[int, float], found: dict[int, float], largest: float, compared: int
+def compare(expected: dict[int, float], actual: dict[int, float], largest: float, compared: int
             ) -> tuple[float, int]:
-    """The largest difference so far, and how many losses it is of."""
-    differences = [abs(truth[step] - loss) for step, loss in found.items()]
+    """Returns the largest difference so far, and the number of losses compared so far."""
+    differences = [abs(expected[step] - loss) for step, loss in actual.items()]
     return max([largest, *differences]), compared + len(differences)
 
 

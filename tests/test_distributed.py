@@ -37,7 +37,7 @@ STEP = re.compile(r" Step \d+: [\d.]+s, loss: ([\d.]+),")
     "", " ", "{}", '{"task": {"type": "worker", "index": 0}}',
     '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
     '{"cluster": {"worker": {"0": "a:1"}, "evaluator": ["b:1"]}, "task": {"type": "worker"}}'])
-def test_one_worker_is_no_cluster(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_worker_is_no_cluster(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(distributed.CONFIG_VARIABLE, text)
     joined = distributed.join([-1])
     assert (joined.chief, joined.workers, joined.replicas) == (True, 1, 1)
@@ -63,7 +63,7 @@ def test_the_chief_comes_first(kind: str, index: int, number: int) -> None:
     '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": "x"}}',
     '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}',
     '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}'])
-def test_a_cluster_that_cannot_be_is_one_line(
+def test_an_invalid_cluster_is_one_line(
         text: str, world: World, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(distributed.CONFIG_VARIABLE, text)
     code, logged = command("train", world.records)
@@ -74,7 +74,7 @@ def test_a_cluster_that_cannot_be_is_one_line(
 
 @pytest.mark.parametrize(("workers", "local"), [(1, 3), (2, 1), (3, 2)])
 @pytest.mark.parametrize("count", [1, 5, 12])
-def test_every_row_has_one_owner(workers: int, local: int, count: int) -> None:
+def test_every_row_belongs_to_one_process(workers: int, local: int, count: int) -> None:
     class Devices:
         num_replicas_in_sync = workers * local
 
@@ -83,7 +83,7 @@ def test_every_row_has_one_owner(workers: int, local: int, count: int) -> None:
     assert max(map(np.sum, shares)) - min(map(np.sum, shares)) <= local
 
 
-def test_what_a_process_raises_when_another_has_gone_is_one_line() -> None:
+def test_the_error_of_a_lost_worker_is_one_line() -> None:
     class Devices:
         num_replicas_in_sync = 2
 
@@ -100,7 +100,7 @@ def test_what_a_process_raises_when_another_has_gone_is_one_line() -> None:
     ("all", ["GPU:0", "GPU:1", "GPU:2"], ""), ([-1], [], ""), ([-1, 1], ["GPU:0"], ""),
     ([1, 3], ["GPU:0"], "There is no GPU 3 (found 3); using 1 of them."),
     ([3], [], "There is no GPU 3 (found 3); using the CPU.")])
-def test_gpus_are_those_that_were_named(
+def test_the_named_gpus_are_used(
         wanted: list[int] | str | None, names: list[str], told: str,
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[object] = []
@@ -116,7 +116,7 @@ def test_gpus_are_those_that_were_named(
     assert bool(caplog.text) == bool(told)
 
 
-def test_what_processes_say_comes_one_list_after_the_other() -> None:
+def test_all_gather_concatenates_the_lists_of_all_processes() -> None:
     class Devices:
         num_replicas_in_sync = 3
 
@@ -142,7 +142,7 @@ def test_what_processes_say_comes_one_list_after_the_other() -> None:
             assert answer == [*said[0], *said[1]]
 
 
-def test_workers_that_differ_are_one_line() -> None:
+def test_workers_that_differ_are_refused_in_one_line() -> None:
     class Devices:
         num_replicas_in_sync = 2
 
@@ -161,7 +161,7 @@ def test_workers_that_differ_are_one_line() -> None:
     Cluster(Devices()).require_agreement(own)
 
 
-def test_each_process_tests_its_own_images(world: World) -> None:
+def test_each_process_evaluates_its_share_of_the_images(world: World) -> None:
     class Devices:
         num_replicas_in_sync = 2
 
@@ -190,7 +190,7 @@ TOLERANCES = {"float64": 1e-6, "float32": 1e-5,
 
 
 @pytest.mark.slow
-def test_two_devices_and_two_processes_train_as_one_device_does(tmp_path: Path) -> None:
+def test_two_devices_and_two_processes_compute_the_same_steps_as_one_device(tmp_path: Path) -> None:
     data = processes.dataset(tmp_path / "words.tfrecords")
     (alone,) = processes.ran(data, "alone", STEPS, list(TOLERANCES))
     assert len(alone["float64"]["losses"]) == STEPS
@@ -256,7 +256,7 @@ def _losses(said: str) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("gone", [1, pytest.param(0, marks=pytest.mark.skipif(
     not FULL, reason="the chief is killed only with AOCR_FULL"))])
-def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
+def test_a_killed_worker_stops_the_others_and_all_resume_with_equal_losses(
         gone: int, tmp_path: Path) -> None:
     data = processes.dataset(tmp_path / "words.tfrecords")
     flags = ("--max-steps", "8", "--val", str(data))
@@ -290,7 +290,7 @@ def test_a_killed_worker_ends_the_others_and_all_go_on_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_ends_all_with_one_checkpoint_that_two_can_test(
+def test_a_signal_to_one_worker_stops_all_with_one_checkpoint_that_two_can_test(
         tmp_path: Path) -> None:
     data = processes.dataset(tmp_path / "words.tfrecords")
     with training(data, tmp_path / "m") as both:

@@ -37,7 +37,7 @@ def holder(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_training_is_refused_and_a_dead_ones_lock_does_not_block(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     process = holder(tmp_path)
     with pytest.raises(AocrError) as caught, lock.directory_lock(str(tmp_path)):
         pass
@@ -72,7 +72,7 @@ def test_a_heartbeat_refuses_a_second_training_and_goes_with_the_first(remote: s
     assert not tf.io.gfile.exists(f"{remote}/{lock.LOCK_FILE}")
 
 
-def test_a_heartbeat_of_another_machine_counts_until_it_is_stale(remote: str) -> None:
+def test_a_heartbeat_lock_of_another_machine_holds_until_it_is_stale(remote: str) -> None:
     leave(remote, time=time.time() - lock.STALE_SECONDS / 2)
     with pytest.raises(AocrError, match="process 7 on elsewhere"), lock.directory_lock(remote):
         pass
@@ -95,7 +95,7 @@ def test_a_former_life_of_this_process_does_not_count(remote: str) -> None:
         pass
 
 
-def test_a_folder_taken_over_is_told_and_left_to_the_other(remote: str) -> None:
+def test_a_run_whose_lock_was_taken_over_writes_nothing_more(remote: str) -> None:
     with lock.directory_lock(remote) as check:
         check()
         leave(remote, time=time.time())

@@ -52,7 +52,7 @@ def test_a_second_run_at_the_same_time_keeps_the_first(
     assert sorted(scalars(tmp_path)) == [(1, "loss", 1.0), (2, "loss", 2.0)]
 
 
-def test_a_full_disk_costs_the_numbers_and_no_more(tmp_path: Path, logged: list[str]) -> None:
+def test_a_full_disk_loses_scalars_and_nothing_else(tmp_path: Path, logged: list[str]) -> None:
     with EventFile(str(tmp_path)) as events:
         events.flush()
         (path,) = tmp_path.iterdir()

@@ -1,0 +1,91 @@
+"""How `train()` starts: which directories it refuses, and which settings and weights it takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from aocr.checkpoints import config_file
+from aocr.config import TrainConfig
+from aocr.errors import AocrError
+from aocr.runtime.distributed import Cluster
+from aocr.training import train
+from aocr.training.train import StartOptions
+from tests import originals
+from tests.conftest import WORDS, World, file_contents
+
+NO_SETTINGS: dict[str, object] = {}
+NEW = StartOptions(resume=False)
+
+
+def run_train(world: World, model_dir: Path, options: StartOptions,
+              model_settings: Mapping[str, object] = NO_SETTINGS, max_steps: int = 1) -> None:
+    """Trains for a step or two from Python, on one device."""
+    settings = TrainConfig(batch_size=4, max_steps=max_steps)
+    train.train([str(world.records)], str(model_dir), model_settings, settings,
+                Cluster(tf.distribute.get_strategy()), options)
+
+
+@pytest.mark.parametrize("options", [NEW, StartOptions()], ids=["new", "resume"])
+def test_a_directory_of_the_original_aocr_is_refused_and_not_changed(
+        world: World, tmp_path: Path, options: StartOptions) -> None:
+    model_dir = originals.write(tmp_path / "original", originals.variables(originals.Old()))
+    before = file_contents(model_dir)
+    with pytest.raises(AocrError, match="a model of the original aocr, which is never written to"):
+        run_train(world, model_dir, options)
+    assert file_contents(model_dir) == before
+
+
+@pytest.mark.parametrize("options", [NEW, StartOptions()], ids=["new", "resume"])
+def test_checkpoints_of_another_program_are_refused_and_not_changed(
+        world: World, tmp_path: Path, options: StartOptions) -> None:
+    tf.train.Checkpoint(x=tf.Variable(1.0)).write(str(tmp_path / "model.ckpt-1"))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
+    before = file_contents(tmp_path)
+    with pytest.raises(AocrError, match="name another --model-dir"):
+        run_train(world, tmp_path, options)
+    assert file_contents(tmp_path) == before
+
+
+def test_an_exported_model_is_refused_and_not_changed(world: World, exported: Path) -> None:
+    before = file_contents(exported)
+    with pytest.raises(AocrError, match="holds an exported model"):
+        run_train(world, exported, NEW)
+    assert file_contents(exported) == before
+
+
+def test_a_setting_that_contradicts_the_model_is_refused_and_nothing_changed(
+        world: World, tmp_path: Path) -> None:
+    model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))
+    before = file_contents(model_dir)
+    with pytest.raises(AocrError, match="--attn-num-hidden 3 contradicts .*-hidden 128"):
+        run_train(world, model_dir, StartOptions(), {"attn_num_hidden": 3})
+    assert file_contents(model_dir) == before
+
+
+def test_a_resumed_run_needs_no_settings(
+        world: World, tmp_path: Path, logged: list[str]) -> None:
+    model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))
+    run_train(world, model_dir, StartOptions(dataset_alphabet=True), max_steps=3)
+    assert "Resuming at step 2, epoch 2." in logged
+    assert (config_file.load(str(model_dir)).alphabet
+            == config_file.load(str(world.model_dir)).alphabet)
+
+
+@pytest.mark.slow
+def test_a_new_run_uses_the_settings_and_replaces_earlier_checkpoints(
+        world: World, tmp_path: Path, logged: list[str]) -> None:
+    model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))
+    (model_dir / "best").mkdir()
+    run_train(world, model_dir, StartOptions(resume=False, dataset_alphabet=True),
+              {"attn_num_hidden": 3})
+    config = config_file.load(str(model_dir))
+    assert (config.attn_num_hidden, config.alphabet) == (3, "".join(sorted(
+        {character for word in WORDS for character in word})))
+    assert "best one is removed" in "".join(logged)
+    assert not (model_dir / "best").exists()
+    assert '"model.ckpt-1"' in (model_dir / "checkpoint").read_text()

@@ -139,13 +139,23 @@ def checksum(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+_ANNOTATION_LINES = {
+    b"": (b"a.png A", b"a.png", b"", b" \t", b"none.png B", b"\xff\xfe", b"a.png \0",
+          b"'a.png' x", b'"a.png" y', b"a.png\tT", b". dot", b"a.png " + b"L" * 9_000,
+          b"x" * 9_000 + b" P"),
+    b"file,text": (b"a.png,A", b"a.png", b"", b",", b"none.png,B", b"a.png,\xff", b"a.png,\0",
+                   b'a.png,"A', b'"a.png","A\nB"', b"a.png," + b"L" * 140_000),
+    b'{"file": "a.png", "text": "A"}': (
+        b'{"text": "A", "file": "a.png"}', b'{"file": "a.png"}', b"", b"{}", b"[]", b"[" * 5_000,
+        b'{"file": 1, "text": []}', b'{"file": "a.png", "text": "\\ud800"}', b'{"file": "a.png",')}
+
+
 def annotation_file(number: int, seed: int) -> bytes:
-    """Annotation lines of good and bad words, damaged."""
+    """Good and bad annotations as text, CSV or JSON Lines, often damaged."""
     chance = random.Random(f"annotations {seed} {number}")
-    words = (b"a.png A", b"a.png", b"", b" \t", b"none.png B", b"\xff\xfe", b"a.png \0",
-             b"'a.png' x", b'"a.png" y', b"a.png\tT", b". dot", b"a.png " + b"L" * 9_000,
-             b"x" * 9_000 + b" P")
-    lines = [chance.choice(words) for _ in range(chance.randint(0, 6))]
+    first = chance.choice(list(_ANNOTATION_LINES))
+    lines = [first] * bool(first)
+    lines += [chance.choice(_ANNOTATION_LINES[first]) for _ in range(chance.randint(0, 6))]
     made = chance.choice((b"\n", b"\r\n", b"\r")).join(lines)
     return damaged(made, [made], chance) if chance.random() < 0.7 else made
 

@@ -49,12 +49,12 @@ def example_of(**features: object) -> bytes:
 
 @settings(deadline=None)
 @given(st.binary(max_size=50), TEXT, TEXT)
-def test_records_come_back_with_their_label_in_nfc(image: bytes, label: str, comment: str) -> None:
+def test_encoded_records_are_decoded_with_their_label_in_nfc(image: bytes, label: str, comment: str) -> None:
     back = example.decode(example.encode(Record(image, label, comment)))
     assert back == Record(image, unicodedata.normalize("NFC", label), comment)
 
 
-def test_features_lie_in_the_order_of_their_names_whatever_the_process() -> None:
+def test_features_are_serialized_in_the_order_of_their_names() -> None:
     """Protobuf has an order of its own in every process: shards of several would differ."""
     for comment, names in (("", [b"image", b"label"]), ("a.png", [b"comment", b"image", b"label"])):
         serialized = example.encode(Record(b"\x89P", "A", comment))
@@ -62,7 +62,7 @@ def test_features_lie_in_the_order_of_their_names_whatever_the_process() -> None
         assert places == sorted(places)
 
 
-def test_features_are_bytes_under_the_originals_names() -> None:
+def test_features_have_the_names_and_types_of_the_original() -> None:
     for comment, names in (("", {"image", "label"}), ("a.png", {"image", "label", "comment"})):
         features = tf.train.Example.FromString(
             example.encode(Record(b"\x89P", "é", comment))).features.feature
@@ -72,7 +72,7 @@ def test_features_are_bytes_under_the_originals_names() -> None:
 
 
 @pytest.mark.parametrize("comment", ["", "a/b.png"])
-def test_the_originals_way_of_reading_finds_what_is_written(comment: str) -> None:
+def test_records_can_be_read_in_the_way_of_the_original(comment: str) -> None:
     names = ("image", "label", "comment")
     parsed = tf.io.parse_single_example(
         example.encode(Record(GOOD, "Ab 9!", comment)),
@@ -81,7 +81,7 @@ def test_the_originals_way_of_reading_finds_what_is_written(comment: str) -> Non
 
 
 @pytest.mark.slow
-def test_records_of_the_original_train_and_test(tmp_path: Path) -> None:
+def test_records_of_the_original_can_be_trained_and_tested_on(tmp_path: Path) -> None:
     path = write(tmp_path / "old.tfrecords", [
         example_of(image=GOOD, label=b"\xc9t\xe9", comment=b"a.png"),
         example_of(image=GOOD, label=b"na\xefv"), example_of(image=GOOD, label=b"AB")])
@@ -108,7 +108,7 @@ def test_missing_features_are_empty() -> None:
     assert example.decode(example_of(other=b"x", label=b"a")) == Record(b"", "a", "")
 
 
-def test_records_are_found_again_in_any_order_over_several_files(tmp_path: Path) -> None:
+def test_records_of_several_files_are_read_in_any_order(tmp_path: Path) -> None:
     labels = [["a", "", "abc"], ["b", "bb"], ["c", "é a"]]
     paths = [write(tmp_path / f"{n}", [
         example.encode(Record(encoded(word("x", (10 + 10 * k, 20))), label, f"{n}-{k}"))
@@ -140,7 +140,7 @@ SKIPPED = {
 
 
 @pytest.mark.parametrize(("image", "label", "reason", "detail"), SKIPPED.values(), ids=SKIPPED)
-def test_unusable_records_are_skipped_with_place_reason_and_detail(
+def test_unusable_records_are_skipped_with_number_reason_and_detail(
         tmp_path: Path, image: bytes, label: str, reason: str, detail: str) -> None:
     good = example.encode(Record(GOOD, "ab", ""))
     path = write(tmp_path / "data", [good, example.encode(Record(image, label, "")), good])
@@ -153,7 +153,7 @@ def test_unusable_records_are_skipped_with_place_reason_and_detail(
     assert index.skip(1, "x", "y") == skipping.SkippedRecord(path, 3, "x", "y")
 
 
-def test_used_and_skipped_are_all(tmp_path: Path) -> None:
+def test_every_record_is_either_used_or_skipped(tmp_path: Path) -> None:
     kinds = [(GOOD, "ab"), *((image, label) for image, label, *_ in SKIPPED.values())]
     chosen = np.random.default_rng(0).integers(0, len(kinds), 600)
     path = write(tmp_path / "data", [
@@ -165,13 +165,13 @@ def test_used_and_skipped_are_all(tmp_path: Path) -> None:
     assert sum(skipping.count_by_reason(index.skipped).values()) == (chosen > 0).sum()
 
 
-def test_limits_themselves_are_used(tmp_path: Path) -> None:
+def test_records_at_the_limits_are_used(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [
         example.encode(Record(encoded(word("a", (100, 9))), "abca", ""))])
     assert len(build_index([path], CONFIG, TOKENIZER)) == 1
 
 
-def test_shrink_uses_wide_images_at_the_widest_input(tmp_path: Path) -> None:
+def test_oversize_shrink_uses_wide_images_at_the_maximum_input_width(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [
         example.encode(Record(encoded(word("a", (900, 20))), "a", ""))])
     shrink = ModelConfig(**{**CONFIG.to_json(), "oversize": "shrink"})  # type: ignore[arg-type]
@@ -185,7 +185,7 @@ def test_labels_of_the_original_are_indexed_as_latin1(tmp_path: Path) -> None:
     assert next(read_records(index, [0])).label == "é"
 
 
-def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Path) -> None:
+def test_records_without_an_image_are_skipped_and_those_without_a_label_used(tmp_path: Path) -> None:
     path = write(tmp_path / "data", [example_of(label=b"a"), example_of(image=GOOD), example_of()])
     index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [2]
@@ -196,7 +196,7 @@ def test_records_without_image_or_label_are_not_dropped_in_silence(tmp_path: Pat
     example_of(image=GOOD,
                label=[5]), b"no example at all", b"\x0a\xff\xff", example_of(image=[1])],
     ids=["label of numbers", "text", "cut", "image of numbers"])
-def test_records_that_are_no_examples_cost_only_themselves(tmp_path: Path, odd: bytes) -> None:
+def test_records_that_are_not_examples_are_skipped(tmp_path: Path, odd: bytes) -> None:
     good = example_of(image=GOOD, label=b"ab")
     path = write(tmp_path / "data", [good, odd, good])
     index = build_index([path], CONFIG, TOKENIZER)
@@ -222,7 +222,7 @@ def _with_length(length: bytes) -> bytes:
     _with_length(b"\xff\xff\xff\xff\x0f"), _with_length(b"\xe2\xff\xff\xd8\x0f"),
     _with_length(b"\x80\x80\x80\x80\x08"), _with_length(b"\xff" * 9 + b"\x01")],
     ids=["no UTF-8", "-1", "negative", "lowest", "64 bits"])
-def test_what_protobuf_refuses_costs_only_itself(tmp_path: Path, serialized: bytes) -> None:
+def test_records_that_protobuf_rejects_are_skipped(tmp_path: Path, serialized: bytes) -> None:
     good = example_of(image=GOOD, label=b"ab")
     path = write(tmp_path / "data", [good, serialized, good])
     index = build_index([path], CONFIG, TOKENIZER)
@@ -248,7 +248,7 @@ def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path, at: floa
 
 @pytest.mark.parametrize("whole", [0, 1])
 @pytest.mark.parametrize("more", [5, 12, -1])
-def test_a_file_cut_within_a_record_is_an_error_that_names_it(
+def test_a_file_truncated_within_a_record_is_an_error_that_names_it(
         tmp_path: Path, whole: int, more: int) -> None:
     path = tmp_path / "cut.tfrecords"
     content = file_of_three(path)
@@ -259,7 +259,7 @@ def test_a_file_cut_within_a_record_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize("other", [-1, 1])
-def test_a_file_that_changes_between_two_looks_is_an_error_that_names_it(
+def test_a_file_that_changes_while_it_is_indexed_is_an_error_that_names_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int) -> None:
     path = str(tmp_path / "moving.tfrecords")
     file_of_three(Path(path))
@@ -270,7 +270,7 @@ def test_a_file_that_changes_between_two_looks_is_an_error_that_names_it(
         build_index([path], CONFIG, TOKENIZER)
 
 
-def test_characters_of_a_damaged_file_are_an_error_that_names_it(tmp_path: Path) -> None:
+def test_the_alphabet_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "cut.tfrecords"
     path.write_bytes(file_of_three(path)[:100])
     with pytest.raises(AocrError, match=r"cut\.tfrecords"):
@@ -278,14 +278,14 @@ def test_characters_of_a_damaged_file_are_an_error_that_names_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [GOOD, b"a.png AB\n" * 9, b""], ids=["png", "text", "empty"])
-def test_other_files_are_an_error_that_names_them(tmp_path: Path, content: bytes) -> None:
+def test_files_of_other_formats_are_an_error_that_names_them(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.tfrecords"
     path.write_bytes(content)
     with pytest.raises(AocrError, match=r"other\.tfrecords"):
         build_index([str(path)], CONFIG, TOKENIZER)
 
 
-def test_find_keeps_the_order_given_and_takes_each_file_once(tmp_path: Path) -> None:
+def test_resolve_paths_keeps_the_given_order_and_lists_each_file_once(tmp_path: Path) -> None:
     for name in ("b1", "b2", "a1", "[x]"):
         (tmp_path / name).touch()
     folder = f"{tmp_path}/"
@@ -295,7 +295,7 @@ def test_find_keeps_the_order_given_and_takes_each_file_once(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("pattern", ["none.tfrecords", "none-*", ""])
-def test_find_names_what_is_missing(
+def test_resolve_paths_names_a_pattern_without_matches(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AocrError, match="no such dataset") as caught:
@@ -303,19 +303,19 @@ def test_find_names_what_is_missing(
     assert pattern in str(caught.value)
 
 
-def test_find_refuses_a_folder(tmp_path: Path) -> None:
+def test_resolve_paths_refuses_a_directory(tmp_path: Path) -> None:
     with pytest.raises(AocrError, match="folder"):
         resolve_paths([str(tmp_path)])
 
 
-def test_characters_are_those_of_all_labels_in_code_point_order(tmp_path: Path) -> None:
+def test_the_alphabet_holds_the_characters_of_all_labels_in_code_point_order(tmp_path: Path) -> None:
     paths = [write(tmp_path / "1", [example_of(image=b"", label="bé".encode()),
                                     example_of(image=b"", label=b"b\xe8")]),
              write(tmp_path / "2", [example_of(image=b"", label=b"a b"), example_of(image=GOOD)])]
     assert stats.dataset_alphabet(paths) == " abèé"
 
 
-def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a_time(
+def test_skipped_records_are_listed_in_the_order_of_files_and_records(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "_BATCH_RECORDS", 3)
     random = np.random.default_rng(1)
@@ -334,7 +334,7 @@ def test_skips_come_in_the_order_of_files_and_records_however_many_are_read_at_a
 
 
 @pytest.mark.parametrize("fault", ["gone", "cut", "damaged"])
-def test_a_record_that_cannot_be_read_any_more_is_named(tmp_path: Path, fault: str) -> None:
+def test_a_record_that_was_removed_or_changed_is_named(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "later.tfrecords"
     content = file_of_three(path)
     index = build_index([str(path)], CONFIG, TOKENIZER)
@@ -348,7 +348,7 @@ def test_a_record_that_cannot_be_read_any_more_is_named(tmp_path: Path, fault: s
         list(read_records(index, [0, 1, 2]))
 
 
-def test_an_index_is_small(tmp_path: Path) -> None:
+def test_the_index_takes_26_bytes_per_record(tmp_path: Path) -> None:
     path = tmp_path / "data"
     file_of_three(path)
     index = build_index([str(path)], CONFIG, TOKENIZER)

@@ -49,7 +49,7 @@ WIDTHS = st.lists(st.integers(1, 86), max_size=150)
 
 
 @given(WIDTHS, st.integers(1, 70), st.integers(0, 99), st.integers(0, 99))
-def test_every_record_comes_once_in_no_more_batches_than_needed(
+def test_every_record_is_in_one_batch_and_there_are_no_more_batches_than_needed(
         widths: list[int], size: int, seed: int, epoch: int) -> None:
     index = planned(widths)
     for plan in (sampler.bucketed_batches(index, size),

@@ -56,14 +56,14 @@ def labels(content: str | bytes, options: DatasetOptions | None = None) -> list[
     ("a.png \t ", ""), ("  a.png AB", "AB"), ("a.png A\tB", "A\tB"), ("a.png ab", "AB"),
     ("a.png straße", "STRASSE"), ("a.png é", "É"), ("a.png e\u0301", "É"), ("a.png ﬁ", "FI"),
     ("a.png \u212b", "Å"), ("a.png 日本 語", "日本 語"), ("a.png \U0001f600", "\U0001f600")])
-def test_path_ends_at_the_first_blank_and_the_rest_is_the_label(line: str, label: str) -> None:
+def test_the_path_ends_at_the_first_white_space_and_the_label_follows(line: str, label: str) -> None:
     assert labels(line) == [label]
 
 
 @pytest.mark.parametrize("content", [
     b"a.png A\na.png B\n", b"a.png A\na.png B", b"a.png A\r\na.png B\r\n", b"a.png A\r\na.png B",
     b"\xef\xbb\xbfa.png A\na.png B\n", b"\xef\xbb\xbfa.png A\r\na.png B"])
-def test_byte_order_mark_and_line_ends_do_not_matter(content: bytes) -> None:
+def test_byte_order_mark_and_line_endings_are_removed(content: bytes) -> None:
     summary, found = generate(content)
     assert [record.label for record in found] == ["A", "B"]
     assert not summary.skipped
@@ -91,7 +91,7 @@ def test_labels_are_stored_as_utf8_in_nfc() -> None:
     (b"x" * 100_000 + b" AB", "", "xxx")],
     ids=["no label", "missing", "text", "empty file", "cut", "folder", "not utf-8", "blank",
          "white", "below a file", "NUL at end", "NUL within", "NUL in label", "long path"])
-def test_a_bad_line_is_skipped_with_number_and_reason(
+def test_an_unusable_line_is_skipped_with_number_and_reason(
         folder: Path, caplog: pytest.LogCaptureFixture, bad: bytes, reason: str,
         detail: str) -> None:
     (folder / "text.png").write_text("not an image at all")
@@ -115,7 +115,7 @@ def test_a_very_long_label_is_kept() -> None:
     assert labels("a.png " + "AB " * 40_000) == [("AB " * 40_000).strip()]
 
 
-def test_used_and_skipped_are_all_lines() -> None:
+def test_every_line_is_either_used_or_skipped() -> None:
     lines = ["a.png A", "", "none.png B", "a.png", "a.png C"] * 130
     summary, found = generate("\n".join(lines))
     assert len(found) == summary.pairs == 260
@@ -124,7 +124,7 @@ def test_used_and_skipped_are_all_lines() -> None:
 
 
 @pytest.mark.parametrize("save", [False, True])
-def test_images_are_stored_as_they_are_and_paths_on_demand(folder: Path, save: bool) -> None:
+def test_images_are_stored_unchanged_and_paths_on_request(folder: Path, save: bool) -> None:
     (folder / "b.jpg").write_bytes(encoded(word("AB"), "JPEG"))
     _, found = generate("a.png A\nb.jpg B\n", DatasetOptions(save_filename=save))
     assert [record.image for record in found] == [PNG, (folder / "b.jpg").read_bytes()]
@@ -135,7 +135,7 @@ def test_images_are_stored_as_they_are_and_paths_on_demand(folder: Path, save: b
     encoded(word("AB"), "TIFF"), with_orientation(word("AB"), 6),
     encoded(word("AB", mode="CMYK"), "JPEG"), encoded(word("AB", mode="I;16"))],
     ids=["tiff", "turned", "cmyk", "16 bits"])
-def test_what_tensorflow_reads_wrong_is_stored_as_png(folder: Path, file: bytes) -> None:
+def test_images_that_tensorflow_decodes_wrongly_are_stored_as_png(folder: Path, file: bytes) -> None:
     (folder / "b").write_bytes(file)
     summary, (record,) = generate("b AB")
     expected, size = transcoding.to_decodable(file)
@@ -144,7 +144,7 @@ def test_what_tensorflow_reads_wrong_is_stored_as_png(folder: Path, file: bytes)
     assert (summary.sizes.widths, summary.sizes.heights) == ([size[0]], [size[1]])
 
 
-def test_paths_hold_from_here_and_else_from_the_annotations_folder(folder: Path) -> None:
+def test_paths_are_relative_to_the_working_directory_or_the_annotation_file(folder: Path) -> None:
     other = encoded(word("there", (80, 30)))
     there = folder / "data"
     (there / "sub").mkdir(parents=True)
@@ -155,7 +155,7 @@ def test_paths_hold_from_here_and_else_from_the_annotations_folder(folder: Path)
     assert [record.image for record in stored()] == [PNG, other, other]
 
 
-def test_jobs_change_nothing_but_speed(folder: Path) -> None:
+def test_the_number_of_jobs_does_not_change_the_dataset(folder: Path) -> None:
     lines = []
     for n in range(40):
         (folder / f"{n}").write_bytes(encoded(word("AB", (20 + n, 20)), ("PNG", "TIFF")[n % 2]))
@@ -168,7 +168,7 @@ def test_jobs_change_nothing_but_speed(folder: Path) -> None:
     assert made[1][0].pairs == 320
 
 
-def test_summary_tells_numbers_labels_and_sizes(folder: Path) -> None:
+def test_stats_hold_counts_labels_and_sizes(folder: Path) -> None:
     (folder / "b.png").write_bytes(encoded(word("AB", (90, 30))))
     summary, _ = generate("a.png ab\na.png AB C\nb.png 日本\na.png\nb.png \n")
     assert summary.pairs == 4
@@ -181,13 +181,13 @@ def test_summary_tells_numbers_labels_and_sizes(folder: Path) -> None:
     assert summary.sizes.heights == [20, 20, 30, 30]
 
 
-def test_case_is_kept_on_demand() -> None:
+def test_case_is_kept_on_request() -> None:
     summary, found = generate("a.png aßB\n", DatasetOptions(force_uppercase=False))
     assert found[0].label == "aßB"
     assert summary.upper_cased == 0
 
 
-def test_a_line_in_the_log_every_so_many_pairs(caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_logged_every_log_step_pairs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "aocr"):
         generate("".join(f"{'./' * n}a.png A\n" for n in range(7)), DatasetOptions(log_step=3))
     assert [r.getMessage() for r in caplog.records] == ["Processed 3 pairs.", "Processed 6 pairs."]
@@ -209,7 +209,7 @@ def test_proposed_flags_use_every_image(folder: Path) -> None:
     ("", "empty"), ("\ufeff", "empty"), ("none.png A\n", "missing file"), ("\n\n", "blank line"),
     ("a.png A\n".encode("utf-16"), "not UTF-8")],
     ids=["empty", "bom", "missing", "blank", "utf-16"])
-def test_nothing_usable_leaves_the_output_untouched(
+def test_without_a_usable_line_an_existing_output_is_kept(
         folder: Path, content: str | bytes, word: str) -> None:
     (folder / "out.tfrecords").write_bytes(b"before")
     before = sorted([*(path.name for path in folder.iterdir()), "list.txt"])
@@ -220,7 +220,7 @@ def test_nothing_usable_leaves_the_output_untouched(
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_a_failure_on_the_way_leaves_the_output_untouched(
+def test_after_a_failure_an_existing_output_is_kept(
         folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "out.tfrecords").write_bytes(b"before")
     monkeypatch.setattr("aocr.data.example.encode", lambda _: 1 / 0)
@@ -230,7 +230,7 @@ def test_a_failure_on_the_way_leaves_the_output_untouched(
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "list.txt", "out.tfrecords"]
 
 
-def test_output_is_replaced_and_its_folder_made(folder: Path) -> None:
+def test_the_output_is_replaced_and_its_directory_created(folder: Path) -> None:
     (folder / "list.txt").write_text("a.png A\n")
     for _ in range(2):
         writer.write_dataset("list.txt", "new/deep/out", DatasetOptions())
@@ -240,7 +240,7 @@ def test_output_is_replaced_and_its_folder_made(folder: Path) -> None:
 
 @pytest.mark.parametrize(("annotations", "output"), [
     ("none.txt", "out"), (".", "out"), ("list.txt", "."), ("list.txt", "a.png/out")])
-def test_files_that_cannot_be_are_named(folder: Path, annotations: str, output: str) -> None:
+def test_unusable_paths_of_annotations_and_output_are_named(folder: Path, annotations: str, output: str) -> None:
     (folder / "list.txt").write_text("a.png A\n")
     with pytest.raises(AocrError) as caught:
         writer.write_dataset(annotations, output, DatasetOptions())
@@ -248,7 +248,7 @@ def test_files_that_cannot_be_are_named(folder: Path, annotations: str, output: 
     assert (folder / "a.png").read_bytes() == PNG
 
 
-def test_nothing_waits_for_who_may_write_to_a_pipe(folder: Path) -> None:
+def test_pipes_are_skipped_or_refused_without_waiting(folder: Path) -> None:
     os.mkfifo("pipe")
     (folder / "list.txt").write_text("a.png A\npipe B\n")
     summary, found = generate(b"a.png A\npipe B\n")
@@ -277,7 +277,7 @@ def test_an_image_cut_in_half_is_skipped_and_named(
     assert logged.count(f"Skipped: 1 x unreadable image (first: line 2, {detail})") == skipped
 
 
-def test_many_images_are_decoded_on_demand_only(
+def test_images_of_large_datasets_are_decoded_on_request_only(
         folder: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
     monkeypatch.setattr(writer, "VERIFIED_IMAGES", 2)
     (folder / "cut.png").write_bytes(undecodable_png())
@@ -302,7 +302,7 @@ def test_outliers_are_named_and_do_not_change_the_proposal(
     assert "much wider than the others: 1 (wide.png (10000 x 1))" in logged
 
 
-def test_control_characters_are_told_as_escapes(
+def test_control_characters_are_logged_as_escapes(
         folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "list.txt").write_text("a.png A\tB\a\n")
     assert main(["dataset", "list.txt", "out.tfrecords"]) == 0
@@ -320,14 +320,14 @@ def test_annotations_are_not_overwritten_by_their_own_records(folder: Path) -> N
 
 @pytest.mark.parametrize(("line", "reason"), [
     ("", "blank line"), ("a", "no label field"), ("\udcff a", "not UTF-8")])
-def test_parse_tells_why(line: str, reason: str) -> None:
+def test_parse_line_gives_the_reason(line: str, reason: str) -> None:
     with pytest.raises(SkipError) as caught:
         parse_line(line)
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_shards_made_one_by_one_are_those_made_together(folder: Path, jobs: int) -> None:
+def test_shards_written_separately_equal_those_written_together(folder: Path, jobs: int) -> None:
     for n in range(11):
         (folder / f"{n}.png").write_bytes(encoded(word("AB", (20 + n, 20))))
     lines = [f"none{n} X" if n in (2, 3, 7) else f"{n}.png L{n}" for n in range(11)]
@@ -351,7 +351,7 @@ def test_shards_made_one_by_one_are_those_made_together(folder: Path, jobs: int)
     assert not list(Path("d").glob("*.part"))
 
 
-def test_a_shard_reads_no_image_of_another_and_names_lines_by_their_number(
+def test_a_shard_reads_only_its_own_images_and_keeps_line_numbers(
         folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "list.txt").write_text("none1 A\na.png B\nnone3 C\nnone4 D\nnone5 E\n./a.png F\n")
     with caplog.at_level(logging.INFO, "aocr"):
@@ -362,7 +362,7 @@ def test_a_shard_reads_no_image_of_another_and_names_lines_by_their_number(
 
 
 @pytest.mark.parametrize("index", [None, 1])
-def test_a_shard_without_records_is_refused_and_nothing_written(
+def test_an_empty_shard_is_refused_and_nothing_is_written(
         folder: Path, index: int | None) -> None:
     (folder / "list.txt").write_text("a.png A\nnone B\na.png C\n")
     with pytest.raises(AocrError, match="00001-of-00002|no line of list.txt"):
@@ -373,7 +373,7 @@ def test_a_shard_without_records_is_refused_and_nothing_written(
 
 @pytest.mark.parametrize(("count", "index", "word"), [
     (None, 0, "--shards"), (4, 4, "0 to 3"), (4, -1, "0 to 3"), (100_000, None, "99999")])
-def test_a_shard_that_cannot_be_is_refused(count: int | None, index: int | None, word: str
+def test_shard_counts_and_indexes_out_of_range_are_refused(count: int | None, index: int | None, word: str
                                            ) -> None:
     with pytest.raises(AocrError, match=word):
         Sharding(count, index)
@@ -388,7 +388,7 @@ def test_names_of_shards(output: str, path: str, pattern: str) -> None:
     assert Sharding(12).pattern(output) == pattern
 
 
-def test_the_proposed_command_takes_all_shards(
+def test_the_proposed_command_trains_on_all_shards(
         folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "list.txt").write_text("a.png A\n./a.png B\n")
     for more, said in (([], "Dataset is ready: 2 pairs."),

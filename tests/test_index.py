@@ -1,4 +1,4 @@
-"""The TFRecords format in both directions."""
+"""Records and their index: encoding, skipping, reading, damaged files."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ GOOD = encoded(word("ab", (40, 20)))
 
 
 def write(path: Path, serialized: Sequence[bytes]) -> str:
-    """A TFRecords file of these records."""
+    """Writes a TFRecords file, and returns its path."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for one in serialized:
-            writer.write(one)
+        for record in serialized:
+            writer.write(record)
     return str(path)
 
 
 def example_of(**features: object) -> bytes:
-    """A serialized example; bytes or lists of numbers."""
-    made = {}
-    for name, value in features.items():
-        made[name] = tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[value])) if isinstance(
-                value, bytes) else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
-    return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
+    """Returns a serialized example of strings of bytes and lists of integers."""
+    feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+               if isinstance(value, bytes)
+               else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+               for name, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=50), TEXT, TEXT)
-def test_encoded_records_are_decoded_with_their_label_in_nfc(image: bytes, label: str, comment: str) -> None:
-    back = example.decode(example.encode(Record(image, label, comment)))
-    assert back == Record(image, unicodedata.normalize("NFC", label), comment)
+def test_encoded_records_are_decoded_with_their_label_in_nfc(
+        image: bytes, label: str, comment: str) -> None:
+    decoded = example.decode(example.encode(Record(image, label, comment)))
+    assert decoded == Record(image, unicodedata.normalize("NFC", label), comment)
 
 
 def test_features_are_serialized_in_the_order_of_their_names() -> None:
-    """Protobuf has an order of its own in every process: shards of several would differ."""
+    """By default, protobuf's order differs from process to process, and so would the shards."""
     for comment, names in (("", [b"image", b"label"]), ("a.png", [b"comment", b"image", b"label"])):
         serialized = example.encode(Record(b"\x89P", "A", comment))
-        places = [serialized.index(name) for name in names]
-        assert places == sorted(places)
+        offsets = [serialized.index(name) for name in names]
+        assert offsets == sorted(offsets)
 
 
 def test_features_have_the_names_and_types_of_the_original() -> None:
@@ -85,11 +85,11 @@ def test_records_of_the_original_can_be_trained_and_tested_on(tmp_path: Path) ->
     path = write(tmp_path / "old.tfrecords", [
         example_of(image=GOOD, label=b"\xc9t\xe9", comment=b"a.png"),
         example_of(image=GOOD, label=b"na\xefv"), example_of(image=GOOD, label=b"AB")])
-    where = ["--model-dir", str(tmp_path / "model"), "--log-path", str(tmp_path / "log")]
+    paths = ["--model-dir", str(tmp_path / "model"), "--log-path", str(tmp_path / "log")]
     assert main(["train", path, "--charset", "auto", "--max-steps", "1", "--max-width", "40",
-                 "--max-height", "20", "--attn-num-hidden", "8", *where]) == 0
+                 "--max-height", "20", "--attn-num-hidden", "8", *paths]) == 0
     assert config_file.load(str(tmp_path / "model")).alphabet == "ABantvÉéï"
-    assert main(["test", path, "--json", str(tmp_path / "r.json"), *where]) == 0
+    assert main(["test", path, "--json", str(tmp_path / "r.json"), *paths]) == 0
     result = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert [row["label"] for row in result["images"]] == ["Été", "naïv", "AB"]
     assert result["summary"]["skipped"] == 0
@@ -112,7 +112,7 @@ def test_records_of_several_files_are_read_in_any_order(tmp_path: Path) -> None:
     labels = [["a", "", "abc"], ["b", "bb"], ["c", "é a"]]
     paths = [write(tmp_path / f"{n}", [
         example.encode(Record(encoded(word("x", (10 + 10 * k, 20))), label, f"{n}-{k}"))
-        for k, label in enumerate(some)]) for n, some in enumerate(labels)]
+        for k, label in enumerate(file)]) for n, file in enumerate(labels)]
     index = build_index(paths, CONFIG, TOKENIZER)
     assert len(index) == 7
     assert index.skipped == []
@@ -121,11 +121,9 @@ def test_records_of_several_files_are_read_in_any_order(tmp_path: Path) -> None:
     assert index.number.tolist() == [1, 2, 3, 1, 2, 1, 2]
     assert index.width.tolist() == [16, 32, 48, 16, 32, 16, 32]
     order = [6, 0, 3, 3, 5, 1, 2, 4, 0]
-    found = list(read_records(index, order))
-    places = [(n, k) for n, some in enumerate(labels) for k in range(len(some))]
-    assert [record.comment for record in found] == ["{}-{}".format(*places[n]) for n in order]
-    assert [record.label for record in found] == [labels[n][k] for n, k in
-                                                  (places[n] for n in order)]
+    records = list(read_records(index, order))
+    stored = [(label, f"{n}-{k}") for n, file in enumerate(labels) for k, label in enumerate(file)]
+    assert [(record.label, record.comment) for record in records] == [stored[n] for n in order]
 
 
 SKIPPED = {
@@ -185,20 +183,21 @@ def test_labels_of_the_original_are_indexed_as_latin1(tmp_path: Path) -> None:
     assert next(read_records(index, [0])).label == "é"
 
 
-def test_records_without_an_image_are_skipped_and_those_without_a_label_used(tmp_path: Path) -> None:
+def test_records_without_an_image_are_skipped_and_those_without_a_label_used(
+        tmp_path: Path) -> None:
     path = write(tmp_path / "data", [example_of(label=b"a"), example_of(image=GOOD), example_of()])
     index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [2]
     assert [skip.record for skip in index.skipped] == [1, 3]
 
 
-@pytest.mark.parametrize("odd", [
+@pytest.mark.parametrize("serialized", [
     example_of(image=GOOD,
                label=[5]), b"no example at all", b"\x0a\xff\xff", example_of(image=[1])],
-    ids=["label of numbers", "text", "cut", "image of numbers"])
-def test_records_that_are_not_examples_are_skipped(tmp_path: Path, odd: bytes) -> None:
+    ids=["label of numbers", "text", "truncated", "image of numbers"])
+def test_records_that_are_not_examples_are_skipped(tmp_path: Path, serialized: bytes) -> None:
     good = example_of(image=GOOD, label=b"ab")
-    path = write(tmp_path / "data", [good, odd, good])
+    path = write(tmp_path / "data", [good, serialized, good])
     index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [1, 3]
     assert [(skip.record, skip.reason) for skip in index.skipped] == [
@@ -212,7 +211,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _with_length(length: bytes) -> bytes:
-    """An example whose image says that it is so long, in protobuf's numbers."""
+    """Returns an example whose image declares a length, in protobuf's encoding of integers."""
     feature = _field(1, b"\x0a" + length + b"x" * 20)
     return _field(1, _field(1, _field(1, b"image") + _field(2, feature)))
 
@@ -221,7 +220,7 @@ def _with_length(length: bytes) -> bytes:
     example_of(image=GOOD, label=b"ab", other=b"x").replace(b"other", b"oth\xffr"),
     _with_length(b"\xff\xff\xff\xff\x0f"), _with_length(b"\xe2\xff\xff\xd8\x0f"),
     _with_length(b"\x80\x80\x80\x80\x08"), _with_length(b"\xff" * 9 + b"\x01")],
-    ids=["no UTF-8", "-1", "negative", "lowest", "64 bits"])
+    ids=["not UTF-8", "-1", "negative", "smallest", "64 bits"])
 def test_records_that_protobuf_rejects_are_skipped(tmp_path: Path, serialized: bytes) -> None:
     good = example_of(image=GOOD, label=b"ab")
     path = write(tmp_path / "data", [good, serialized, good])
@@ -236,36 +235,37 @@ def file_of_three(path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("at", [0, 0.5, -1])
-def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path, at: float) -> None:
+@pytest.mark.parametrize("position", [0, 0.5, -1])
+def test_a_flipped_byte_is_an_error_that_names_the_file(
+        tmp_path: Path, position: float) -> None:
     path = tmp_path / "flipped.tfrecords"
     content = bytearray(file_of_three(path))
-    content[int(at * len(content)) if at == 0.5 else int(at)] ^= 0x40
+    content[int(position * len(content)) if position == 0.5 else int(position)] ^= 0x40
     path.write_bytes(content)
     with pytest.raises(AocrError, match=r"flipped\.tfrecords"):
         build_index([str(path)], CONFIG, TOKENIZER)
 
 
-@pytest.mark.parametrize("whole", [0, 1])
-@pytest.mark.parametrize("more", [5, 12, -1])
+@pytest.mark.parametrize("intact", [0, 1])
+@pytest.mark.parametrize("remainder", [5, 12, -1])
 def test_a_file_truncated_within_a_record_is_an_error_that_names_it(
-        tmp_path: Path, whole: int, more: int) -> None:
+        tmp_path: Path, intact: int, remainder: int) -> None:
     path = tmp_path / "cut.tfrecords"
     content = file_of_three(path)
     length = len(content) // 3
-    path.write_bytes(content[:whole * length + more % length])
+    path.write_bytes(content[:intact * length + remainder % length])
     with pytest.raises(AocrError, match=r"cut\.tfrecords"):
         build_index([str(path)], CONFIG, TOKENIZER)
 
 
-@pytest.mark.parametrize("other", [-1, 1])
+@pytest.mark.parametrize("difference", [-1, 1])
 def test_a_file_that_changes_while_it_is_indexed_is_an_error_that_names_it(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int) -> None:
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: int) -> None:
     path = str(tmp_path / "moving.tfrecords")
     file_of_three(Path(path))
     (file,) = tfrecord.validate_tfrecords([path], 1 << 20)
     monkeypatch.setattr(tfrecord, "validate_tfrecords",
-                        lambda *_: [file._replace(records=3 + other)])
+                        lambda *_: [file._replace(records=3 + difference)])
     with pytest.raises(AocrError, match=r"moving\.tfrecords: a file changed"):
         build_index([path], CONFIG, TOKENIZER)
 
@@ -278,7 +278,8 @@ def test_the_alphabet_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [GOOD, b"a.png AB\n" * 9, b""], ids=["png", "text", "empty"])
-def test_files_of_other_formats_are_an_error_that_names_them(tmp_path: Path, content: bytes) -> None:
+def test_files_of_other_formats_are_an_error_that_names_them(
+        tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.tfrecords"
     path.write_bytes(content)
     with pytest.raises(AocrError, match=r"other\.tfrecords"):
@@ -288,10 +289,9 @@ def test_files_of_other_formats_are_an_error_that_names_them(tmp_path: Path, con
 def test_resolve_paths_keeps_the_given_order_and_lists_each_file_once(tmp_path: Path) -> None:
     for name in ("b1", "b2", "a1", "[x]"):
         (tmp_path / name).touch()
-    folder = f"{tmp_path}/"
-    assert resolve_paths([folder + "b*", folder + "a1", folder + "?1"]) == [
-        folder + name for name in ("b1", "b2", "a1")]
-    assert resolve_paths([folder + "[x]"]) == [folder + "[x]"]
+    patterns = [f"{tmp_path}/{pattern}" for pattern in ("b*", "a1", "?1")]
+    assert resolve_paths(patterns) == [f"{tmp_path}/{name}" for name in ("b1", "b2", "a1")]
+    assert resolve_paths([f"{tmp_path}/[x]"]) == [f"{tmp_path}/[x]"]
 
 
 @pytest.mark.parametrize("pattern", ["none.tfrecords", "none-*", ""])
@@ -304,11 +304,12 @@ def test_resolve_paths_names_a_pattern_without_matches(
 
 
 def test_resolve_paths_refuses_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(AocrError, match="folder"):
+    with pytest.raises(AocrError, match="is a directory"):
         resolve_paths([str(tmp_path)])
 
 
-def test_the_alphabet_holds_the_characters_of_all_labels_in_code_point_order(tmp_path: Path) -> None:
+def test_the_alphabet_holds_the_characters_of_all_labels_in_code_point_order(
+        tmp_path: Path) -> None:
     paths = [write(tmp_path / "1", [example_of(image=b"", label="bé".encode()),
                                     example_of(image=b"", label=b"b\xe8")]),
              write(tmp_path / "2", [example_of(image=b"", label=b"a b"), example_of(image=GOOD)])]
@@ -319,31 +320,30 @@ def test_skipped_records_are_listed_in_the_order_of_files_and_records(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "_BATCH_RECORDS", 3)
     random = np.random.default_rng(1)
-    chosen = [random.random(int(count)) < 0.5 for count in random.integers(1, 30, 9)]
+    usable = [random.random(int(count)) < 0.5 for count in random.integers(1, 30, 9)]
     paths = [write(tmp_path / f"{n}", [
-        example.encode(Record(GOOD, "ab" if good else f"X{n}-{k}"[:4], f"{n}-{k}"))
-        for k, good in enumerate(some)]) for n, some in enumerate(chosen)]
+        example.encode(Record(GOOD, "ab" if is_usable else "X", f"{n}-{k}"))
+        for k, is_usable in enumerate(file)]) for n, file in enumerate(usable)]
     index = build_index(paths, CONFIG, TOKENIZER)
-    places = [(n, k) for n, some in enumerate(chosen) for k in range(len(some))]
+    records = [(n, k) for n, file in enumerate(usable) for k in range(len(file))]
     assert [(skip.path, skip.record) for skip in index.skipped] == [
-        (paths[n], k + 1) for n, k in places if not chosen[n][k]]
-    kept = [(n, k) for n, k in places if chosen[n][k]]
+        (paths[n], k + 1) for n, k in records if not usable[n][k]]
+    kept = [(n, k) for n, k in records if usable[n][k]]
     assert list(zip(index.file, index.number - 1, strict=True)) == kept
     assert [record.comment for record in read_records(index, range(len(index)))] == [
         f"{n}-{k}" for n, k in kept]
 
 
-@pytest.mark.parametrize("fault", ["gone", "cut", "damaged"])
+@pytest.mark.parametrize("fault", ["removed", "truncated", "damaged"])
 def test_a_record_that_was_removed_or_changed_is_named(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "later.tfrecords"
     content = file_of_three(path)
     index = build_index([str(path)], CONFIG, TOKENIZER)
-    if fault == "gone":
+    if fault == "removed":
         path.unlink()
     else:
-        place = len(content) - 9
-        path.write_bytes(content[:place] + (b"" if fault == "cut" else bytes(9)))
-    number = 1 if fault == "gone" else 3
+        path.write_bytes(content[:-9] + (b"" if fault == "truncated" else bytes(9)))
+    number = 1 if fault == "removed" else 3
     with pytest.raises(AocrError, match=rf"record {number} of .*later\.tfrecords"):
         list(read_records(index, [0, 1, 2]))
 

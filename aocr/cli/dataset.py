@@ -114,11 +114,11 @@ def _summary(stats: DatasetStats, sharding: Sharding) -> Iterator[str]:
 
 
 def _outliers_line(stats: DatasetStats, proposal: SizeProposal) -> str:
-    """Returns the warning about images that the proposed flags skip, the widest of them named."""
+    """Returns the warning about images that the proposed flags skip, with the widest of them."""
     widest = sorted(stats.sizes.widest, reverse=True)[:proposal.skipped]
     names = ", ".join(f"{size.path} ({size.width} x {size.height})" for size in widest)
-    return (f"Images that the proposed --max-width skips, because they are much wider than the "
-            f"others: {proposal.skipped} ({names}{', …' * (proposal.skipped > len(widest))})")
+    return (f"Images much wider than the others, which the proposed --max-width skips: "
+            f"{proposal.skipped}; the widest: {printable(names)}")
 
 
 def _train_line(stats: DatasetStats, proposal: SizeProposal, output: str) -> str:

@@ -84,7 +84,7 @@ def test_labels_are_stored_as_utf8_in_nfc() -> None:
 
 @pytest.mark.parametrize(("line", "reason", "detail"), [
     (b"a.png", "no label field", "a.png"), (b"none.png AB", "missing file", "none.png"),
-    (b"text.png AB", "unreadable image", "not an image"), (b"empty.png AB", "unreadable", "empty"),
+    (b"text.png AB", "unreadable image", "got 19 bytes"), (b"empty.png AB", "unreadable", "empty"),
     (b"cut.png AB", "unreadable image", ""), (b"sub AB", "cannot open the file", "sub"),
     (b"a.png \xff", "not UTF-8", "character 6"), (b"", "blank line", ""),
     (b" \t", "blank line", ""),

@@ -1,6 +1,6 @@
-"""Checkpoints as the original wrote them, made of random numbers, and what it would answer.
+"""Checkpoints of the original aocr with random weights, and its predictions.
 
-Nothing here comes from `aocr`: names, shapes and the rules for images are derived once more.
+Nothing is imported from `aocr`: names, shapes and the preprocessing are implemented independently.
 """
 
 from __future__ import annotations
@@ -23,20 +23,26 @@ from tests.drawing import opened
 FILTERS = {"conv1": (3, 64), "conv2": (3, 128), "conv3": (3, 256), "conv4": (3, 256),
            "conv5": (3, 512), "conv6": (3, 512), "conv7": (2, 512)}
 DECODER = "embedding_attention_decoder/attention_decoder"
-TABLE_SIZE = 1024  # TensorFlow looks the cubic weights up at this many places between two pixels
+TABLE_SIZE = 1024  # number of cubic weights that TensorFlow tabulates between two pixels
 Variables = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Old:
-    """A model of the original; the words are those that its family of names uses.
+class OriginalModel:
+    """Sizes of a model of the original, and the names of its variables.
 
     Attributes:
-        layers, hidden, embedding, characters, channels, gru: Sizes and cells.
-        norm: "BatchNorm" (0.7.6) or "batch_normalization" (port).
-        kernel, bias: The decoder's linear maps: "kernel" and "bias", or "weights" and "biases".
-        step: The step counter; `None` leaves it out.
-        slots: Whether the optimizer's variables are there.
+        layers: Decoder layers.
+        hidden: Units of a decoder layer.
+        embedding: Size of a character's embedding.
+        characters: Size of the alphabet.
+        channels: Channels of an image.
+        gru: Whether the decoder has GRU cells.
+        norm: "BatchNorm" (version 0.7.6) or "batch_normalization" (port).
+        kernel: Name of a kernel in the decoder: "kernel" or "weights".
+        bias: Name of a bias in the decoder: "bias" or "biases".
+        step: The step counter; `None` for none.
+        slots: Whether the checkpoint holds the optimizer's variables.
     """
 
     layers: int = 2
@@ -54,153 +60,157 @@ class Old:
 
 @functools.cache
 def _convolutions(channels: int) -> Variables:
-    """Weights of the CNN; variances are those of real images, so that columns differ."""
+    """Returns weights of the CNN, with variances as of real images, so that columns differ."""
     random = np.random.default_rng(channels)
-    made: Variables = {}
+    weights: Variables = {}
     inputs = channels
     for name, (size, filters) in FILTERS.items():
         spread = math.sqrt(2.0 / (size * size * inputs))
-        made[f"conv_{name}/W"] = random.normal(0, spread, (size, size, inputs, filters))
+        weights[f"conv_{name}/W"] = random.normal(0, spread, (size, size, inputs, filters))
         if name in reference.NORMALIZED:
-            made[f"conv_{name}/BatchNorm/gamma"] = random.uniform(0.5, 1.5, filters)
-            made[f"conv_{name}/BatchNorm/beta"] = random.normal(0, 0.3, filters)
-            made[f"conv_{name}/BatchNorm/moving_mean"] = random.normal(0, 0.1, filters)
-            made[f"conv_{name}/BatchNorm/moving_variance"] = random.uniform(0.05, 0.5, filters)
+            weights[f"conv_{name}/BatchNorm/gamma"] = random.uniform(0.5, 1.5, filters)
+            weights[f"conv_{name}/BatchNorm/beta"] = random.normal(0, 0.3, filters)
+            weights[f"conv_{name}/BatchNorm/moving_mean"] = random.normal(0, 0.1, filters)
+            weights[f"conv_{name}/BatchNorm/moving_variance"] = random.uniform(0.05, 0.5, filters)
         inputs = filters
-    return made
+    return weights
 
 
-def variables(old: Old) -> Variables:
-    """All variables of a checkpoint by their names."""
-    random = np.random.default_rng(old.layers * 1000 + old.hidden)
-    units, hidden = old.layers * old.hidden, old.hidden
-    memory, state = 2 * units, (1 if old.gru else 2) * units
-    vocab = old.characters + 3
-    maps = {f"bidirectional_rnn/{way}/basic_lstm_cell": (512 + units, 4 * units)
-            for way in ("fw", "bw")}
+def variables(model: OriginalModel) -> Variables:
+    """Returns all variables of a checkpoint by name."""
+    random = np.random.default_rng(model.layers * 1000 + model.hidden)
+    units, hidden = model.layers * model.hidden, model.hidden
+    memory, state = 2 * units, (1 if model.gru else 2) * units
+    vocab = model.characters + 3
+    kernels = {f"bidirectional_rnn/{direction}/basic_lstm_cell": (512 + units, 4 * units)
+            for direction in ("fw", "bw")}
     cell = f"{DECODER}/multi_rnn_cell/cell_0"
-    if old.gru:
-        maps[f"{cell}/gru_cell/gates"] = (2 * hidden, 2 * hidden)
-        maps[f"{cell}/gru_cell/candidate"] = (2 * hidden, hidden)
+    if model.gru:
+        kernels[f"{cell}/gru_cell/gates"] = (2 * hidden, 2 * hidden)
+        kernels[f"{cell}/gru_cell/candidate"] = (2 * hidden, hidden)
     else:
-        maps[f"{cell}/basic_lstm_cell"] = (2 * hidden, 4 * hidden)
-    linear = {DECODER: (old.embedding + memory, hidden),
+        kernels[f"{cell}/basic_lstm_cell"] = (2 * hidden, 4 * hidden)
+    linear = {DECODER: (model.embedding + memory, hidden),
               f"{DECODER}/Attention_0": (state, memory),
               f"{DECODER}/AttnOutputProjection": (hidden + memory, vocab)}
-    made = {name.replace("BatchNorm", old.norm): value
-            for name, value in _convolutions(old.channels).items()}
-    for shapes, kernel, bias in ((maps, "kernel", "bias"), (linear, old.kernel, old.bias)):
+    weights = {name.replace("BatchNorm", model.norm): value
+            for name, value in _convolutions(model.channels).items()}
+    for shapes, kernel, bias in ((kernels, "kernel", "bias"), (linear, model.kernel, model.bias)):
         for name, shape in shapes.items():
-            made[f"{name}/{kernel}"] = random.normal(0, 2 / math.sqrt(shape[0]), shape)
-            made[f"{name}/{bias}"] = random.normal(0, 0.2, shape[1])
-    made["embedding_attention_decoder/embedding"] = random.normal(0, 1, (vocab, old.embedding))
-    made[f"{DECODER}/AttnW_0"] = random.normal(0, 1, (1, 1, memory, memory))
-    made[f"{DECODER}/AttnV_0"] = random.normal(0, 1, memory)
-    made = {name: value.astype(np.float32) for name, value in made.items()}
-    if old.slots:
-        for name in [name for name in made if "moving" not in name]:
-            made[f"{name}/Adadelta"] = np.ones_like(made[name])
-            made[f"{name}/Adadelta_1"] = np.ones_like(made[name])
-    if old.step is not None:
-        made["Variable"] = np.array(old.step, np.int32)
-    return made
+            weights[f"{name}/{kernel}"] = random.normal(0, 2 / math.sqrt(shape[0]), shape)
+            weights[f"{name}/{bias}"] = random.normal(0, 0.2, shape[1])
+    weights["embedding_attention_decoder/embedding"] = random.normal(0, 1, (vocab, model.embedding))
+    weights[f"{DECODER}/AttnW_0"] = random.normal(0, 1, (1, 1, memory, memory))
+    weights[f"{DECODER}/AttnV_0"] = random.normal(0, 1, memory)
+    weights = {name: value.astype(np.float32) for name, value in weights.items()}
+    if model.slots:
+        for name in [name for name in weights if "moving" not in name]:
+            weights[f"{name}/Adadelta"] = np.ones_like(weights[name])
+            weights[f"{name}/Adadelta_1"] = np.ones_like(weights[name])
+    if model.step is not None:
+        weights["Variable"] = np.array(model.step, np.int32)
+    return weights
 
 
-def write(folder: Path, values: Mapping[str, NDArray[Any]], state: str | None = "model.ckpt-{n}",
+def write(directory: Path, values: Mapping[str, NDArray[Any]], state: str | None = "model.ckpt-{n}",
           number: int = 7) -> Path:
-    """Writes a checkpoint folder.
+    """Writes a model directory.
 
     Args:
-        folder: It is made.
-        values: What the checkpoint holds.
-        state: The path that the state file names, as it stands there; `None` writes none.
+        directory: The directory; created if it does not exist.
+        values: The variables of the checkpoint.
+        state: The path that the state file names; `None` for no state file.
         number: Number of the checkpoint.
+
+    Returns:
+        The directory.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     tf.raw_ops.SaveV2(
-        prefix=str(folder / f"model.ckpt-{number}"), tensor_names=list(values),
+        prefix=str(directory / f"model.ckpt-{number}"), tensor_names=list(values),
         shape_and_slices=[""] * len(values), tensors=[tf.constant(v) for v in values.values()])
     if state is not None:
         name = state.format(n=number)
-        (folder / "checkpoint").write_text(
+        (directory / "checkpoint").write_text(
             f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n',
             encoding="utf-8")
-    return folder
+    return directory
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Every file of a folder with a hash of its content."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+def hashes(directory: Path) -> dict[str, str]:
+    """Returns the hash of every file in a directory, by relative path."""
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
-def answer(old: Old, values: Variables, image: NDArray[np.float64], steps: int
+def predict(model: OriginalModel, values: Variables, image: NDArray[np.float64], steps: int
            ) -> reference.Greedy:
-    """What the original would compute for an image, `[32, width, channels]`."""
-    weights = reference.of_original(values, old.layers)
+    """Returns the predictions of the original for an image `[32, width, channels]`."""
+    weights = reference.of_original(values, model.layers)
     features, _ = reference.convnet(weights, [image])
     return reference.greedy(weights, *reference.encode(weights, features[0]), steps)
 
 
 def text(ids: NDArray[np.int64], alphabet: str) -> str:
-    """The characters up to the first EOS; PAD and GO print nothing."""
+    """Returns the characters up to the first EOS, without PAD and GO."""
     until = [*ids.tolist(), reference.EOS].index(reference.EOS)
     return "".join(alphabet[n - 3] for n in ids[:until] if n >= 3)
 
 
-def load_image(pixels: NDArray[np.uint8], widest: int, tf1: bool) -> NDArray[np.float64]:
-    """An image as the original fed it to its network.
+def load_image(pixels: NDArray[np.uint8], max_width: int, tf1: bool) -> NDArray[np.float64]:
+    """Returns an image as the original preprocesses it.
 
     Args:
         pixels: `[height, width, channels]`.
-        widest: Width of the network's input.
-        tf1: The kernel of TensorFlow 1, else that of 2.
+        max_width: Width of the network's input.
+        tf1: Whether to resize with the kernel of TensorFlow 1 instead of 2.
 
     Returns:
-        `[32, widest, channels]`.
+        `[32, max_width, channels]`.
     """
     height, width = pixels.shape[:2]
-    own = math.ceil(width / height * 32)
+    scaled = math.ceil(width / height * 32)
     values = pixels.astype(np.float64)
-    if own > widest:
-        values = resize(values, math.ceil(widest / own * 32), widest, tf1)
+    if scaled > max_width:
+        values = resize(values, math.ceil(max_width / scaled * 32), max_width, tf1)
     elif height > 32:
-        values = resize(values, 32, own, tf1)
-    canvas = np.zeros((32, widest, pixels.shape[2]))
+        values = resize(values, 32, scaled, tf1)
+    canvas = np.zeros((32, max_width, pixels.shape[2]))
     canvas[:values.shape[0], :values.shape[1]] = values
     return (canvas - 128.0) / 128.0
 
 
 def resize(values: NDArray[np.float64], height: int, width: int, tf1: bool
            ) -> NDArray[np.float64]:
-    """Bicubic, without antialiasing."""
-    down = _mixture(values.shape[0], height, tf1)
-    right = _mixture(values.shape[1], width, tf1)
-    return np.einsum("ij,jkc,lk->ilc", down, values, right)
+    """Resizes with a bicubic kernel, without antialiasing."""
+    rows = _resize_matrix(values.shape[0], height, tf1)
+    columns = _resize_matrix(values.shape[1], width, tf1)
+    return np.einsum("ij,jkc,lk->ilc", rows, values, columns)
 
 
-def _mixture(old: int, new: int, tf1: bool) -> NDArray[np.float64]:
-    """How much of each old pixel every new one takes, `[new, old]`.
+def _resize_matrix(old: int, new: int, tf1: bool) -> NDArray[np.float64]:
+    """Returns the weight of each old pixel in every new one, `[new, old]`.
 
     TensorFlow 1 puts new pixel n at `n * old / new`, has A = -0.75 and repeats the border;
-    TensorFlow 2 puts its centre there, has A = -0.5 and leaves out what is beyond the border.
+    TensorFlow 2 aligns the centers, has A = -0.5 and ignores pixels beyond the border.
     """
-    taken = np.zeros((new, old))
+    weights = np.zeros((new, old))
     scale = np.float32(old) / np.float32(new)
     for n in range(new):
-        at = np.float32(n) * scale if tf1 else (np.float32(n) + np.float32(
+        position = np.float32(n) * scale if tf1 else (np.float32(n) + np.float32(
             0.5)) * scale - np.float32(0.5)
-        first = math.floor(at)
-        rest = round(float(at - np.float32(first)) * TABLE_SIZE) / TABLE_SIZE
+        first = math.floor(position)
+        fraction = round(float(position - np.float32(first)) * TABLE_SIZE) / TABLE_SIZE
         for tap in range(-1, 3):
-            place = first + tap
-            if tf1 or 0 <= place < old:
-                taken[n, min(max(place, 0), old - 1)] += cubic(tap - rest, -0.75 if tf1 else -0.5)
-    return taken / taken.sum(1, keepdims=True)
+            pixel = first + tap
+            if tf1 or 0 <= pixel < old:
+                weights[n, min(max(pixel, 0), old - 1)] += cubic(
+                    tap - fraction, -0.75 if tf1 else -0.5)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def cubic(distance: float, a: float) -> float:
-    """Weight of a pixel at a distance.
+    """Returns the weight of a pixel at a distance.
 
     Source: Keys 1981, equation 15, with its free parameter.
     """
@@ -211,6 +221,6 @@ def cubic(distance: float, a: float) -> float:
 
 
 def pixels(file: bytes) -> NDArray[np.uint8]:
-    """`[height, width, channels]` of a grey or an RGB file, as Pillow reads it."""
+    """Returns the pixels `[height, width, channels]` of a grey or an RGB file."""
     read = np.asarray(opened(file))
     return read[:, :, None] if read.ndim == 2 else read

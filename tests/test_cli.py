@@ -338,8 +338,8 @@ def test_visualize_writes_stills_animation_and_words(
     (["train", "missing.tfrecords"], "no such dataset: missing.tfrecords"),
     (["dataset", "missing.txt"], "no such annotation file: missing.txt"),
     (["test", ".", "--model-dir", "."], "no checkpoint in ."),
-    (["predict", "a.png", "--model-dir", "nowhere"], "no model folder nowhere"),
-    (["export", "--model-dir", "nowhere"], "no model folder nowhere"),
+    (["predict", "a.png", "--model-dir", "nowhere"], "no model directory nowhere"),
+    (["export", "--model-dir", "nowhere"], "no model directory nowhere"),
     (["train", "x", "--charset", "auto", "--full-ascii"], "exclude each other"),
     (["train", "x", "--charset", "nofile"], "--charset nofile"),
 ])

@@ -1,4 +1,4 @@
-"""Models of the original: recognised, and read as the original read."""
+"""Models of the original aocr: recognized, and with the predictions of the original."""
 
 from __future__ import annotations
 
@@ -24,46 +24,46 @@ from aocr.inference.recognizer import CheckpointRecognizer, Recognizer
 from aocr.model import AttentionOCR, Decoded
 from tests import originals, reference
 from tests.drawing import encoded, word
-from tests.originals import DECODER, Old
+from tests.originals import DECODER, OriginalModel
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "original"
-DATA = GOLDEN.parent / "data"
+IMAGES = GOLDEN.parent / "data"
 LIMITS: dict[str, Any] = {"max_width": 40, "max_height": 32, "max_prediction": 3}
 FLAGS = ["--max-width", "40", "--max-height", "32", "--max-prediction", "3"]
 STEPS = 5
 SIZES = ((30, 20), (40, 32), (33, 51), (90, 40), (200, 30))
 PORT: dict[str, Any] = {"norm": "batch_normalization", "kernel": "weights", "bias": "biases"}
 CASES = {
-    "0.7.6": Old(),
-    "port": Old(**PORT, step=None),
-    "TF 1.0": Old(kernel="weights", bias="biases", slots=True),
-    "mixed": Old(norm="batch_normalization", bias="biases"),
-    "one layer": Old(layers=1, hidden=7, embedding=3),
-    "three layers, color": Old(layers=3, hidden=4, channels=3, **PORT),
-    "full ASCII": Old(characters=95),
-    "GRU": Old(gru=True),
-    "GRU, one layer, color": Old(gru=True, layers=1, hidden=9, channels=3, slots=True),
-    "GRU, three layers, port": Old(gru=True, layers=3, hidden=5, characters=95, **PORT),
+    "0.7.6": OriginalModel(),
+    "port": OriginalModel(**PORT, step=None),
+    "TF 1.0": OriginalModel(kernel="weights", bias="biases", slots=True),
+    "mixed": OriginalModel(norm="batch_normalization", bias="biases"),
+    "one layer": OriginalModel(layers=1, hidden=7, embedding=3),
+    "three layers, color": OriginalModel(layers=3, hidden=4, channels=3, **PORT),
+    "full ASCII": OriginalModel(characters=95),
+    "GRU": OriginalModel(gru=True),
+    "GRU, one layer, color": OriginalModel(gru=True, layers=1, hidden=9, channels=3, slots=True),
+    "GRU, three layers, port": OriginalModel(gru=True, layers=3, hidden=5, characters=95, **PORT),
 }
 
 
-def alphabet(old: Old) -> str:
-    return PRINTABLE_ASCII if old.characters == 95 else DIGITS_AND_CAPITALS
+def alphabet(original: OriginalModel) -> str:
+    return PRINTABLE_ASCII if original.characters == 95 else DIGITS_AND_CAPITALS
 
 
-def drawn(old: Old) -> list[bytes]:
-    """Images that are left alone, shrunk to the height, and shrunk to the width."""
-    return [encoded(word("Ab8", size, "RGB" if old.channels == 3 else "L")) for size in SIZES]
+def drawn(original: OriginalModel) -> list[bytes]:
+    """Returns images that are not resized, resized to the height, and resized to the width."""
+    return [encoded(word("Ab8", size, "RGB" if original.channels == 3 else "L")) for size in SIZES]
 
 
 def decode_all(model: AttentionOCR, files: list[bytes], config: ModelConfig) -> Decoded:
-    """A decoding of all steps, as the original's."""
+    """Decodes all steps, as the original does."""
     images, widths = preprocessing.preprocess_batch(tf.constant(files), config)
     return model.greedy(model.encode(images, widths), until_eos=False)
 
 
 def run(tmp_path: Path, *words: object) -> tuple[int, list[str]]:
-    """A command's exit code and what it logged."""
+    """Runs a command; returns its exit code and the lines that it logged."""
     log = tmp_path / "run.log"
     log.unlink(missing_ok=True)
     code = main([*map(str, words), "--log-path", str(log)])
@@ -72,65 +72,67 @@ def run(tmp_path: Path, *words: object) -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of 0.7.6 with the counter at 300."""
+    """A small model of version 0.7.6 with the step counter at 300."""
     return originals.write(tmp_path_factory.mktemp("original") / "plain",
-                           originals.variables(Old(step=300)))
+                           originals.variables(OriginalModel(step=300)))
 
 
-@pytest.mark.parametrize("old", [
-    pytest.param(old, id=name, marks=[pytest.mark.slow] * (n % 2))
-    for n, (name, old) in enumerate(CASES.items())])
-def test_a_checkpoint_answers_as_the_original_would(old: Old, tmp_path: Path) -> None:
-    values = originals.variables(old)
-    originals.write(tmp_path / "old", values)
-    loaded = loader.load(str(tmp_path / "old"), LIMITS)
-    config, tf1 = loaded.config, old.norm == "BatchNorm"
+@pytest.mark.parametrize("original", [
+    pytest.param(original, id=name, marks=[pytest.mark.slow] * (n % 2))
+    for n, (name, original) in enumerate(CASES.items())])
+def test_a_checkpoint_gives_the_predictions_of_the_original(original: OriginalModel, tmp_path: Path
+                                                            ) -> None:
+    values = originals.variables(original)
+    originals.write(tmp_path / "original", values)
+    loaded = loader.load(str(tmp_path / "original"), LIMITS)
+    config, tf1 = loaded.config, original.norm == "BatchNorm"
     assert config == ModelConfig(
-        **LIMITS, alphabet=alphabet(old), color=old.channels == 3, use_gru=old.gru,
-        attn_num_layers=old.layers, attn_num_hidden=old.hidden, layout="padded",
-        target_embedding_size=old.embedding, kernel="bicubic-tf1" if tf1 else "bicubic-tf2")
-    files = drawn(old)
+        **LIMITS, alphabet=alphabet(original), color=original.channels == 3, use_gru=original.gru,
+        attn_num_layers=original.layers, attn_num_hidden=original.hidden, layout="padded",
+        target_embedding_size=original.embedding, kernel="bicubic-tf1" if tf1 else "bicubic-tf2")
+    files = drawn(original)
     decoded = decode_all(loaded.model, files, config)
-    read = RecognitionGraph(config, loaded.model).read(tf.constant(files))
-    assert read.widths.numpy().tolist() == [40] * len(files)
+    prediction = RecognitionGraph(config, loaded.model).read(tf.constant(files))
+    assert prediction.widths.numpy().tolist() == [40] * len(files)
     for n, file in enumerate(files):
         pixels = originals.pixels(file)
-        truth = originals.answer(old, values, originals.load_image(pixels, 40, tf1), STEPS)
+        truth = originals.predict(
+            original, values, originals.load_image(pixels, 40, tf1), STEPS)
         np.testing.assert_allclose(decoded.logits[n], truth.logits, atol=1e-4)
         np.testing.assert_allclose(decoded.attention[n], truth.attention, atol=5e-5)
-        assert read.output[n].numpy().decode() == originals.text(truth.ids, config.alphabet)
-        assert float(read.probability[n]) == pytest.approx(
+        assert prediction.output[n].numpy().decode() == originals.text(truth.ids, config.alphabet)
+        assert float(prediction.probability[n]) == pytest.approx(
             reference.probability(truth.logits), rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_mixture_of_names_is_the_same_model(tmp_path: Path, plain: Path, seed: int) -> None:
+def test_mixed_variable_names_give_the_same_model(tmp_path: Path, plain: Path, seed: int) -> None:
     random = np.random.default_rng(seed)
     mixed = {}
-    for name, value in originals.variables(Old(step=300)).items():
-        for port, old in reference.PORT_WORDS.items():
-            name = name.replace(old, port) if random.random() < 0.5 else name
+    for name, value in originals.variables(OriginalModel(step=300)).items():
+        for port, original in reference.PORT_WORDS.items():
+            name = name.replace(original, port) if random.random() < 0.5 else name
         mixed[name] = value
     originals.write(tmp_path, mixed)
-    ours, truth = (reference.collect(loader.load(str(folder), LIMITS).model)
-                   for folder in (tmp_path, plain))
-    for name, value in truth.items():
-        np.testing.assert_array_equal(ours[name], value, name)
+    weights, expected = (reference.collect(loader.load(str(model_dir), LIMITS).model)
+                         for model_dir in (tmp_path, plain))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(weights[name], value, name)
 
 
 @pytest.mark.parametrize("name", ["state", "lost state", "other machine", "Windows", "no state",
                                   "empty state", "garbage state", "two checkpoints"])
-def test_the_checkpoint_is_found_wherever_the_state_file_says_it_is(
+def test_the_checkpoint_is_found_whatever_the_state_file_names(
         plain: Path, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "old"
-    shutil.copytree(plain, folder)
-    state = folder / "checkpoint"
+    model_dir = tmp_path / "original"
+    shutil.copytree(plain, model_dir)
+    state = model_dir / "checkpoint"
     line = 'model_checkpoint_path: "{}"\n'
     if name == "no state":
         state.unlink()
     elif name == "two checkpoints":
-        for path in sorted(folder.glob("model.ckpt-7.*")):
-            shutil.copy(path, folder / path.name.replace("-7", "-12"))
+        for path in sorted(model_dir.glob("model.ckpt-7.*")):
+            shutil.copy(path, model_dir / path.name.replace("-7", "-12"))
     else:
         state.write_bytes({
             "state": state.read_bytes(),
@@ -138,21 +140,21 @@ def test_the_checkpoint_is_found_wherever_the_state_file_says_it_is(
             "other machine": line.format("/home/me/checkpoints/model.ckpt-7").encode(),
             "Windows": line.format(r"C:\\Users\\me\\checkpoints\\model.ckpt-7").encode(),
             "empty state": b"", "garbage state": b"\x80{{"}[name])
-    assert directory.candidates(str(folder))[0] == str(folder / "model.ckpt-7")
-    assert loader.is_original(str(folder))
+    assert directory.candidates(str(model_dir))[0] == str(model_dir / "model.ckpt-7")
+    assert loader.is_legacy(str(model_dir))
 
 
 def test_without_a_state_file_the_highest_number_is_the_newest(plain: Path, tmp_path: Path
                                                                ) -> None:
-    shutil.copytree(plain, tmp_path / "old")
+    shutil.copytree(plain, tmp_path / "original")
     for path in sorted(plain.glob("model.ckpt-7.*")):
-        shutil.copy(path, tmp_path / "old" / path.name.replace("-7", "-12"))
-    (tmp_path / "old" / "checkpoint").unlink()
-    newest = directory.candidates(str(tmp_path / "old"))[0]
-    assert newest == str(tmp_path / "old" / "model.ckpt-12")
+        shutil.copy(path, tmp_path / "original" / path.name.replace("-7", "-12"))
+    (tmp_path / "original" / "checkpoint").unlink()
+    newest = directory.candidates(str(tmp_path / "original"))[0]
+    assert newest == str(tmp_path / "original" / "model.ckpt-12")
 
 
-@pytest.mark.parametrize(("named", "told"), [
+@pytest.mark.parametrize(("given", "expected"), [
     ({"attn_num_hidden": 64}, ("--attn-num-hidden 64", "basic_lstm_cell/kernel", "[12, 24]",
                                "--attn-num-hidden 6 would")),
     ({"attn_num_layers": 1}, ("--attn-num-layers 1", f"{DECODER}/AttnW_0", "[1, 1, 24, 24]",
@@ -165,56 +167,56 @@ def test_without_a_state_file_the_highest_number_is_the_newest(plain: Path, tmp_
     ({"alphabet": PRINTABLE_ASCII}, ("95 characters", "/embedding", "[39, 4]",
                                      "leave out --full-ascii")),
 ])
-def test_a_flag_that_does_not_fit_is_told_with_variable_shape_and_remedy(
-        plain: Path, named: dict[str, object], told: tuple[str, ...]) -> None:
+def test_a_contradicting_flag_is_an_error_that_names_variable_shape_and_remedy(
+        plain: Path, given: dict[str, object], expected: tuple[str, ...]) -> None:
     with pytest.raises(AocrError) as caught:
-        loader.load(str(plain), named)
+        loader.load(str(plain), given)
     assert "\n" not in str(caught.value)
-    for part in (*told, str(plain / "model.ckpt-7")):
+    for part in (*expected, str(plain / "model.ckpt-7")):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize(("named", "told"), [
+@pytest.mark.parametrize(("given", "expected"), [
     ({"use_gru": False}, ("no --use-gru", "gru_cell/gates/kernel", "[10, 10]", "give --use-gru")),
     ({"color": False}, ("no --color", "conv_conv1/W", "[3, 3, 3, 64]", "give --color")),
     ({"alphabet": DIGITS_AND_CAPITALS}, ("36 characters", "[98, 4]", "95", "give --full-ascii")),
 ])
-def test_what_a_checkpoint_has_cannot_be_taken_away(
-        tmp_path: Path, named: dict[str, object], told: tuple[str, ...]) -> None:
-    old = Old(gru=True, channels=3, characters=95, hidden=5)
-    originals.write(tmp_path, originals.variables(old))
+def test_settings_cannot_disable_what_a_checkpoint_has(
+        tmp_path: Path, given: dict[str, object], expected: tuple[str, ...]) -> None:
+    original = OriginalModel(gru=True, channels=3, characters=95, hidden=5)
+    originals.write(tmp_path, originals.variables(original))
     with pytest.raises(AocrError) as caught:
-        loader.load(str(tmp_path), named)
-    for part in told:
+        loader.load(str(tmp_path), given)
+    for part in expected:
         assert part in str(caught.value)
 
 
-def test_an_alphabet_that_only_the_caller_knows_can_be_given(tmp_path: Path) -> None:
-    originals.write(tmp_path, originals.variables(Old(characters=5)))
+def test_an_alphabet_of_another_size_has_to_be_given(tmp_path: Path) -> None:
+    originals.write(tmp_path, originals.variables(OriginalModel(characters=5)))
     with pytest.raises(AocrError, match=r"5 characters; the original.s own alphabets have 36"):
         loader.load(str(tmp_path), LIMITS)
     assert loader.load(str(tmp_path), {"alphabet": "vwxyz"}).config.alphabet == "vwxyz"
 
 
-def test_the_kernel_can_be_given_where_the_names_mislead(plain: Path) -> None:
-    found = loader.load(str(plain), {"kernel": "bicubic-tf2"}).config
-    assert (found.kernel, found.layout) == ("bicubic-tf2", "padded")
+def test_the_resize_kernel_can_be_given(plain: Path) -> None:
+    config = loader.load(str(plain), {"kernel": "bicubic-tf2"}).config
+    assert (config.kernel, config.layout) == ("bicubic-tf2", "padded")
 
 
-@pytest.mark.parametrize("lost", [
+@pytest.mark.parametrize("missing", [
     "conv_conv1/W", "conv_conv5/BatchNorm/moving_mean", "embedding_attention_decoder/embedding",
     "bidirectional_rnn/bw/basic_lstm_cell/bias", f"{DECODER}/AttnW_0",
     f"{DECODER}/multi_rnn_cell/cell_0/basic_lstm_cell/kernel", f"{DECODER}/Attention_0/kernel"])
-def test_a_lost_variable_is_named(tmp_path: Path, lost: str) -> None:
-    values = originals.variables(Old())
-    del values[lost]
+def test_a_missing_variable_is_named(tmp_path: Path, missing: str) -> None:
+    values = originals.variables(OriginalModel())
+    del values[missing]
     originals.write(tmp_path, values)
-    with pytest.raises(AocrError, match=f"no variable {lost}$"):
+    with pytest.raises(AocrError, match=f"no variable {missing}$"):
         loader.load(str(tmp_path), LIMITS)
 
 
 def test_a_variable_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
-    values = originals.variables(Old())
+    values = originals.variables(OriginalModel())
     values[f"{DECODER}/AttnOutputProjection/bias"] = np.zeros(40, np.float32)
     originals.write(tmp_path, values)
     with pytest.raises(AocrError, match=r"AttnOutputProjection/bias has shape \[40\], expected "
@@ -224,7 +226,7 @@ def test_a_variable_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -
 
 def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
     originals.write(tmp_path, {"dense/kernel": np.zeros([2, 3], np.float32)})
-    with pytest.raises(AocrError, match=r"is no model of the original aocr.*config\.json"):
+    with pytest.raises(AocrError, match=r"is not a model of the original aocr.*config\.json"):
         loader.load(str(tmp_path), LIMITS)
     with pytest.raises(AocrError, match="name another --model-dir"):
         loader.check_trainable(str(tmp_path), resume=True)
@@ -232,104 +234,106 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
 @pytest.mark.parametrize("length", [0, 200, -1])
-def test_damaged_files_are_one_sentence(plain: Path, tmp_path: Path, file: str, length: int
+def test_damaged_files_are_a_one_line_error(plain: Path, tmp_path: Path, file: str, length: int
                                         ) -> None:
-    shutil.copytree(plain, tmp_path / "old")
-    path = tmp_path / "old" / f"model.ckpt-7.{file}"
+    shutil.copytree(plain, tmp_path / "original")
+    path = tmp_path / "original" / f"model.ckpt-7.{file}"
     if length < 0:
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:length])
-    code, logged = run(tmp_path, "predict", "x.png", "--model-dir", tmp_path / "old", *FLAGS)
+    code, logged = run(tmp_path, "predict", "x.png", "--model-dir", tmp_path / "original", *FLAGS)
     assert code == 1
     assert "ERROR" in logged[-1]
-    assert str(tmp_path / "old") in logged[-1]
-    before = originals.hashes(tmp_path / "old")
+    assert str(tmp_path / "original") in logged[-1]
+    before = originals.hashes(tmp_path / "original")
     code, logged = run(tmp_path, "train", "x.tfrecords", "--no-resume", "--model-dir",
-                       tmp_path / "old")
-    assert (code, originals.hashes(tmp_path / "old")) == (1, before)
+                       tmp_path / "original")
+    assert (code, originals.hashes(tmp_path / "original")) == (1, before)
     assert "dataset" not in logged[-1]
 
 
 @pytest.mark.parametrize("more", [[], ["--no-resume"], ["--init-from", "OLD"]])
 @pytest.mark.parametrize("state", ["checkpoint", None])
-def test_training_in_the_folder_of_an_original_is_refused(
+def test_training_in_the_directory_of_the_original_is_refused(
         plain: Path, tmp_path: Path, more: list[str], state: str | None) -> None:
-    folder = tmp_path / "old"
-    shutil.copytree(plain, folder)
+    model_dir = tmp_path / "original"
+    shutil.copytree(plain, model_dir)
     if state is None:
-        (folder / "checkpoint").unlink()
-    before = originals.hashes(folder)
-    more = [str(folder) if each == "OLD" else each for each in more]
-    code, logged = run(tmp_path, "train", "x.tfrecords", "--model-dir", folder, *more)
+        (model_dir / "checkpoint").unlink()
+    before = originals.hashes(model_dir)
+    more = [str(model_dir) if word == "OLD" else word for word in more]
+    code, logged = run(tmp_path, "train", "x.tfrecords", "--model-dir", model_dir, *more)
     assert code == 1
-    assert f"--model-dir NEW --init-from {folder}" in logged[-1]
-    assert originals.hashes(folder) == before
+    assert f"--model-dir NEW --init-from {model_dir}" in logged[-1]
+    assert originals.hashes(model_dir) == before
 
 
 @pytest.mark.slow
-def test_the_commands_read_an_original_say_so_and_leave_it_alone(plain: Path, tmp_path: Path
+def test_test_and_predict_recognize_an_original_and_do_not_write_to_it(plain: Path, tmp_path: Path
                                                                  ) -> None:
     before = originals.hashes(plain)
     files = []
-    for n, content in enumerate(drawn(Old())):
+    for n, content in enumerate(drawn(OriginalModel())):
         files.append(tmp_path / f"{n}.png")
         files[-1].write_bytes(content)
     lines = [f"{path} AB8" for path in files[:3]]
     (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
     assert run(tmp_path, "dataset", tmp_path / "a.txt", tmp_path / "a.tfrecords")[0] == 0
-    told = "is a model of the original aocr (version 0.7.6, step 300)"
+    description = "is a model of the original aocr (version 0.7.6, step 300)"
     given = ["--model-dir", plain, *FLAGS, "--attn-num-hidden", 6, "--attn-num-layers", 2,
              "--target-embedding-size", 4]
-    wide = [60 if each == "40" else each for each in given]
+    wide = [60 if word == "40" else word for word in given]
     for words in (["test", tmp_path / "a.tfrecords", "--json", tmp_path / "r.json", *wide],
                   ["predict", *files, *given]):
         code, logged = run(tmp_path, *words)
         assert code == 0, logged
-        assert sum(told in line for line in logged) == 1
+        assert sum(description in line for line in logged) == 1
     summary = json.loads((tmp_path / "r.json").read_text())["summary"]
     assert (summary["images"], summary["skipped"]) == (3, 0)
     assert originals.hashes(plain) == before
 
 
 @pytest.mark.slow
-def test_the_flags_that_the_original_needed_are_taken(tmp_path: Path) -> None:
-    old = Old(layers=1, hidden=5, embedding=3, characters=95, channels=3, gru=True, step=None)
-    values = originals.variables(old)
-    originals.write(tmp_path / "old", values)
-    file = drawn(old)[2]
+def test_the_flags_of_the_original_are_accepted(tmp_path: Path) -> None:
+    original = OriginalModel(layers=1, hidden=5, embedding=3, characters=95, channels=3, gru=True,
+                             step=None)
+    values = originals.variables(original)
+    originals.write(tmp_path / "original", values)
+    file = drawn(original)[2]
     (tmp_path / "a.png").write_bytes(file)
     code, logged = run(
-        tmp_path, "predict", tmp_path / "a.png", "--model-dir", tmp_path / "old", *FLAGS,
+        tmp_path, "predict", tmp_path / "a.png", "--model-dir", tmp_path / "original", *FLAGS,
         "--attn-num-layers", 1, "--attn-num-hidden", 5, "--target-embedding-size", 3,
         "--full-ascii", "--color", "--use-gru")
     assert code == 0, logged
-    truth = originals.answer(
-        old, values, originals.load_image(originals.pixels(file), 40, True), STEPS)
+    truth = originals.predict(
+        original, values, originals.load_image(originals.pixels(file), 40, True), STEPS)
     assert logged[-1].endswith(f"Result: OK. {reference.probability(truth.logits):.2f} "
                                + originals.text(truth.ids, PRINTABLE_ASCII))
     assert sum("(version 0.7.6, no step counter)" in line for line in logged) == 1
 
 
 @pytest.mark.slow
-def test_an_export_answers_as_the_original_model(plain: Path, tmp_path: Path) -> None:
+def test_an_export_gives_the_predictions_of_the_checkpoint(plain: Path, tmp_path: Path) -> None:
     before = originals.hashes(plain)
     code, logged = run(tmp_path, "export", tmp_path / "out", "--model-dir", plain, *FLAGS)
     assert code == 0, logged
     assert sum("is a model of the original aocr" in line for line in logged) == 1
-    old, exported = Recognizer.load(plain, **LIMITS), Recognizer.load(tmp_path / "out")
-    assert exported.config == old.config
-    files = drawn(Old())
-    one, other = old.predict(files), exported.predict(files)
-    assert isinstance(one, list)
-    assert isinstance(other, list)
-    for mine, theirs in zip(one, other, strict=True):
-        assert mine.text == theirs.text
-        assert mine.probability == pytest.approx(theirs.probability, abs=1e-5)
+    restored, exported = Recognizer.load(plain, **LIMITS), Recognizer.load(tmp_path / "out")
+    assert exported.config == restored.config
+    files = drawn(OriginalModel())
+    expected, results = restored.predict(files), exported.predict(files)
+    assert isinstance(expected, list)
+    assert isinstance(results, list)
+    for result, checkpoint_result in zip(results, expected, strict=True):
+        assert result.text == checkpoint_result.text
+        assert result.probability == pytest.approx(checkpoint_result.probability, abs=1e-5)
     assert originals.hashes(plain) == before
 
 
-def test_an_export_into_the_folder_of_an_original_is_refused(plain: Path, tmp_path: Path) -> None:
+def test_an_export_into_the_directory_of_the_original_is_refused(plain: Path, tmp_path: Path
+                                                                 ) -> None:
     before = originals.hashes(plain)
     for target in (plain, plain / "exported", f"{plain}/../{plain.name}"):
         code, logged = run(tmp_path, "export", target, "--model-dir", plain, *FLAGS)
@@ -338,34 +342,37 @@ def test_an_export_into_the_folder_of_an_original_is_refused(plain: Path, tmp_pa
     assert originals.hashes(plain) == before
 
 
-@pytest.mark.parametrize(("step", "told"), [(300, True), (100, False), (5000, False),
+@pytest.mark.parametrize(("step", "reported"), [(300, True), (100, False), (5000, False),
                                             (None, False)])
-def test_averages_that_carry_their_start_value_are_told(
-        tmp_path: Path, logged: list[str], step: int | None, told: bool) -> None:
-    originals.write(tmp_path, originals.variables(Old(step=step)))
+def test_averages_that_contain_their_start_value_are_reported(
+        tmp_path: Path, logged: list[str], step: int | None, reported: bool) -> None:
+    originals.write(tmp_path, originals.variables(OriginalModel(step=step)))
     loader.load(str(tmp_path), LIMITS)
     lines = [line for line in logged if "--debias" in line]
-    assert len(lines) == told
-    if told:
-        assert "carry their start value: 0.049 of 1 at step 300" in lines[0]
+    assert len(lines) == reported
+    if reported:
+        assert "contain their start value: 0.049 of 1 at step 300" in lines[0]
 
 
-@pytest.mark.parametrize("odd", [np.int32(-1 << 31), np.float32(9.0), np.array([9], np.int32)])
-def test_an_odd_step_counter_counts_as_none(tmp_path: Path, odd: Any, logged: list[str]) -> None:
-    originals.write(tmp_path, {**originals.variables(Old()), "Variable": np.asarray(odd)})
+@pytest.mark.parametrize("counter", [np.int32(-1 << 31), np.float32(9.0), np.array([9], np.int32)])
+def test_an_invalid_step_counter_is_ignored(tmp_path: Path, counter: Any, logged: list[str]
+                                            ) -> None:
+    values = originals.variables(OriginalModel())
+    originals.write(tmp_path, {**values, "Variable": np.asarray(counter)})
     loader.load(str(tmp_path), LIMITS)
     assert "no step counter" in logged[-1]
 
 
-def test_a_step_counter_of_64_bits_is_read(tmp_path: Path, logged: list[str]) -> None:
-    originals.write(tmp_path, {**originals.variables(Old()), "Variable": np.array(900, np.int64)})
+def test_a_64_bit_step_counter_is_read(tmp_path: Path, logged: list[str]) -> None:
+    values = originals.variables(OriginalModel())
+    originals.write(tmp_path, {**values, "Variable": np.array(900, np.int64)})
     loader.load(str(tmp_path), LIMITS)
     assert "step 900" in logged[0]
 
 
 @pytest.mark.parametrize("step", [300, 700, 5000])
-def test_debias_takes_the_start_value_out(tmp_path: Path, step: int, logged: list[str]) -> None:
-    values = originals.variables(Old(step=step, norm="batch_normalization"))
+def test_debias_removes_the_start_value(tmp_path: Path, step: int, logged: list[str]) -> None:
+    values = originals.variables(OriginalModel(step=step, norm="batch_normalization"))
     originals.write(tmp_path, values)
     model = loader.load(str(tmp_path), LIMITS, CheckpointChoice(debias=True)).model
     share = 0.99**step
@@ -383,43 +390,45 @@ def test_debias_takes_the_start_value_out(tmp_path: Path, step: int, logged: lis
 
 
 @pytest.mark.parametrize("step", [None, 0, 100])
-def test_debias_is_refused_where_the_counter_does_not_fit(tmp_path: Path, step: int | None
+def test_debias_is_refused_if_the_step_counter_does_not_fit(tmp_path: Path, step: int | None
                                                           ) -> None:
-    originals.write(tmp_path, originals.variables(Old(step=step)))
+    originals.write(tmp_path, originals.variables(OriginalModel(step=step)))
     with pytest.raises(AocrError, match="leave --debias out"):
         loader.load(str(tmp_path), LIMITS, CheckpointChoice(debias=True))
 
 
 @given(st.integers(1, 300), st.integers(1, 3000), st.sampled_from([(160, 60), (40, 32), (7, 3)]))
 @settings(max_examples=60, deadline=None)
-def test_sizes_are_those_of_the_originals_floating_point(
+def test_sizes_equal_those_of_the_original(
         height: int, width: int, limits: tuple[int, int]) -> None:
     config = ModelConfig(max_width=limits[0], max_height=limits[1], layout="padded")
-    own = int(np.ceil(np.float64(width) / height * 32))
+    scaled = int(np.ceil(np.float64(width) / height * 32))
     widest = int(np.ceil(np.float64(limits[0]) / limits[1] * 32))
-    expected = ((min(height, 32), width if height <= 32 else own) if own <= widest
-                else (int(np.ceil(np.float64(widest) / own * 32)), widest))
-    found = preprocessing.scaled_size(tf.constant(height), tf.constant(width), config)
-    assert tuple(int(side) for side in found) == expected
+    expected = ((min(height, 32), width if height <= 32 else scaled) if scaled <= widest
+                else (int(np.ceil(np.float64(widest) / scaled * 32)), widest))
+    size = preprocessing.scaled_size(tf.constant(height), tf.constant(width), config)
+    assert tuple(int(side) for side in size) == expected
 
 
 @pytest.mark.parametrize(("half_pixel", "a"), [(False, -0.75), (True, -0.5)])
-def test_the_kernels_of_both_tensorflows_are_keys_with_their_own_parameter(
+def test_tensorflow_1_and_2_resize_with_the_kernel_of_keys_and_different_parameters(
         half_pixel: bool, a: float) -> None:
-    """A single bright pixel, enlarged, shows the kernel itself."""
+    """Enlarging a single bright pixel gives the kernel."""
     dot = np.zeros([1, 1, 16, 1], np.float32)
     dot[0, 0, 8] = 1
-    found = tf.raw_ops.ResizeBicubic(images=dot, size=[1, 64], half_pixel_centers=half_pixel)
+    resized = tf.raw_ops.ResizeBicubic(images=dot, size=[1, 64], half_pixel_centers=half_pixel)
     shift = 0.5 * half_pixel
-    places = (np.arange(64) + shift) / 4 - shift
+    positions = (np.arange(64) + shift) / 4 - shift
     np.testing.assert_allclose(
-        found[0, 0, :, 0], [originals.cubic(8 - place, a) for place in places], atol=1e-6)
+        resized[0, 0, :, 0], [originals.cubic(8 - position, a) for position in positions],
+        atol=1e-6)
 
 
 @pytest.mark.parametrize("tf1", [True, False])
 @pytest.mark.parametrize("size", [*SIZES, (160, 60), (161, 60), (5, 200), (700, 40), (86, 33)])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_images_are_those_of_the_original(tf1: bool, size: tuple[int, int], mode: str) -> None:
+def test_preprocessed_images_equal_those_of_the_original(
+        tf1: bool, size: tuple[int, int], mode: str) -> None:
     config = ModelConfig(layout="padded", color=mode == "RGB",
                          kernel="bicubic-tf1" if tf1 else "bicubic-tf2")
     file = encoded(word("Xg3", size, mode))
@@ -430,40 +439,40 @@ def test_images_are_those_of_the_original(tf1: bool, size: tuple[int, int], mode
 
 @pytest.fixture(scope="module")
 def golden() -> tuple[list[dict[str, Any]], Decoded, Recognizer]:
-    """The rows of the golden file, our decoding of all steps, and the recognizer."""
-    if not GOLDEN.is_dir() or not DATA.is_dir():
-        pytest.skip(f"no model of the original in {GOLDEN}, or no images in {DATA}")
+    """The rows of the golden file, the decoding of all steps, and the recognizer."""
+    if not GOLDEN.is_dir() or not IMAGES.is_dir():
+        pytest.skip(f"no model of the original in {GOLDEN}, or no images in {IMAGES}")
     rows = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
     recognizer = CheckpointRecognizer.load(GOLDEN / "model")
-    files = [(DATA / row["image"]).read_bytes() for row in rows]
+    files = [(IMAGES / row["image"]).read_bytes() for row in rows]
     return rows, decode_all(recognizer.graph.model, files, recognizer.config), recognizer
 
 
-def test_the_originals_logits_and_attention(
+def test_logits_and_attention_equal_those_of_the_original(
         golden: tuple[list[dict[str, Any]], Decoded, Recognizer]) -> None:
-    theirs = np.load(GOLDEN / "golden.npz")
-    np.testing.assert_allclose(golden[1].logits, theirs["logits"], atol=1e-4)
-    np.testing.assert_allclose(golden[1].attention, theirs["attention"], atol=1e-5)
+    expected = np.load(GOLDEN / "golden.npz")
+    np.testing.assert_allclose(golden[1].logits, expected["logits"], atol=1e-4)
+    np.testing.assert_allclose(golden[1].attention, expected["attention"], atol=1e-5)
 
 
-def test_the_originals_text_and_probability(
+def test_text_and_probability_equal_those_of_the_original(
         golden: tuple[list[dict[str, Any]], Decoded, Recognizer]) -> None:
     rows, decoded, recognizer = golden
-    results = recognizer.predict([DATA / row["image"] for row in rows])
+    results = recognizer.predict([IMAGES / row["image"] for row in rows])
     assert isinstance(results, list)
     for row, ids, logits, result in zip(rows, decoded.ids.numpy(), decoded.logits.numpy(),
                                         results, strict=True):
         assert result.text == row["text"] == originals.text(ids, DIGITS_AND_CAPITALS)
-        chances = reference.softmax(logits.astype(np.float64)).max(-1)
-        assert np.prod(chances) == pytest.approx(row["probability_all_steps"], abs=1e-5)
-        ends = [*ids.tolist(), reference.EOS].index(reference.EOS) + 1
-        assert result.probability == pytest.approx(np.prod(chances[:ends]), abs=1e-5)
+        probabilities = reference.softmax(logits.astype(np.float64)).max(-1)
+        assert np.prod(probabilities) == pytest.approx(row["probability_all_steps"], abs=1e-5)
+        length = [*ids.tolist(), reference.EOS].index(reference.EOS) + 1
+        assert result.probability == pytest.approx(np.prod(probabilities[:length]), abs=1e-5)
         assert result.probability >= row["probability_all_steps"] - 1e-6
 
 
-def test_debias_brings_back_what_the_start_value_hid(
+def test_debias_restores_predictions_that_the_start_value_changed(
         golden: tuple[list[dict[str, Any]], Decoded, Recognizer], tmp_path: Path) -> None:
-    """The original's averages as they would have stood at step 200."""
+    """The averages are those that the original would have had at step 200."""
     rows, decoded, recognizer = golden
     reader = tf.train.load_checkpoint(str(GOLDEN / "model" / "model.ckpt-900"))
     values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -472,10 +481,10 @@ def test_debias_brings_back_what_the_start_value_hid(
         values[name] = np.float32((1 - share) * values[name] + share * name.endswith("variance"))
     values["Variable"] = np.array(200, np.int32)
     originals.write(tmp_path, values)
-    files = [(DATA / row["image"]).read_bytes() for row in rows[:8]]
+    files = [(IMAGES / row["image"]).read_bytes() for row in rows[:8]]
     truth = decoded.ids.numpy()[:8]
     for debias, same in ((False, False), (True, True)):
         model = loader.load(str(tmp_path), choice=CheckpointChoice(debias=debias)).model
-        found = decode_all(model, files, recognizer.config)
-        assert np.array_equal(found.ids, truth) is same
-        assert np.allclose(found.logits, decoded.logits[:8], atol=0.02) is same
+        redecoded = decode_all(model, files, recognizer.config)
+        assert np.array_equal(redecoded.ids, truth) is same
+        assert np.allclose(redecoded.logits, decoded.logits[:8], atol=0.02) is same

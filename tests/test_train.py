@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     lines = messages(logged)
     assert code == 0
     assert lines[0].startswith(f"cannot read the checkpoint {copied}/model.ckpt-2: ")
-    assert lines[0].endswith(f"Taking {copied}/model.ckpt-1 instead; --strict refuses to")
+    assert lines[0].endswith(f"Using {copied}/model.ckpt-1 instead; --strict refuses to do so")
     assert lines[1] == f"Reading model parameters from {copied}/model.ckpt-1"
     code, logged = command("predict", world.images[0], "--model-dir", copied, "--strict")
     assert code == 1
@@ -174,7 +174,7 @@ def test_a_lost_newest_checkpoint_is_handled_like_a_damaged_one(
         path.unlink()
     code, logged = command("predict", world.images[0], "--model-dir", copied)
     assert code == 0
-    assert f"Taking {copied}/model.ckpt-1 instead" in logged
+    assert f"Using {copied}/model.ckpt-1 instead" in logged
 
 
 def test_training_is_refused_where_the_state_file_is_lost(
@@ -236,8 +236,8 @@ def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay_intact(
     assert code == 1
     error = messages(logged)[-1]
     assert f"aocr train: cannot write the checkpoint of step 3 to {copied}: " in error
-    assert error.endswith(f"the last good checkpoint is {copied}/model.ckpt-2; mend the disk, and "
-                          "give the same command again")
+    assert error.endswith(f"the last good checkpoint is {copied}/model.ckpt-2; free space on "
+                          "the disk, and give the same command again")
     assert not list(copied.glob("*_temp*"))
     assert not list(copied.glob("model.ckpt-3*"))
     assert Recognizer.load(copied).source == f"{copied}/model.ckpt-2"

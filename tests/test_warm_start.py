@@ -1,4 +1,4 @@
-"""Trainings that start from another model's weights."""
+"""Warm start: training that starts from the weights of another model."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from aocr.model.layers import BatchNorm, Initializer
 from aocr.tokenizer import Tokenizer
 from tests import originals, reference
 from tests.conftest import World
-from tests.originals import Old
+from tests.originals import OriginalModel
 
 SMALL: dict[str, Any] = {"max_width": 60, "max_height": 32, "max_prediction": 3,
                          "attn_num_hidden": 6, "target_embedding_size": 4}
 LIMITS = {name: SMALL[name] for name in ("max_width", "max_height", "max_prediction")}
 FLAGS = ["--max-width", "60", "--max-height", "32", "--max-prediction", "3"]
-# Per character: the axis of the row in each weight that has one.
-BY_CHARACTER = {"embedding": 0, "output/kernel": 1, "output/bias": 0}
+# Axis of the characters in each weight that has one.
+CHARACTER_AXES = {"embedding": 0, "output/kernel": 1, "output/bias": 0}
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of the original, its averages far from those of drawn words."""
-    return originals.write(tmp_path_factory.mktemp("transfer") / "original",
-                           originals.variables(Old(step=300)))
+    """A small model of the original, with batch-norm averages unlike those of drawn words."""
+    return originals.write(tmp_path_factory.mktemp("warm_start") / "original",
+                           originals.variables(OriginalModel(step=300)))
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of ours with counted batch-norm updates and averages of its own."""
-    folder = tmp_path_factory.mktemp("transfer") / "ours"
+def current(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of this aocr, with counted batch-norm updates and random averages."""
+    model_dir = tmp_path_factory.mktemp("warm_start") / "current"
     config = ModelConfig(**SMALL, alphabet="cab")
     model = AttentionOCR(config, Initializer(5))
     for conv in model.cnn.convs:
@@ -53,14 +53,14 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
             conv.norm.updates.assign(1000)
             conv.norm.moving_mean.assign_add(tf.ones_like(conv.norm.moving_mean))
     content = tf.train.Checkpoint(model=model)
-    tf.train.CheckpointManager(content, str(folder), 1, checkpoint_name="model.ckpt").save(3)
-    config_file.save(str(folder), config)
-    return folder
+    tf.train.CheckpointManager(content, str(model_dir), 1, checkpoint_name="model.ckpt").save(3)
+    config_file.save(str(model_dir), config)
+    return model_dir
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
-    """Records of the shared words that are narrow enough."""
+    """Records of the session's images with shorter labels."""
     root = tmp_path_factory.mktemp("words")
     lines = [f"{path} {word}" for path, word in zip(world.images, "ABCDEFGH", strict=True)]
     (root / "a.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -69,99 +69,102 @@ def words(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
     return root / "a.tfrecords"
 
 
-def started_from(folder: Path, **given: object) -> tuple[AttentionOCR, AttentionOCR, AttentionOCR]:
-    """The old network, the new one, and what the new one would have been."""
-    old, config = warm_start.load(str(folder), given, DEFAULT_CHOICE)
+def warm_started(model_dir: Path, **given: object
+                 ) -> tuple[AttentionOCR, AttentionOCR, AttentionOCR]:
+    """Returns the old network, the new one, and the new one before the weights were copied."""
+    old, config = warm_start.load(str(model_dir), given, DEFAULT_CHOICE)
     model = AttentionOCR(config, Initializer(1))
     warm_start.copy(old, model, config)
     return old.model, model, AttentionOCR(config, Initializer(1))
 
 
-def test_the_same_alphabet_keeps_every_weight(ours: Path, original: Path, logged: list[str]
+def test_the_same_alphabet_keeps_every_weight(current: Path, original: Path, logged: list[str]
                                               ) -> None:
-    for folder, given, number in ((ours, {}, 3), (original, LIMITS, 36)):
-        old, new, _ = started_from(folder, **given)
-        was, now = reference.collect(old), reference.collect(new)
-        assert was.keys() == now.keys()
-        for name, value in was.items():
-            np.testing.assert_array_equal(now[name], value, name)
+    for model_dir, given, number in ((current, {}, 3), (original, LIMITS, 36)):
+        old, new, _ = warm_started(model_dir, **given)
+        before, after = reference.collect(old), reference.collect(new)
+        assert before.keys() == after.keys()
+        for name, value in before.items():
+            np.testing.assert_array_equal(after[name], value, name)
         assert f"{number} characters keep their weights, 0 start anew, 0 are no longer" in (
             logged[-1])
-        assert str(folder) in logged[-1]
+        assert str(model_dir) in logged[-1]
 
 
 @pytest.mark.parametrize(("source", "alphabet", "counts"), [
-    ("ours", "bxca", (3, 1, 0)), ("ours", "xyz", (0, 3, 3)), ("ours", "b", (1, 0, 2)),
+    ("current", "bxca", (3, 1, 0)), ("current", "xyz", (0, 3, 3)), ("current", "b", (1, 0, 2)),
     ("original", PRINTABLE_ASCII, (36, 59, 0)), ("original", "ÄZ0", (2, 1, 34))])
 def test_shared_characters_keep_their_rows_and_others_start_anew(
         request: pytest.FixtureRequest, logged: list[str], source: str, alphabet: str,
         counts: tuple[int, int, int]) -> None:
-    folder: Path = request.getfixturevalue(source)
-    before = "cab" if source == "ours" else DIGITS_AND_CAPITALS
-    given = SMALL if source == "ours" else LIMITS
-    old, new, fresh = map(reference.collect, started_from(folder, **given, alphabet=alphabet))
+    model_dir: Path = request.getfixturevalue(source)
+    before = "cab" if source == "current" else DIGITS_AND_CAPITALS
+    given = SMALL if source == "current" else LIMITS
+    old, new, fresh = map(reference.collect, warm_started(model_dir, **given, alphabet=alphabet))
     for name, value in new.items():
-        if name not in BY_CHARACTER:
+        if name not in CHARACTER_AXES:
             np.testing.assert_array_equal(value, old[name], name)
             continue
-        rows, was, anew = (np.moveaxis(each[name], BY_CHARACTER[name], 0)
-                           for each in (new, old, fresh))
+        rows, old_rows, fresh_rows = (np.moveaxis(weights[name], CHARACTER_AXES[name], 0)
+                                      for weights in (new, old, fresh))
         assert len(rows) == 3 + len(alphabet)
-        np.testing.assert_array_equal(rows[:3], was[:3], name)
+        np.testing.assert_array_equal(rows[:3], old_rows[:3], name)
         for n, character in enumerate(alphabet, start=3):
-            kept = was[before.index(character) + 3] if character in before else anew[n]
-            np.testing.assert_array_equal(rows[n], kept, name)
-    kept_, anew_, gone = counts
-    assert logged[-1].endswith(f"{kept_} characters keep their weights, {anew_} start anew, "
-                               f"{gone} are no longer used.")
+            expected = (old_rows[before.index(character) + 3] if character in before
+                        else fresh_rows[n])
+            np.testing.assert_array_equal(rows[n], expected, name)
+    kept, added, removed = counts
+    assert logged[-1].endswith(f"{kept} characters keep their weights, {added} start anew, "
+                               f"{removed} are no longer used.")
 
 
-def test_limits_may_change_and_what_is_not_named_stays(ours: Path, original: Path) -> None:
-    _, config = warm_start.load(str(ours), {"max_width": 90, "oversize": "shrink"}, DEFAULT_CHOICE)
+def test_limits_can_be_changed_and_other_settings_are_kept(current: Path, original: Path) -> None:
+    given = {"max_width": 90, "oversize": "shrink"}
+    _, config = warm_start.load(str(current), given, DEFAULT_CHOICE)
     assert config == ModelConfig(**{**SMALL, "max_width": 90}, alphabet="cab", oversize="shrink")
     _, config = warm_start.load(str(original), LIMITS, DEFAULT_CHOICE)
     assert config == ModelConfig(**SMALL, layout="padded", kernel="bicubic-tf1")
 
 
-@pytest.mark.parametrize("source", ["ours", "original"])
+@pytest.mark.parametrize("source", ["current", "original"])
 @pytest.mark.parametrize(("given", "named"), [
     ({"attn_num_hidden": 64}, "--attn-num-hidden 64"), ({"use_gru": True}, "--use-gru"),
     ({"attn_num_layers": 3}, "--attn-num-layers 3"), ({"color": True}, "--color"),
     ({"target_embedding_size": 9}, "--target-embedding-size 9")])
 def test_other_shapes_are_refused(request: pytest.FixtureRequest, source: str,
                                   given: dict[str, object], named: str) -> None:
-    folder: Path = request.getfixturevalue(source)
+    model_dir: Path = request.getfixturevalue(source)
     with pytest.raises(AocrError, match=named) as caught:
-        warm_start.load(str(folder), given, DEFAULT_CHOICE)
-    assert str(folder) in str(caught.value)
+        warm_start.load(str(model_dir), given, DEFAULT_CHOICE)
+    assert str(model_dir) in str(caught.value)
 
 
-def test_averages_begin_to_follow_the_new_data_at_once(ours: Path) -> None:
-    _, new, _ = started_from(ours)
+def test_batch_norm_averages_follow_the_new_data_from_the_first_step(current: Path) -> None:
+    _, new, _ = warm_started(current)
     assert [int(conv.norm.updates) for conv in new.cnn.convs if conv.norm is not None] == [0] * 3
 
 
 @pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
 @pytest.mark.parametrize("length", [0, 200, 10**6])
-def test_damaged_files_of_ours_are_one_sentence(ours: Path, tmp_path: Path, file: str,
+def test_damaged_files_are_a_one_line_error(current: Path, tmp_path: Path, file: str,
                                                 length: int) -> None:
-    shutil.copytree(ours, tmp_path / "ours")
-    path = tmp_path / "ours" / f"model.ckpt-3.{file}"
+    shutil.copytree(current, tmp_path / "copy")
+    path = tmp_path / "copy" / f"model.ckpt-3.{file}"
     content = path.read_bytes()
     path.write_bytes(content[:min(length, len(content) - 1)])
     with pytest.raises(AocrError, match=r"cannot read the checkpoint .*model\.ckpt-3") as caught:
-        loader.load(str(tmp_path / "ours"))
+        loader.load(str(tmp_path / "copy"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_flipped_byte_of_ours_is_one_sentence(ours: Path, tmp_path: Path) -> None:
-    shutil.copytree(ours, tmp_path / "ours")
-    path = tmp_path / "ours" / "model.ckpt-3.data-00000-of-00001"
+def test_a_flipped_byte_is_an_error(current: Path, tmp_path: Path) -> None:
+    shutil.copytree(current, tmp_path / "copy")
+    path = tmp_path / "copy" / "model.ckpt-3.data-00000-of-00001"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
     path.write_bytes(content)
     with pytest.raises(AocrError, match=r"ckpt-3: TensorBundle .*Checksum does not match"):
-        loader.load(str(tmp_path / "ours"))
+        loader.load(str(tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("missing", ["nowhere", "empty"])
@@ -175,44 +178,50 @@ def test_init_from_needs_a_model(tmp_path: Path, words: Path, missing: str) -> N
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """A folder trained from the original, and what was logged and written."""
+class FineTuned:
+    """A model trained from a model of the original.
 
-    folder: Path
+    Attributes:
+        model_dir: Its model directory.
+        lines: What training logged.
+        original_unchanged: Whether the directory of the original is as it was.
+    """
+
+    model_dir: Path
     lines: list[str]
-    untouched: bool
+    original_unchanged: bool
 
 
 @pytest.fixture(scope="module")
-def tuned(original: Path, words: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
-    """A dozen small steps; the whole dataset is one batch."""
+def tuned(original: Path, words: Path, tmp_path_factory: pytest.TempPathFactory) -> FineTuned:
+    """Trains for twelve steps on the complete dataset as one batch."""
     root = tmp_path_factory.mktemp("tuned")
     before = originals.hashes(original)
     assert main(["train", str(words), "--model-dir", str(root / "new"), "--init-from",
                  str(original), *FLAGS, "--initial-learning-rate", "0.01", "--max-steps", "12",
                  "--log-path", str(root / "log")]) == 0
     lines = (root / "log").read_text(encoding="utf-8").splitlines()
-    return Tuned(root / "new", lines, originals.hashes(original) == before)
+    return FineTuned(root / "new", lines, originals.hashes(original) == before)
 
 
 @pytest.mark.slow
-def test_a_training_from_an_original_becomes_a_folder_of_ours(tuned: Tuned, world: World,
+def test_training_from_an_original_writes_a_directory_of_this_aocr(tuned: FineTuned, world: World,
                                                               tmp_path: Path) -> None:
-    assert tuned.untouched
+    assert tuned.original_unchanged
     assert sum("is a model of the original aocr" in line for line in tuned.lines) == 1
-    assert sum("carry their start value" in line for line in tuned.lines) == 1
+    assert sum("contain their start value" in line for line in tuned.lines) == 1
     assert sum("36 characters keep their weights" in line for line in tuned.lines) == 1
-    config = json.loads((tuned.folder / "config.json").read_text(encoding="utf-8"))["model"]
+    config = json.loads((tuned.model_dir / "config.json").read_text(encoding="utf-8"))["model"]
     assert (config["layout"], config["kernel"]) == ("padded", "bicubic-tf1")
     log = tmp_path / "log"
-    assert main(["predict", str(world.images[7]), "--model-dir", str(tuned.folder),
+    assert main(["predict", str(world.images[7]), "--model-dir", str(tuned.model_dir),
                  "--log-path", str(log)]) == 0
     assert "Result: OK." in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_a_resumed_training_ignores_init_from(tuned: Tuned, words: Path, tmp_path: Path) -> None:
-    shutil.copytree(tuned.folder, tmp_path / "new")
+def test_resumed_training_ignores_init_from(tuned: FineTuned, words: Path, tmp_path: Path) -> None:
+    shutil.copytree(tuned.model_dir, tmp_path / "new")
     log = tmp_path / "log"
     assert main(["train", str(words), "--model-dir", str(tmp_path / "new"), "--init-from",
                  str(tmp_path / "nowhere"), "--max-steps", "13", "--log-path", str(log)]) == 0
@@ -223,10 +232,10 @@ def test_a_resumed_training_ignores_init_from(tuned: Tuned, words: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_saved_statistics_are_those_of_the_data_after_a_few_steps(
-        tuned: Tuned, words: Path, original: Path) -> None:
-    """Law 6: what the averages were before weighs nothing any more."""
-    graph = CheckpointRecognizer.load(tuned.folder).graph
+def test_saved_statistics_are_those_of_the_new_data_after_a_few_steps(
+        tuned: FineTuned, words: Path, original: Path) -> None:
+    """The averages of the old model have no weight any more."""
+    graph = CheckpointRecognizer.load(tuned.model_dir).graph
     model, config = graph.model, graph.config
     tokenizer = Tokenizer(config.alphabet)
     index = build_index([str(words)], config, tokenizer)
@@ -239,7 +248,7 @@ def test_saved_statistics_are_those_of_the_data_after_a_few_steps(
     model.cnn(batch.images, inside, BatchNorm.by_batch)
     before = [conv.norm.moving_variance.numpy() for conv in loader.load(
         str(original), LIMITS).model.cnn.convs if conv.norm is not None]
-    for mine, norm, old in zip(saved, norms, before, strict=True):
-        true = norm.moving_variance.numpy()
-        assert np.median(np.abs(np.log(mine / true))) < 0.1
-        assert np.median(np.abs(np.log(old / true))) > 0.5
+    for new, norm, old in zip(saved, norms, before, strict=True):
+        variance = norm.moving_variance.numpy()
+        assert np.median(np.abs(np.log(new / variance))) < 0.1
+        assert np.median(np.abs(np.log(old / variance))) > 0.5

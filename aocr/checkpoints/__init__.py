@@ -1,1 +1,1 @@
-"""Model directories: which checkpoints they hold, and how they are read and written."""
+"""Model directories: checkpoints and `config.json`, how they are read and written."""

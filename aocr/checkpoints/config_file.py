@@ -1,4 +1,4 @@
-"""`config.json`, which describes the weights beside it."""
+"""`config.json`, which describes the weights in the same directory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aocr.runtime import filesystem
 
 NAME = "config.json"
 _FORMAT = 1
-_REMEDY = "bring the file back that `aocr train` or `aocr export` wrote"
+_REMEDY = "restore the file that `aocr train` or `aocr export` wrote"
 
 
-def exists(model_dir: str) -> bool:
-    """Whether the folder has one."""
-    return bool(tf.io.gfile.exists(tf.io.gfile.join(model_dir, NAME)))
+def exists(directory: str) -> bool:
+    """Returns whether a directory has a `config.json`."""
+    return bool(tf.io.gfile.exists(tf.io.gfile.join(directory, NAME)))
 
 
 def save(directory: str, config: ModelConfig,
@@ -37,34 +37,34 @@ def save(directory: str, config: ModelConfig,
     filesystem.write(tf.io.gfile.join(directory, NAME), text + "\n")
 
 
-def load(model_dir: str) -> ModelConfig:
-    """The settings of a model folder.
+def load(directory: str) -> ModelConfig:
+    """Reads the settings of the model in a directory.
 
     Raises:
-        AocrError: There are none, or they are damaged or from a newer version.
+        AocrError: The file is missing, damaged, or of a newer version.
     """
-    path = tf.io.gfile.join(model_dir, NAME)
+    path = tf.io.gfile.join(directory, NAME)
     try:
         with tf.io.gfile.GFile(path, "r") as file:
-            stored = json.loads(file.read())
+            content = json.loads(file.read())
     except tf.errors.NotFoundError as error:
         raise AocrError(f"{path} is missing: without it the weights beside it cannot be "
-                        "understood") from error
+                        "used") from error
     except (tf.errors.OpError, ValueError, RecursionError) as error:
         raise AocrError(f"{path} cannot be read: {reason(error)}; {_REMEDY}") from error
-    return _parsed(path, stored)
+    return _parse(path, content)
 
 
-def check_flags(model_dir: str, config: ModelConfig, given: Mapping[str, object]) -> None:
-    """Refuses flags that say something else than the folder.
+def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]) -> None:
+    """Checks that settings of the user do not contradict a model.
 
     Args:
-        model_dir: The folder.
-        config: Its settings.
-        given: The settings the user named, and no others.
+        directory: The directory of the model.
+        config: The model's settings.
+        given: The settings that the user named, and no others.
 
     Raises:
-        AocrError: Names both values of the first that differs.
+        AocrError: A setting is unknown, or differs; the message names both values.
     """
     for name, value in given.items():
         if name not in ModelConfig.__dataclass_fields__:
@@ -72,30 +72,31 @@ def check_flags(model_dir: str, config: ModelConfig, given: Mapping[str, object]
                             f"{', '.join(ModelConfig.__dataclass_fields__)}")
         stored = getattr(config, name)
         if value != stored:
-            raise AocrError(f"{_named(name, value)} contradicts {model_dir}, whose model has "
-                            f"{_named(name, stored)}; leave the flag out, or name another "
-                            "model folder")
+            raise AocrError(f"{_describe(name, value)} contradicts {directory}, whose model has "
+                            f"{_describe(name, stored)}; leave the flag out, or name another "
+                            "model directory")
 
 
-def _parsed(path: str, stored: object) -> ModelConfig:
-    if not isinstance(stored, dict) or not isinstance(stored.get("model"), dict):
-        raise AocrError(f"{path} is not the config of a model; {_REMEDY}")
-    if stored.get("format") != _FORMAT:
-        raise AocrError(f"{path} has format {shown(stored.get('format'))}, this version reads "
-                        f"{_FORMAT}; a newer aocr wrote it, or it is damaged: take a newer "
-                        "aocr, or bring the file back")
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    odd = sorted(stored["model"].keys() ^ known)
-    if odd:
+def _parse(path: str, content: object) -> ModelConfig:
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise AocrError(f"{path} does not hold the settings of a model; {_REMEDY}")
+    if content.get("format") != _FORMAT:
+        raise AocrError(f"{path} has format {shown(content.get('format'))}, but this version reads "
+                        f"{_FORMAT}; a newer aocr wrote it, or it is damaged: use a newer aocr, or "
+                        "restore the file")
+    fields = {field.name for field in dataclasses.fields(ModelConfig)}
+    unexpected = sorted(content["model"].keys() ^ fields)
+    if unexpected:
         raise AocrError(f"{path}: these settings are missing or unknown: "
-                        f"{shown(', '.join(odd))}; {_REMEDY}")
+                        f"{shown(', '.join(unexpected))}; {_REMEDY}")
     try:
-        return ModelConfig(**stored["model"])
+        return ModelConfig(**content["model"])
     except (AocrError, TypeError) as error:
         raise AocrError(f"{path}: {reason(error)}; {_REMEDY}") from error
 
 
-def _named(name: str, value: object) -> str:
+def _describe(name: str, value: object) -> str:
+    """Returns a setting as the flag that sets it."""
     if name == "alphabet":
         text = str(value)
         return f"the alphabet of {len(text)} characters {text[:40]!r}" + "…" * (len(text) > 40)

@@ -1,4 +1,4 @@
-"""The model folder: which checkpoints lie in it, and how weights come back."""
+"""What a model directory holds: its checkpoints, its state file, or an exported model."""
 
 from __future__ import annotations
 
@@ -13,72 +13,80 @@ from aocr.runtime.console import log
 
 CHECKPOINT_NAME = "model.ckpt"
 STATE_FILE = "checkpoint"
+# The same names as in `aocr.inference.saved_model`, which builds on this package.
 _EXPORTS = {"saved_model.pb": "an exported model", "frozen_graph.pb": "a frozen graph"}
 
 
 def exists(model_dir: str) -> bool:
-    """Whether the folder names a checkpoint."""
+    """Returns whether a model directory has a checkpoint."""
     return bool(checkpoint_paths(model_dir) or checkpoint_paths(best_dir(model_dir)))
 
 
 def started(model_dir: str) -> bool:
-    """Whether a training has left its state file in the folder, whatever became of the rest."""
+    """Returns whether training has written a state file to a directory, whatever it contains."""
     return bool(tf.io.gfile.exists(tf.io.gfile.join(model_dir, STATE_FILE)))
 
 
+def state_is_lost(model_dir: str) -> bool:
+    """Returns whether training has written checkpoints, but the state file is missing."""
+    return (not started(model_dir) and config_file.exists(model_dir)
+            and bool(_listed_paths(model_dir)))
+
+
 def best_dir(model_dir: str) -> str:
-    """The folder of the checkpoint that read validation images best."""
+    """Returns the directory of the checkpoint with the best validation result."""
     return str(tf.io.gfile.join(model_dir, "best"))
 
 
 def candidates(model_dir: str, which: str | None = None, strict: bool = False) -> list[str]:
-    """Paths of checkpoints, the wanted one first and then those that may stand in for it.
+    """Returns paths of checkpoints: the requested one, then those that may replace it.
 
     Args:
-        model_dir: The folder.
+        model_dir: The model directory.
         which: "latest", "best" or the number of a step; `None` for the best if there is one.
-        strict: Refuse a damaged state file instead of taking what lies beside it.
+        strict: Refuse a damaged state file instead of using the checkpoints beside it.
 
     Raises:
-        AocrError: There is none, or the state file is refused.
+        AocrError: There is no such checkpoint, or the state file is refused.
     """
     latest, best = checkpoint_paths(model_dir), checkpoint_paths(best_dir(model_dir))
     numbered = [path for path in latest + best if path.endswith(f"-{which}")][:1]
-    found = {None: best + latest, "latest": latest, "best": best}.get(which, numbered)
-    if found:
-        if started(model_dir) and not _named_by_state(model_dir):
-            problem = f"{model_dir}/{STATE_FILE} is damaged, and names no checkpoint"
-            if strict:
-                raise AocrError(f"{problem}; without --strict those beside it are taken")
-            log.warning(f"{problem}; those beside it are taken, the newest first")
-        return found
+    paths = {None: best + latest, "latest": latest, "best": best}.get(which, numbered)
+    if not paths:
+        raise _no_checkpoint(model_dir, which, latest, best)
+    if started(model_dir) and not _paths_in_state(model_dir):
+        problem = f"{model_dir}/{STATE_FILE} is damaged and names no checkpoint"
+        if strict:
+            raise AocrError(f"{problem}; without --strict the checkpoints beside it are used")
+        log.warning(f"{problem}; the checkpoints beside it are used, the newest first")
+    return paths
+
+
+def _no_checkpoint(model_dir: str, which: str | None, latest: list[str], best: list[str]
+                   ) -> AocrError:
+    """Returns the error for a directory without the requested checkpoint."""
     if which is not None and latest + best:
         steps = sorted({_step(path) for path in latest + best})
-        raise AocrError(f"no checkpoint {which!r} in {model_dir}; it has "
-                        f"{', '.join(map(str, steps))}" + ", best" * bool(best))
+        return AocrError(f"no checkpoint {which!r} in {model_dir}; it has "
+                         f"{', '.join(map(str, steps))}" + ", best" * bool(best))
     if started(model_dir):
-        anew = ", or train anew with --no-resume" if config_file.exists(model_dir) else ""
-        raise AocrError(f"the checkpoint that {model_dir}/{STATE_FILE} names is not there; bring "
-                        f"its files back{anew}")
+        anew = ", or start anew with --no-resume" if config_file.exists(model_dir) else ""
+        return AocrError(f"the checkpoint that {model_dir}/{STATE_FILE} names does not exist; "
+                         f"restore its files{anew}")
     refuse_exported(model_dir)
-    there = tf.io.gfile.isdir(model_dir)
-    if tf.io.gfile.exists(model_dir) and not there:
-        raise AocrError(f"{model_dir} is a file; name the folder that `aocr train` has written")
-    raise AocrError(f"no {'checkpoint in' if there else 'model folder'} {model_dir}; --model-dir "
-                    "names the folder that `aocr train` has written")
+    is_directory = tf.io.gfile.isdir(model_dir)
+    if tf.io.gfile.exists(model_dir) and not is_directory:
+        return AocrError(f"{model_dir} is a file; name the directory that `aocr train` has written")
+    missing = "checkpoint in" if is_directory else "model directory"
+    return AocrError(f"no {missing} {model_dir}; --model-dir names the directory that `aocr train` "
+                     "has written")
 
 
 def repair_state(model_dir: str) -> None:
-    """Writes a damaged state file anew, with the checkpoints that lie beside it."""
-    paths = _listed(model_dir)
-    if started(model_dir) and paths and not _named_by_state(model_dir):
+    """Replaces a damaged state file by one that names the checkpoints beside it."""
+    paths = _listed_paths(model_dir)
+    if started(model_dir) and paths and not _paths_in_state(model_dir):
         tf.compat.v1.train.update_checkpoint_state(model_dir, paths[0], paths[::-1])
-
-
-def state_is_lost(model_dir: str) -> bool:
-    """Returns whether a training has left checkpoints, but its state file is missing."""
-    return (not started(model_dir) and config_file.exists(model_dir)
-            and bool(_listed(model_dir)))
 
 
 def refuse_exported(model_dir: str) -> None:
@@ -87,56 +95,58 @@ def refuse_exported(model_dir: str) -> None:
     Raises:
         AocrError: The directory, or one of its numbered versions, holds an exported model.
     """
-    for folder in (model_dir, *filesystem.numbered_dirs(model_dir).values()):
+    for path in (model_dir, *filesystem.numbered_dirs(model_dir).values()):
         for name, kind in _EXPORTS.items():
-            if tf.io.gfile.exists(tf.io.gfile.join(folder, name)):
-                raise AocrError(f"{folder} holds {kind}; --model-dir names a folder of "
+            if tf.io.gfile.exists(tf.io.gfile.join(path, name)):
+                raise AocrError(f"{path} holds {kind}; --model-dir must name a directory of "
                                 "checkpoints here, as `aocr train` writes it")
 
 
-def checkpoint_paths(folder: str) -> list[str]:
-    """Paths of the checkpoints that a folder names, the newest first.
+def checkpoint_paths(directory: str) -> list[str]:
+    """Returns the paths of the checkpoints in a directory, the newest first.
 
-    The state file of a model of the original may name paths of another machine, or be lost.
+    The state file names them. With a model of the original aocr it may be missing, or name paths
+    on another machine; then the files in the directory count.
     """
-    named = _named_by_state(folder)
-    if named and (config_file.exists(folder) or any(_there(folder, path) for path in named)):
-        return [_moved(folder, path) for path in named]
-    if config_file.exists(folder) and not started(folder):
-        return []  # a training that was started anew and has saved nothing yet
-    return _listed(folder)
+    named = _paths_in_state(directory)
+    if named and (config_file.exists(directory)
+                  or any(_has_index(_relocated(directory, path)) for path in named)):
+        return [_relocated(directory, path) for path in named]
+    if config_file.exists(directory) and not started(directory):
+        return []  # training has been started anew and has not saved a checkpoint yet
+    return _listed_paths(directory)
 
 
 def _step(path: str) -> int:
-    """Number of a checkpoint; 0 where its name has none."""
+    """Returns the number in the name of a checkpoint, or 0 if it has none."""
     number = path.rsplit("-", 1)[-1]
     return int(number) if number.isdecimal() else 0
 
 
-def _listed(folder: str) -> list[str]:
-    """Paths of the checkpoints that lie in a folder, the newest first."""
+def _listed_paths(directory: str) -> list[str]:
+    """Returns the paths of the checkpoints whose files are in a directory, the newest first."""
     pattern = re.compile(re.escape(CHECKPOINT_NAME) + r"-(\d+)\.index")
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
-    steps = sorted((int(found[1]) for found in map(pattern.fullmatch, names) if found),
-                   reverse=True)
-    return [tf.io.gfile.join(folder, f"{CHECKPOINT_NAME}-{step}") for step in steps]
+    names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
+    matches = (pattern.fullmatch(name) for name in names)
+    steps = sorted((int(match[1]) for match in matches if match), reverse=True)
+    return [tf.io.gfile.join(directory, f"{CHECKPOINT_NAME}-{step}") for step in steps]
 
 
-def _moved(folder: str, path: str) -> str:
-    """The path, or where it lies now if the folder has come from elsewhere."""
-    inside = str(tf.io.gfile.join(folder, path.replace("\\", "/").split("/")[-1]))
-    there, elsewhere = (tf.io.gfile.exists(f"{each}.index") for each in (inside, path))
-    return path if elsewhere and not there else inside
+def _relocated(directory: str, path: str) -> str:
+    """Returns where a checkpoint is now if the directory has been moved or copied."""
+    name = path.replace("\\", "/").split("/")[-1]
+    beside = str(tf.io.gfile.join(directory, name))
+    return path if _has_index(path) and not _has_index(beside) else beside
 
 
-def _there(folder: str, path: str) -> bool:
-    return bool(tf.io.gfile.exists(f"{_moved(folder, path)}.index"))
+def _has_index(path: str) -> bool:
+    return bool(tf.io.gfile.exists(f"{path}.index"))
 
 
-def _named_by_state(folder: str) -> list[str]:
-    """The paths in the state file, the newest first; none when it is not there, or damaged."""
+def _paths_in_state(directory: str) -> list[str]:
+    """Returns the paths in the state file, the newest first; none if it is missing or damaged."""
     try:
-        state = tf.train.get_checkpoint_state(folder)
+        state = tf.train.get_checkpoint_state(directory)
     except (ValueError, tf.errors.OpError):
         return []
     if state is None or not state.model_checkpoint_path:

@@ -1,4 +1,4 @@
-"""The model folder: which checkpoints lie in it, and how weights come back."""
+"""Restores models from model directories of this aocr and of the original aocr."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ _T = TypeVar("_T")
 
 
 class CheckpointChoice(NamedTuple):
-    """Which checkpoint of a folder, and how it is read.
+    """Which checkpoint of a model directory to load, and how.
 
     Attributes:
         which: "latest", "best" or the number of a step; `None` for the best if there is one.
-        strict: Refuse a damaged checkpoint instead of taking the one before it.
-        debias: Take the start values out of the batch-norm averages of a model of the original.
+        strict: Refuse a damaged checkpoint instead of using the one before it.
+        debias: Remove the start values from the batch-norm averages of a model of the original
+            aocr.
     """
 
     which: str | None = None
@@ -46,7 +47,13 @@ DEFAULT_CHOICE = CheckpointChoice()
 
 
 class LoadedModel(NamedTuple):
-    """A restored model: its settings, its network, and the checkpoint it came from."""
+    """A restored model.
+
+    Attributes:
+        config: Its settings.
+        model: The network.
+        path: Path of the checkpoint.
+    """
 
     config: ModelConfig
     model: AttentionOCR
@@ -55,38 +62,40 @@ class LoadedModel(NamedTuple):
 
 def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
          choice: CheckpointChoice = DEFAULT_CHOICE) -> LoadedModel:
-    """A model of a folder, ours or the original's.
+    """Restores a model of this aocr or of the original aocr.
 
     Args:
-        model_dir: The folder.
-        given: The settings the user named; a model of the original remembers few of its own.
-        choice: Which checkpoint, and how it is read.
+        model_dir: The model directory.
+        given: The settings that the user named; a model of the original aocr stores only some.
+        choice: Which checkpoint to load, and how.
 
     Raises:
-        AocrError: There is none, it does not fit its config, or what is given contradicts it.
+        AocrError: There is no checkpoint, it does not match its `config.json`, or a setting
+            contradicts it.
     """
     paths = candidates(model_dir, choice.which, choice.strict)
     if not config_file.exists(model_dir):
-        return _first_whole(paths, choice.strict,
-                            lambda path: _load_original(path, given, choice.debias))
+        return _first_undamaged(paths, choice.strict,
+                                lambda path: _load_legacy(path, given, choice.debias))
     config = config_file.load(model_dir)
     config_file.check_flags(model_dir, config, given)
     if choice.debias:
-        log.info(f"--debias: {model_dir} is no model of the original; there is nothing to remove")
+        log.info(f"--debias: {model_dir} is not a model of the original aocr; there is nothing to "
+                 "remove")
     model = AttentionOCR(config, ZeroInitializer())
     path = restore(tf.train.Checkpoint(model=model), paths, choice.strict)
     return LoadedModel(config, model, path)
 
 
-def is_original(model_dir: str) -> bool:
-    """Whether the checkpoints of a folder were written by the original aocr.
+def is_legacy(model_dir: str) -> bool:
+    """Returns whether the original aocr has written the checkpoints in a directory.
 
     Raises:
         AocrError: They cannot be read.
     """
     paths = [] if config_file.exists(model_dir) else checkpoint_paths(model_dir)
-    return bool(paths) and _first_whole(paths, False,
-                                        lambda path: LegacyCheckpoint(path).recognized())
+    return bool(paths) and _first_undamaged(
+        paths, False, lambda path: LegacyCheckpoint(path).recognized())
 
 
 def check_trainable(model_dir: str, resume: bool) -> None:
@@ -100,12 +109,12 @@ def check_trainable(model_dir: str, resume: bool) -> None:
         AocrError: The directory holds a model of the original aocr or of another program, an
             exported model, or checkpoints to resume from whose state file is missing.
     """
-    if is_original(model_dir):
+    if is_legacy(model_dir):
         raise AocrError(f"{model_dir} holds a model of the original aocr, which is never written "
                         f"to; train from it with --model-dir NEW --init-from {model_dir}")
     if (started(model_dir) or exists(model_dir)) and not config_file.exists(model_dir):
-        raise AocrError(f"{model_dir} holds checkpoints but no {config_file.NAME}, so that this "
-                        "program has not written it; name another --model-dir")
+        raise AocrError(f"{model_dir} holds checkpoints but no {config_file.NAME}, so another "
+                        "program has written them; name another --model-dir")
     if not started(model_dir):
         refuse_exported(model_dir)
     if resume and state_is_lost(model_dir):
@@ -115,18 +124,18 @@ def check_trainable(model_dir: str, resume: bool) -> None:
 
 
 def restore(checkpoint: tf.train.Checkpoint, paths: Sequence[str], strict: bool) -> str:
-    """Reads the values of everything in `checkpoint`, none of which may be missing.
+    """Restores all variables of a checkpoint, none of which may be missing.
 
     Args:
         checkpoint: The variables.
-        paths: Where they may be; the first that is whole is taken.
-        strict: Take the first or none.
+        paths: Paths to read from; the first that is not damaged is used.
+        strict: Use the first path only.
 
     Returns:
-        The path that was taken.
+        The path that was read.
 
     Raises:
-        AocrError: Every file is damaged, or one holds other variables.
+        AocrError: Every file is damaged, or one does not hold the variables.
     """
     def read(path: str) -> str:
         try:
@@ -138,29 +147,29 @@ def restore(checkpoint: tf.train.Checkpoint, paths: Sequence[str], strict: bool)
             raise DamagedError(path, error) from error
         return path
 
-    return _first_whole(paths, strict, read)
+    return _first_undamaged(paths, strict, read)
 
 
-def _load_original(path: str, given: Mapping[str, object], debias: bool) -> LoadedModel:
-    old = LegacyCheckpoint(path)
-    if not old.recognized():
-        raise AocrError(f"{path} is no model of the original aocr, none of whose variables it "
-                        f"holds; one of ours would have {config_file.NAME} beside it, which is "
-                        "missing")
-    config = old.config(given)
+def _load_legacy(path: str, given: Mapping[str, object], debias: bool) -> LoadedModel:
+    checkpoint = LegacyCheckpoint(path)
+    if not checkpoint.recognized():
+        raise AocrError(f"{path} is not a model of the original aocr, none of whose variables it "
+                        f"holds; a model of this aocr would have {config_file.NAME} beside it, "
+                        "which is missing")
+    config = checkpoint.config(given)
     model = AttentionOCR(config, ZeroInitializer())
-    log.info(old.describe(config))
-    old.fill(model, debias)
+    log.info(checkpoint.describe(config))
+    checkpoint.load_into(model, debias)
     return LoadedModel(config, model, path)
 
 
-def _first_whole(paths: Sequence[str], strict: bool, read: Callable[[str], _T]) -> _T:
-    """What `read` makes of the first path whose files are not damaged."""
-    for path, next_one in zip(paths, paths[1:], strict=False):
+def _first_undamaged(paths: Sequence[str], strict: bool, read: Callable[[str], _T]) -> _T:
+    """Returns what `read` returns for the first path whose files are not damaged."""
+    for path, next_path in zip(paths, paths[1:], strict=False):
         try:
             return read(path)
         except DamagedError as error:
             if strict:
                 raise
-            log.warning(f"{error}. Taking {next_one} instead; --strict refuses to")
+            log.warning(f"{error}. Using {next_path} instead; --strict refuses to do so")
     return read(paths[-1])

@@ -1,4 +1,4 @@
-"""Writes the checkpoints of one training: the newest few, and the best."""
+"""Writes the checkpoints of a training run: the newest few, and the best."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from aocr.checkpoints import config_file, directory
 from aocr.config import ModelConfig
 from aocr.errors import AocrError, reason
 
-_UNFINISHED = "*_temp"  # where TensorFlow collects a checkpoint before it appears
+_UNFINISHED = "*_temp"  # TensorFlow writes a checkpoint here before it renames it
 
 
 class Saved(NamedTuple):
-    """What a training hands to its `CheckpointSaver`.
+    """What a training run gives to its `CheckpointSaver`.
 
     Attributes:
-        checkpoint: Everything that a resumed training needs.
+        checkpoint: Everything that a resumed run needs.
         weights: The model alone, for the best checkpoint.
-        step: The number of the checkpoint, scalar int64.
-        finite: Tells whether all weights are finite numbers.
+        step: Number of the checkpoint, scalar int64.
+        finite: Returns whether all weights are finite.
     """
 
     checkpoint: tf.train.Checkpoint
@@ -32,13 +32,13 @@ class Saved(NamedTuple):
 
 
 class CheckpointSaver:
-    """The folder of a training, as `model.ckpt-N`, the original's file names.
+    """Writes checkpoints to a model directory, named `model.ckpt-N` as in the original aocr.
 
     Args:
-        content: What is saved.
-        model_dir: The folder.
-        config: The model's settings, which go with the best checkpoint too.
-        keep: How many of the newest checkpoints stay.
+        content: What to save.
+        model_dir: The model directory.
+        config: The model's settings, which are written beside the best checkpoint as well.
+        keep: Number of newest checkpoints to keep.
     """
 
     def __init__(self, content: Saved, model_dir: str, config: ModelConfig, keep: int) -> None:
@@ -51,48 +51,51 @@ class CheckpointSaver:
 
     @property
     def kept(self) -> str:
-        """What a run that fails can go on from, in words."""
+        """The checkpoint that a failed run can be resumed from, in words for an error."""
         path: str | None = self._newest.latest_checkpoint
-        return f"the last good checkpoint is {path}" if path else "there is no checkpoint before it"
+        return f"the last good checkpoint is {path}" if path else "there is no earlier checkpoint"
 
     def save(self) -> None:
-        """Writes everything, whole or not at all.
+        """Writes a checkpoint, completely or not at all.
 
         Raises:
-            AocrError: The weights are not finite numbers, or the disk takes no more.
+            AocrError: The weights are not finite, or the disk is full.
         """
         step = int(self._content.step.numpy())
         if not self._content.finite():
             raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
                             f"was saved, and {self.kept}; a lower --initial-learning-rate may help")
-        with self._writing(self._model_dir, step):
+        with self._write_errors(self._model_dir, step):
             self._newest.save(checkpoint_number=step)
 
     def save_best(self) -> None:
-        """Writes the weights as the best so far.
+        """Writes the weights as the best checkpoint, in place of the previous one.
 
         Raises:
-            AocrError: The disk takes no more.
+            AocrError: The disk is full.
         """
         step = int(self._content.step.numpy())
-        with self._writing(self._best_dir, step):
+        with self._write_errors(self._best_dir, step):
             tf.io.gfile.makedirs(self._best_dir)
             config_file.save(self._best_dir, self._config)
             self._best.save(checkpoint_number=step)
 
     @contextmanager
-    def _writing(self, folder: str, step: int) -> Iterator[None]:
+    def _write_errors(self, path: str, step: int) -> Iterator[None]:
         try:
             yield
         except tf.errors.OpError as error:
-            clear_unfinished(folder)
-            raise AocrError(f"cannot write the checkpoint of step {step} to {folder}: "
-                            f"{reason(error)}; {self.kept}; mend the disk, and give the same "
-                            "command again") from error
+            clear_unfinished(path)
+            raise AocrError(f"cannot write the checkpoint of step {step} to {path}: "
+                            f"{reason(error)}; {self.kept}; free space on the disk, and give the "
+                            "same command again") from error
 
 
 def clear(model_dir: str) -> None:
-    """Forgets the checkpoints of an earlier training, whose files stay but for the best."""
+    """Removes the state file and the best checkpoint, so that a new run can start.
+
+    The files of the other checkpoints stay.
+    """
     state = tf.io.gfile.join(model_dir, directory.STATE_FILE)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
@@ -100,13 +103,13 @@ def clear(model_dir: str) -> None:
         tf.io.gfile.rmtree(directory.best_dir(model_dir))
 
 
-def clear_unfinished(folder: str) -> None:
-    """Removes what a killed process or a full disk has left of a checkpoint."""
+def clear_unfinished(path: str) -> None:
+    """Removes from a directory what an interrupted write of a checkpoint has left."""
     pattern = directory.CHECKPOINT_NAME + _UNFINISHED
-    for path in tf.io.gfile.glob(tf.io.gfile.join(folder, pattern)):
-        tf.io.gfile.rmtree(path)
+    for temporary in tf.io.gfile.glob(tf.io.gfile.join(path, pattern)):
+        tf.io.gfile.rmtree(temporary)
 
 
-def _manager(content: tf.train.Checkpoint, folder: str, keep: int) -> tf.train.CheckpointManager:
-    return tf.train.CheckpointManager(content, folder, max_to_keep=keep,
+def _manager(content: tf.train.Checkpoint, path: str, keep: int) -> tf.train.CheckpointManager:
+    return tf.train.CheckpointManager(content, path, max_to_keep=keep,
                                       checkpoint_name=directory.CHECKPOINT_NAME)

@@ -74,7 +74,7 @@ def _refuse_original(target: str, model_dir: str) -> None:
     inner, outer = (os.path.join(
         path if filesystem.is_remote(path) else os.path.realpath(path), "")
         for path in (target, model_dir))
-    if inner.startswith(outer) and loader.is_original(model_dir):
+    if inner.startswith(outer) and loader.is_legacy(model_dir):
         raise AocrError(f"{model_dir} holds a model of the original aocr, which is never written "
                         f"to; name a directory outside it instead of {target}")
 

@@ -33,7 +33,8 @@ def run_train(world: World, model_dir: Path, options: StartOptions,
 @pytest.mark.parametrize("options", [NEW, StartOptions()], ids=["new", "resume"])
 def test_a_directory_of_the_original_aocr_is_refused_and_not_changed(
         world: World, tmp_path: Path, options: StartOptions) -> None:
-    model_dir = originals.write(tmp_path / "original", originals.variables(originals.OriginalModel()))
+    values = originals.variables(originals.OriginalModel())
+    model_dir = originals.write(tmp_path / "original", values)
     before = file_contents(model_dir)
     with pytest.raises(AocrError, match="a model of the original aocr, which is never written to"):
         run_train(world, model_dir, options)

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name in _SERVE_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise AocrError(f"serving needs {', '.join(missing)}: install this package with "
-                        "its extra, pip install '.[serve]' in the folder that it came in")
+                        "its extra, pip install '.[serve]' in its source directory")
     from aocr.serving import server
 
     log.setLevel(args.log_level.upper())

@@ -1,4 +1,4 @@
-"""Real labelled images, where they lie beside the checkout; nothing of them is in the project."""
+"""Tests on real labelled images, if they exist beside the checkout; the project has none."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def lines(name: str, part: str) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=SETS)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-         ) -> tuple[str, Path, stats.DatasetStats]:
-    """Records of a set's test part, with what was met."""
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+            ) -> tuple[str, Path, stats.DatasetStats]:
+    """Writes the records of a set's test part; gives its name, the file and the statistics."""
     name = request.param
     output = tmp_path_factory.mktemp("real") / f"{name}.tfrecords"
     summary = writer.write_dataset(str(DATA / name / "annotations-test.txt"), str(output),
-                               writer.DatasetOptions(force_uppercase=name != "fraktur-lines"))
+                                   writer.DatasetOptions(force_uppercase=name != "fraktur-lines"))
     return name, output, summary
 
 
-def test_every_line_becomes_a_record_with_the_files_bytes(
-        made: tuple[str, Path, stats.DatasetStats]) -> None:
-    name, output, summary = made
+def test_every_line_becomes_a_record_with_the_bytes_of_the_file(
+        dataset: tuple[str, Path, stats.DatasetStats]) -> None:
+    name, output, summary = dataset
     expected = lines(name, "test")
     assert (summary.pairs, summary.skipped.total()) == (len(expected), 0)
     proposal = summary.sizes.propose()
@@ -56,45 +56,45 @@ def test_every_line_becomes_a_record_with_the_files_bytes(
         assert record.label == (label if name == "fraktur-lines" else label.upper())
 
 
-def test_headers_tell_the_sizes_that_pillow_tells(made: tuple[str, Path, stats.DatasetStats]
-                                                  ) -> None:
-    name = made[0]
+def test_header_ops_give_the_sizes_that_pillow_gives(
+        dataset: tuple[str, Path, stats.DatasetStats]) -> None:
+    name = dataset[0]
     paths = [DATA / name / line.split(" ", 1)[0] for line in lines(name, "test")]
     heights, widths = header_ops.sizes(tf.constant([path.read_bytes() for path in paths]))
     for path, width, height in zip(paths, widths.numpy(), heights.numpy(), strict=True):
-        with Image.open(path) as opened:
-            assert opened.size == (width, height)
+        with Image.open(path) as image:
+            assert image.size == (width, height)
 
 
-def test_used_and_skipped_make_all_with_the_defaults(made: tuple[str, Path, stats.DatasetStats]
-                                                     ) -> None:
-    name, output, _ = made
+def test_every_record_is_either_used_or_skipped_by_default(
+        dataset: tuple[str, Path, stats.DatasetStats]) -> None:
+    name, output, _ = dataset
     index = build_index([str(output)], ModelConfig(), Tokenizer(ModelConfig().alphabet))
-    truth = [line.split(" ", 1) for line in lines(name, "test")]
-    wide = [Image.open(DATA / name / path).size[0] > 160 for path, _ in truth]
-    assert len(index) + len(index.skipped) == len(truth)
+    paths = [line.split(" ", 1)[0] for line in lines(name, "test")]
+    wide = [Image.open(DATA / name / path).size[0] > 160 for path in paths]
+    assert len(index) + len(index.skipped) == len(paths)
     reasons = [skip.reason for skip in index.skipped]
     assert reasons.count("image too wide") == sum(wide)
     numbers = {skip.record for skip in index.skipped} | set(index.number.tolist())
-    assert numbers == set(range(1, len(truth) + 1))
+    assert numbers == set(range(1, len(paths) + 1))
     assert np.all(np.diff(index.offset) > 0)
 
 
 @pytest.mark.slow
-def test_a_few_steps_on_real_lines_train_test_export_and_predict(tmp_path: Path) -> None:
+def test_all_commands_run_on_real_lines(tmp_path: Path) -> None:
     name = "receipt-lines"
-    some = lines(name, "test")[:6]
-    (tmp_path / "some.txt").write_text(
-        "\n".join(f"{DATA / name}/{line}" for line in some), encoding="utf-8")
+    annotations = lines(name, "test")[:6]
+    (tmp_path / "lines.txt").write_text(
+        "\n".join(f"{DATA / name}/{line}" for line in annotations), encoding="utf-8")
     log = ["--log-path", str(tmp_path / "log")]
-    where = ["--model-dir", str(tmp_path / "model")]
-    records_file = str(tmp_path / "some.tfrecords")
-    assert main(["dataset", str(tmp_path / "some.txt"), records_file, *log]) == 0
-    assert main(["train", records_file, *where, "--max-width", "1440", "--max-height", "200",
+    model = ["--model-dir", str(tmp_path / "model")]
+    records_file = str(tmp_path / "lines.tfrecords")
+    assert main(["dataset", str(tmp_path / "lines.txt"), records_file, *log]) == 0
+    assert main(["train", records_file, *model, "--max-width", "1440", "--max-height", "200",
                  "--max-prediction", "32", "--charset", "auto", "--max-steps", "1", *log]) == 0
-    assert main(["test", records_file, *where, "--json", str(tmp_path / "r.json"), *log]) == 0
+    assert main(["test", records_file, *model, "--json", str(tmp_path / "r.json"), *log]) == 0
     summary = json.loads((tmp_path / "r.json").read_text())["summary"]
     assert (summary["images"], summary["skipped"]) == (6, 0)
-    assert main(["export", str(tmp_path / "exported"), *where, *log]) == 0
-    assert main(["predict", str(DATA / name / some[0].split(" ", 1)[0]), "--model-dir",
+    assert main(["export", str(tmp_path / "exported"), *model, *log]) == 0
+    assert main(["predict", str(DATA / name / annotations[0].split(" ", 1)[0]), "--model-dir",
                  str(tmp_path / "exported"), *log]) == 0

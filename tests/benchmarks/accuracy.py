@@ -50,8 +50,8 @@ def train_to_goal(name: str, max_steps: int, steps_per_validation: int, *flags: 
         Whether the goal was reached, and step, word accuracy and seconds of every validation. The
         seconds include the start of the process and the validations.
     """
-    with images.scratch() as folder:
-        chosen = images.Set(name, images.DIGITS.config, 70, 70, 30)
+    with images.temporary_directory() as folder:
+        chosen = images.ImageSet(name, images.DIGITS.config, 70, 70, 30)
         paths = {part: str(chosen.records(part, Path(folder))) for part in ("train", "test")}
         command = [sys.executable, "-m", "aocr", "train", paths["train"], "--val", paths["test"],
                    "--model-dir", f"{folder}/model", "--charset", "auto", "--max-steps",

@@ -1,4 +1,4 @@
-"""Rows about `aocr dataset`, and about costs that must not grow with the number of images."""
+"""Rows about `aocr dataset`, and about costs that must not grow with the size of the dataset."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ _TINY = ModelConfig(8, 32, 2, "AB")
 
 
 def one_job(rounds: int = 5) -> Row:
-    """`aocr dataset` against a bare loop that reads the same files and writes the records."""
+    """Compares `aocr dataset` with a plain loop that reads the files and writes the records."""
     return _jobs(1, 0.7, rounds)
 
 
 def two_jobs(rounds: int = 5) -> Row:
-    """The same with `--jobs 2`."""
+    """Compares `aocr dataset --jobs 2` with the same loop."""
     return _jobs(2, 1.2, rounds)
 
 
 def _jobs(jobs: int, goal: float, rounds: int) -> Row:
-    with images.scratch() as name:
-        folder = Path(name)
-        annotations = images.DIGITS.annotations("train", folder)
+    with images.temporary_directory() as name:
+        directory = Path(name)
+        annotations = images.DIGITS.annotations("train", directory)
         options = writer.DatasetOptions(force_uppercase=False, jobs=jobs, verify=False)
         times = interleaved({
-            "bare": lambda: _bare_loop(annotations, folder / "bare.tfrecords"),
+            "loop": lambda: _plain_loop(annotations, directory / "loop.tfrecords"),
             "dataset": lambda: writer.write_dataset(
-                str(annotations), str(folder / "checked.tfrecords"), options)}, rounds)
-    found = ratio(times["bare"], times["dataset"])
-    return Row(f"aocr dataset --jobs {jobs} / bare loop, images/s", found["by_clock"], goal, False,
-               {**found, **{name: each.to_json() for name, each in times.items()}})
+                str(annotations), str(directory / "dataset.tfrecords"), options)}, rounds)
+    ratios = ratio(times["loop"], times["dataset"])
+    return Row(f"aocr dataset --jobs {jobs} / plain loop, images/s", ratios["by_clock"], goal,
+               False, {**ratios, **{name: time.to_json() for name, time in times.items()}})
 
 
-def _bare_loop(annotations: Path, output: Path) -> None:
+def _plain_loop(annotations: Path, output: Path) -> None:
     with tf.io.TFRecordWriter(str(output)) as writer:
         for line in annotations.read_text(encoding="utf-8").splitlines():
             path, label = line.split(" ", 1)
@@ -60,58 +60,59 @@ def _bare_loop(annotations: Path, output: Path) -> None:
 
 
 def growth(sizes: tuple[int, ...] = _SIZES) -> Row:
-    """Cost an image of `dataset` and `test`, and of a number of training steps, and the memory.
+    """Measures cost per image of `dataset` and `test`, cost per training step, and memory.
 
-    The images are tiny, so that what is around the network counts. The figure is the greatest
-    cost divided by that at the smallest size.
+    The images are tiny, so that everything but the network dominates. The figure is the largest
+    cost, divided by the cost at the smallest size.
     """
-    found = {size: _part(size) for size in sizes}
-    first = found[sizes[0]]
-    shares = {name: max(part[name] for part in found.values()) / first[name] for name in first}
-    worst = max(value for name, value in shares.items() if not name.endswith("bytes"))
-    return Row("cost an image as sets grow (worst)", worst, 1.1, True, {
-        "shares": shares, "sizes": {str(size): part for size, part in found.items()}})
+    costs = {size: _costs_in_subprocess(size) for size in sizes}
+    smallest = costs[sizes[0]]
+    ratios = {name: max(cost[name] for cost in costs.values()) / smallest[name]
+              for name in smallest}
+    largest = max(value for name, value in ratios.items() if not name.endswith("bytes"))
+    return Row("cost per image as datasets grow (largest)", largest, 1.1, True, {
+        "ratios": ratios, "sizes": {str(size): cost for size, cost in costs.items()}})
 
 
-def _part(size: int) -> dict[str, float]:
-    found = subprocess.run([sys.executable, "-m", "tests.benchmarks.datasets", str(size)],
-                           stdout=subprocess.PIPE, check=True, text=True)
-    answer: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
-    return answer
+def _costs_in_subprocess(size: int) -> dict[str, float]:
+    process = subprocess.run([sys.executable, "-m", "tests.benchmarks.datasets", str(size)],
+                             stdout=subprocess.PIPE, check=True, text=True)
+    costs: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+    return costs
 
 
 def _costs(size: int) -> dict[str, float]:
-    """Seconds of the processor an image, or a step, and bytes, each with the set of this size."""
-    with images.scratch() as name:
-        folder = Path(name)
-        files = [drawing.encoded(drawing.word(text, (8, 32), "L")) for text in ("A", "B")]
-        for n, file in enumerate(files):
-            (folder / f"{n}.png").write_bytes(file)
-        annotations = folder / "annotations.txt"
+    """Returns CPU seconds per image and per step, and bytes of memory, for a dataset of a size."""
+    with images.temporary_directory() as name:
+        directory = Path(name)
+        for n, text in enumerate("AB"):
+            image = drawing.encoded(drawing.word(text, (8, 32), "L"))
+            (directory / f"{n}.png").write_bytes(image)
+        annotations = directory / "annotations.txt"
         annotations.write_text("".join(f"{n % 2}.png {'AB'[n % 2]}\n" for n in range(size)),
                                encoding="utf-8")
-        output = str(folder / "set.tfrecords")
-        costs = {"dataset": _cpu(lambda: writer.write_dataset(
+        output = str(directory / "dataset.tfrecords")
+        costs = {"dataset": _cpu_seconds(lambda: writer.write_dataset(
             str(annotations), output, writer.DatasetOptions(verify=False))) / size}
         costs["dataset_bytes"] = machine.peak()
         model = recognizer(_TINY)
-        alone = Cluster(tf.distribute.get_strategy())
-        evaluate.evaluate([output], model, evaluate.EvaluationOptions(), alone)
-        costs["test"] = _cpu(lambda: evaluate.evaluate(
-            [output], model, evaluate.EvaluationOptions(), alone)) / size
+        cluster = Cluster(tf.distribute.get_strategy())
+        evaluate.evaluate([output], model, evaluate.EvaluationOptions(), cluster)  # warm-up
+        costs["test"] = _cpu_seconds(lambda: evaluate.evaluate(
+            [output], model, evaluate.EvaluationOptions(), cluster)) / size
         costs["test_bytes"] = machine.resident()
         settings = TrainConfig(max_steps=_STEPS)
-        costs["train"] = _cpu(lambda: train.train(
-            [output], str(folder / "model"), _TINY.to_json(), settings, alone,
+        costs["train"] = _cpu_seconds(lambda: train.train(
+            [output], str(directory / "model"), _TINY.to_json(), settings, cluster,
             train.StartOptions(resume=False))) / _STEPS
         costs["train_bytes"] = machine.resident()
     return costs
 
 
-def _cpu(call: Callable[[], object]) -> float:
-    since = time.process_time()
+def _cpu_seconds(call: Callable[[], object]) -> float:
+    start = time.process_time()
     call()
-    return time.process_time() - since
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured on: the real images in `../shared/data` where they are, else drawn ones."""
+"""The images of the benchmarks: real ones from `../shared/data` if it exists, otherwise drawn."""
 
 from __future__ import annotations
 
@@ -18,77 +18,80 @@ from tests import drawing
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 _DIGITS = "0123456789"
 _SEED = 1
+_DRAWN_IMAGES = 400
 
 
 @dataclass(frozen=True)
-class Set:
-    """A set of images.
+class ImageSet:
+    """A set of labelled images with a training and a test part.
 
     Attributes:
-        name: Its folder in the shared data.
-        config: The settings that `aocr dataset` proposes for it, with a fixed alphabet.
-        narrowest: Narrowest image that is drawn where the real ones are not there.
-        widest: Widest one.
-        height: Their height.
+        name: Directory name of the set in the shared data.
+        config: The settings that `aocr dataset` proposes for the set, with a fixed alphabet.
+        min_width: Smallest width of drawn images in pixels.
+        max_width: Largest width of drawn images in pixels.
+        height: Height of drawn images in pixels.
     """
 
     name: str
     config: ModelConfig
-    narrowest: int
-    widest: int
+    min_width: int
+    max_width: int
     height: int
 
-    def annotations(self, part: str, folder: Path) -> Path:
-        """The annotation file of "train" or "test", drawn into `folder` if need be."""
+    def annotations(self, part: str, directory: Path) -> Path:
+        """Returns the annotation file of "train" or "test"; draws the images if necessary."""
         real = SHARED / self.name / f"annotations-{part}.txt"
-        return real if real.exists() else self._drawn(part, folder)
+        return real if real.exists() else self._draw(part, directory)
 
-    def records(self, part: str, folder: Path, most: int | None = None) -> Path:
-        """The TFRecords file of "train" or "test", of the first `most` images."""
-        annotations = self.annotations(part, folder)
-        lines = annotations.read_text(encoding="utf-8").splitlines()[:most]
-        chosen = folder / f"{self.name}-{part}.txt"
-        chosen.write_text("".join(f"{annotations.parent}/{line}\n" for line in lines),
-                          encoding="utf-8")
-        output = folder / f"{self.name}-{part}.tfrecords"
-        writer.write_dataset(str(chosen), str(output), writer.DatasetOptions(force_uppercase=False))
+    def records(self, part: str, directory: Path, limit: int | None = None) -> Path:
+        """Writes the first `limit` images of "train" or "test" to a TFRecords file."""
+        annotations = self.annotations(part, directory)
+        lines = annotations.read_text(encoding="utf-8").splitlines()[:limit]
+        absolute = directory / f"{self.name}-{part}.txt"
+        absolute.write_text("".join(f"{annotations.parent}/{line}\n" for line in lines),
+                            encoding="utf-8")
+        output = directory / f"{self.name}-{part}.tfrecords"
+        writer.write_dataset(str(absolute), str(output),
+                             writer.DatasetOptions(force_uppercase=False))
         return output
 
-    def _drawn(self, part: str, folder: Path) -> Path:
+    def _draw(self, part: str, directory: Path) -> Path:
         random = np.random.default_rng([_SEED, len(part)])
-        images = folder / f"{self.name}-{part}-images"
+        images = directory / f"{self.name}-{part}-images"
         images.mkdir(exist_ok=True)
         lines = []
-        for n in range(400):
-            size = (int(random.integers(self.narrowest, self.widest + 1)), self.height)
+        for n in range(_DRAWN_IMAGES):
+            size = (int(random.integers(self.min_width, self.max_width + 1)), self.height)
             text = "".join(random.choice(list(_DIGITS), min(4, self.config.max_prediction)))
             (images / f"{n}.png").write_bytes(drawing.encoded(drawing.word(text, size)))
             lines.append(f"{images.name}/{n}.png {text}\n")
-        path = folder / f"{self.name}-{part}-annotations.txt"
+        path = directory / f"{self.name}-{part}-annotations.txt"
         path.write_text("".join(lines), encoding="utf-8")
         return path
 
 
-DIGITS = Set("captcha-digits", ModelConfig(70, 30, 4, _DIGITS), 70, 70, 30)
-LINES = Set("receipt-lines", ModelConfig(1800, 125, 40, PRINTABLE_ASCII), 200, 1440, 60)
-WORDS = Set("scene-words", ModelConfig(537, 42, 25, PRINTABLE_ASCII), 20, 430, 40)
+DIGITS = ImageSet("captcha-digits", ModelConfig(70, 30, 4, _DIGITS), 70, 70, 30)
+LINES = ImageSet("receipt-lines", ModelConfig(1800, 125, 40, PRINTABLE_ASCII), 200, 1440, 60)
+WORDS = ImageSet("scene-words", ModelConfig(537, 42, 25, PRINTABLE_ASCII), 20, 430, 40)
 
 
-def loaded(chosen: Set, part: str, size: int, folder: Path, most: int | None = None
-           ) -> Iterator[tuple[pipeline.Batch, np.ndarray]]:
-    """Batches as a training reads them, one epoch after the other, and all their widths."""
-    tokenizer = Tokenizer(chosen.config.alphabet)
-    index = build_index([str(chosen.records(part, folder, most))], chosen.config, tokenizer)
+def training_batches(image_set: ImageSet, part: str, batch_size: int, directory: Path,
+                     limit: int | None = None) -> Iterator[tuple[pipeline.Batch, np.ndarray]]:
+    """Yields the batches of a training run without end, each with the widths of its images."""
+    config = image_set.config
+    tokenizer = Tokenizer(config.alphabet)
+    index = build_index([str(image_set.records(part, directory, limit))], config, tokenizer)
 
-    def plan() -> Iterator[np.ndarray]:
-        for planned in sampler.training_batches(index, size, 0, 0, 0):
-            yield planned.records
+    def positions() -> Iterator[np.ndarray]:
+        for plan in sampler.training_batches(index, batch_size, seed=0, epoch=0, position=0):
+            yield plan.records
 
-    data = pipeline.make_pipeline(index, plan(), tokenizer, chosen.config)
-    for numbers, batch in zip(plan(), pipeline.iterate(data), strict=False):
-        yield batch, index.width[numbers]
+    data = pipeline.make_pipeline(index, positions(), tokenizer, config)
+    for records, batch in zip(positions(), pipeline.iterate(data), strict=False):
+        yield batch, index.width[records]
 
 
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder for what a measurement writes."""
+def temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """Creates a directory for the files of a benchmark."""
     return tempfile.TemporaryDirectory(prefix="aocr-benchmark-")

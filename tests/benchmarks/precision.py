@@ -15,8 +15,8 @@ _FLOAT32, _BFLOAT16, _ = PRECISIONS
 
 def steps(rounds: int = 7) -> Row:
     """Training steps in bfloat16, against float32."""
-    with images.scratch() as folder:
-        kept = next(images.loaded(images.DIGITS, "train", 65, Path(folder), 65))
+    with images.temporary_directory() as folder:
+        kept = next(images.training_batches(images.DIGITS, "train", 65, Path(folder), 65))
     train_steps = {name: make_step(images.DIGITS.config, TrainConfig(precision=name))
                    for name in (_FLOAT32, _BFLOAT16)}
     times = interleaved({name: lambda train_step=train_step: train_step.run(*kept)  # type: ignore[misc]

@@ -54,7 +54,7 @@ def in_batches(rounds: int = 3) -> Row:
 def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
     """The same, the batches in another precision; one at a time is float32 always."""
     config = images.DIGITS.config
-    with images.scratch() as folder:
+    with images.temporary_directory() as folder:
         path = str(images.DIGITS.records("train", Path(folder), _TESTED))
         slow, fast = recognizer(config), recognizer(config, precision)
 
@@ -72,7 +72,7 @@ def batches_against_one(rounds: int, precision: str, goal: float) -> Row:
 def one(rounds: int = 60) -> Row:
     """`Recognizer.predict` of one image, against the bare stack on it."""
     config = images.DIGITS.config
-    with images.scratch() as folder:
+    with images.temporary_directory() as folder:
         path = str(images.DIGITS.records("test", Path(folder), rounds))
         index = build_index([path], config, Tokenizer(config.alphabet))
         chosen = list(read_records(index, range(len(index))))
@@ -92,7 +92,7 @@ def one(rounds: int = 60) -> Row:
 def exported(rounds: int = 9) -> Row:
     """An exported SavedModel on 32 images of mixed widths, against the bare stack on the same."""
     config = images.WORDS.config
-    with images.scratch() as folder:
+    with images.temporary_directory() as folder:
         path = str(images.WORDS.records("test", Path(folder), _MIXED))
         index = build_index([path], config, Tokenizer(config.alphabet))
         chosen = list(read_records(index, range(len(index))))
@@ -114,7 +114,7 @@ def exported(rounds: int = 9) -> Row:
 def cold(rounds: int = 5) -> Row:
     """`aocr predict` of one image from the start of the process, against importing TensorFlow."""
     config = images.DIGITS.config
-    with images.scratch() as name:
+    with images.temporary_directory() as name:
         folder = Path(name)
         model_dir = folder / "model"
         model_dir.mkdir()

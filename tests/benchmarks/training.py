@@ -34,7 +34,7 @@ _WARM_UP = 3  # steps that do not count: graphs are traced, convolutions are pre
 def step(rounds: int = 15) -> Row:
     """The complete loop of `aocr train`, against the bare CNN on the images of the same step."""
     loop, bare = Times(), Times()
-    with images.scratch() as folder, _bare_after_every_step(loop, bare):
+    with images.temporary_directory() as folder, _bare_after_every_step(loop, bare):
         _train(images.DIGITS, Path(folder), TrainConfig(_BATCH, max_steps=rounds + _WARM_UP + 1))
     loop, bare = (
         Times(times.wall[_WARM_UP:], times.cpu[_WARM_UP:]) for times in (loop, bare))
@@ -72,8 +72,8 @@ def make_step(config: ModelConfig, settings: TrainConfig | None = None) -> Train
 
 def pipeline(rounds: int = 15) -> Row:
     """Steps that wait for their images, against steps on a batch in memory."""
-    with images.scratch() as folder:
-        data = images.loaded(images.DIGITS, "train", _BATCH, Path(folder))
+    with images.temporary_directory() as folder:
+        data = images.training_batches(images.DIGITS, "train", _BATCH, Path(folder))
         kept = next(data)
         train_step = make_step(images.DIGITS.config)
         times = interleaved({"real": lambda: train_step.run(*next(data)),
@@ -92,8 +92,8 @@ def own_width(rounds: int = 8) -> Row:
     after an epoch.
     """
     config = images.LINES.config
-    with images.scratch() as folder:
-        data = images.loaded(images.LINES, "train", _BATCH, Path(folder))
+    with images.temporary_directory() as folder:
+        data = images.training_batches(images.LINES, "train", _BATCH, Path(folder))
         kept = list(itertools.islice(data, rounds))
     train_step = make_step(config)
     own, padded, first = Times(), Times(), Times()
@@ -148,14 +148,14 @@ def _measure_in_process(name: str) -> dict[str, Any]:
     return result
 
 
-def _train(chosen: images.Set, folder: Path, settings: TrainConfig) -> None:
+def _train(chosen: images.ImageSet, folder: Path, settings: TrainConfig) -> None:
     records = [str(chosen.records("train", folder))]
     train.train(records, str(folder / "model"), chosen.config.to_json(), settings,
                 Cluster(tf.distribute.get_strategy()), train.StartOptions(resume=False))
 
 
 def _peak_of_training() -> dict[str, Any]:
-    with images.scratch() as folder:
+    with images.temporary_directory() as folder:
         _train(images.DIGITS, Path(folder), TrainConfig(_BATCH, max_steps=8))
     return {"peak": machine.peak()}
 
@@ -178,7 +178,7 @@ def _flat() -> dict[str, Any]:
         sizes[f"at_{next(steps)}"] = machine.resident()
         return result
 
-    with images.scratch() as folder, mock.patch.object(TrainStep, "run", measured):
+    with images.temporary_directory() as folder, mock.patch.object(TrainStep, "run", measured):
         settings = TrainConfig(8, max_steps=500, steps_per_checkpoint=1000)
         _train(images.DIGITS, Path(folder), settings)
     return {name: sizes[name] for name in ("at_50", "at_250", "at_500")}

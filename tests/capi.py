@@ -1,11 +1,11 @@
-"""A client of TensorFlow's C API: runs a SavedModel as TensorFlow Serving does.
+"""Client of TensorFlow's C API: runs a SavedModel as TensorFlow Serving does.
 
-The model lives in a process of its own that loads ``libtensorflow_cc`` with ctypes and never
-imports TensorFlow's Python code, so nothing but the SavedModel itself defines the graph. A crash
-in native code ends that process only, and is reported here as a ``CApiError``.
+The model is loaded in a separate process, which uses ``libtensorflow_cc`` through ctypes and never
+imports TensorFlow's Python code, so that nothing but the SavedModel defines the graph. A crash in
+native code ends only that process, and is reported here as a ``CApiError``.
 
 ``python capi.py MODEL_DIR`` is that process: it reads pickled requests from standard input and
-writes pickled replies to standard output.
+writes pickled responses to standard output.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ Input = np.ndarray | bytes | list[bytes]
 
 _STRING_BYTES = 24  # sizeof(TF_TString)
 _STRING: np.dtype[Any] = np.dtype(object)
-# TF_DataType of every element type that may go in or come out.
+# TF_DataType of every supported element type of inputs and outputs.
 _CODES: dict[np.dtype[Any], int] = {
     np.dtype(np.float32): 1,
     np.dtype(np.float64): 2,
@@ -41,17 +41,17 @@ _DTYPES = {code: dtype for dtype, code in _CODES.items()}
 
 
 class CApiError(Exception):
-    """An error that TensorFlow reported, or a request that the SavedModel has no answer to."""
+    """An error that TensorFlow reported, or a request that does not fit the SavedModel."""
 
 
 class SavedModel:
-    """A SavedModel loaded by the C API; a context manager. Not for use by several threads."""
+    """A SavedModel loaded by the C API, as a context manager. Not thread-safe."""
 
     def __init__(self, model_dir: str | Path) -> None:
         """Loads the model.
 
         Args:
-            model_dir: The folder of ``saved_model.pb``.
+            model_dir: The directory of ``saved_model.pb``.
 
         Raises:
             CApiError: The model cannot be loaded.
@@ -71,7 +71,7 @@ class SavedModel:
         self.close()
 
     def close(self) -> None:
-        """Ends the model's process; further calls do nothing."""
+        """Stops the model's process; further calls do nothing."""
         self._process.communicate()
 
     def run(
@@ -88,8 +88,8 @@ class SavedModel:
             The value of each output; strings are object arrays of bytes.
 
         Raises:
-            CApiError: TensorFlow refused the request, or died of it.
-            TypeError: An input is of a kind that no tensor is made from.
+            CApiError: TensorFlow refused the request, or crashed.
+            TypeError: An input is of a type that cannot be converted to a tensor.
         """
         arrays = {name: _as_array(value) for name, value in inputs.items()}
         assert self._process.stdin is not None
@@ -97,7 +97,7 @@ class SavedModel:
             pickle.dump((arrays, signature), self._process.stdin)
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # The process is gone: there is no reply, which is the error to report.
+            pass  # The process has ended; the missing response is the error to report.
         outputs: dict[str, np.ndarray] = self._receive()
         return outputs
 
@@ -125,9 +125,9 @@ def _as_array(value: Input) -> np.ndarray:
     # An explicit object type: NumPy's own type for bytes drops trailing NULs.
     array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
     if array.dtype not in _CODES:
-        raise TypeError(f"no tensor can be made from elements of type {array.dtype}")
+        raise TypeError(f"a tensor cannot hold elements of type {array.dtype}")
     if array.dtype == _STRING and not all(isinstance(item, bytes) for item in array.flat):
-        raise TypeError("a string tensor is made from bytes only")
+        raise TypeError("a string tensor can hold bytes only")
     return array
 
 
@@ -174,8 +174,8 @@ def _tensorflow_dir() -> Path:
     return Path(spec.origin).parent
 
 
-def _load_library(folder: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(folder / "libtensorflow_cc.so.2"))
+def _load_library(directory: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(directory / "libtensorflow_cc.so.2"))
     for name, letters in _FUNCTIONS.items():
         result, *arguments = (_TYPES[letter] for letter in letters.replace(" ", ""))
         function = getattr(library, name)
@@ -183,10 +183,10 @@ def _load_library(folder: Path) -> ctypes.CDLL:
     return library
 
 
-def _import_meta_graph(folder: Path) -> Any:
+def _import_meta_graph(directory: Path) -> Any:
     """Imports the generated module of MetaGraphDef without TensorFlow's own __init__.py."""
     package = types.ModuleType("tensorflow")
-    package.__path__ = [str(folder)]
+    package.__path__ = [str(directory)]
     sys.modules["tensorflow"] = package
     return importlib.import_module("tensorflow.core.protobuf.meta_graph_pb2")
 
@@ -195,8 +195,8 @@ class _Session:
     """The session of one SavedModel, held until the process ends."""
 
     def __init__(self, model_dir: str) -> None:
-        folder = _tensorflow_dir()
-        self._c = _load_library(folder)
+        directory = _tensorflow_dir()
+        self._c = _load_library(directory)
         self._status = self._c.TF_NewStatus()
         self._graph = self._c.TF_NewGraph()
         buffer = self._c.TF_NewBuffer()
@@ -206,7 +206,7 @@ class _Session:
         )
         self._check()
         content = _Buffer.from_address(buffer)
-        meta_graph = _import_meta_graph(folder).MetaGraphDef()
+        meta_graph = _import_meta_graph(directory).MetaGraphDef()
         meta_graph.ParseFromString(ctypes.string_at(content.data, content.length))
         self._c.TF_DeleteBuffer(buffer)
         self._signatures = meta_graph.signature_def
@@ -298,30 +298,31 @@ class _Session:
             self._c.TF_DeleteTensor(made)
 
 
-def _answer(function: Callable[..., Any], *arguments: Any) -> tuple[str | None, Any]:
+def _call(function: Callable[..., Any], *arguments: Any) -> tuple[str | None, Any]:
+    """Calls a function; returns the message of its ``CApiError``, if any, and its result."""
     try:
         return None, function(*arguments)
     except CApiError as error:
         return str(error), None
 
 
-def _send(replies: BinaryIO, reply: tuple[str | None, Any]) -> None:
-    pickle.dump(reply, replies)
-    replies.flush()
+def _send(responses: BinaryIO, response: tuple[str | None, Any]) -> None:
+    pickle.dump(response, responses)
+    responses.flush()
 
 
 def _serve(model_dir: str) -> None:
-    """Loads a SavedModel and answers requests until standard input ends."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # What native code prints to standard output must not mix with the replies.
-    error, session = _answer(_Session, model_dir)
-    _send(replies, (error, None))
+    """Loads a SavedModel and responds to requests until standard input is closed."""
+    responses = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # What native code prints to standard output must not mix with the responses.
+    error, session = _call(_Session, model_dir)
+    _send(responses, (error, None))
     while error is None:
         try:
             arrays, signature = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        _send(replies, _answer(session.run, arrays, signature))
+        _send(responses, _call(session.run, arrays, signature))
 
 
 if __name__ == "__main__":

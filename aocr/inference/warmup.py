@@ -1,6 +1,6 @@
-"""Warm-up requests, in the place and form in which TensorFlow Serving reads them.
+"""Warm-up requests in the file and format from which TensorFlow Serving reads them.
 
-They stand in TensorFlow Serving's own messages, which `aocr[serve]` brings.
+The format consists of messages of TensorFlow Serving, which `aocr[serve]` installs.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ Request = tuple[str, Mapping[str, np.ndarray]]
 
 
 def available() -> bool:
-    """Whether the messages are installed."""
+    """Returns whether the messages are installed."""
     return importlib.util.find_spec("tensorflow_serving") is not None
 
 
-def write(folder: str, requests: Iterable[Request]) -> None:
-    """Writes requests beside a SavedModel.
+def write(directory: str, requests: Iterable[Request]) -> None:
+    """Writes warm-up requests beside a SavedModel.
 
     Args:
-        folder: The folder of the SavedModel.
-        requests: Signature names, and the input tensors by name.
+        directory: The directory of the SavedModel.
+        requests: Names of signatures, and their inputs by name.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
-    extra = tf.io.gfile.join(folder, EXTRA_ASSETS)
+    extra = tf.io.gfile.join(directory, EXTRA_ASSETS)
     tf.io.gfile.makedirs(extra)
     with tf.io.TFRecordWriter(tf.io.gfile.join(extra, FILE)) as file:
         for signature, inputs in requests:
-            record = prediction_log_pb2.PredictionLog()
-            request = record.predict_log.request
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
             request.model_spec.signature_name = signature
             for name, value in inputs.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-            file.write(record.SerializeToString())
+            file.write(log.SerializeToString())
 
 
-def read(folder: str) -> list[Request]:
-    """The requests beside a SavedModel; none where there is no such file.
+def read(directory: str) -> list[Request]:
+    """Reads the warm-up requests beside a SavedModel; returns none if there is no file.
 
     Raises:
         ValueError: The file is damaged.
@@ -52,7 +52,7 @@ def read(folder: str) -> list[Request]:
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
-    path = tf.io.gfile.join(folder, EXTRA_ASSETS, FILE)
+    path = tf.io.gfile.join(directory, EXTRA_ASSETS, FILE)
     if not tf.io.gfile.exists(path):
         return []
     requests: list[Request] = []

@@ -14,6 +14,9 @@ PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
 LAYOUTS = ("own-width", "padded")
 OVERSIZE = ("skip", "shrink")
+OPTIMIZERS = ("adam", "adadelta")
+SCHEDULES = ("constant", "cosine")
+_LEARNING_RATES = {"adam": 0.002, "adadelta": 1.0}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
 _MOST = 1 << 20  # pixels, characters, units
@@ -121,7 +124,12 @@ class TrainConfig:
         num_epoch: Passes over the data, those before a resume included.
         max_steps: Steps, those before a resume included; `None` means no limit.
         steps_per_checkpoint: Steps between two checkpoints.
-        initial_learning_rate: Learning rate of AdaDelta.
+        optimizer: "adam", or "adadelta", the original's; `None`: the optimizer of the checkpoint
+            that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given,
+            as in the original, and Adam otherwise.
+        initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam and
+            1.0 for AdaDelta.
+        schedule: "constant", or "cosine" to lower the learning rate until `max_steps`.
         max_gradient_norm: Global norm the gradients are clipped to; `None` turns clipping off.
         seed: Start of every random number: weights, order of the data, dropout.
         keep: Checkpoints to keep, the newest; the best one is kept beside them.
@@ -141,7 +149,9 @@ class TrainConfig:
     num_epoch: int = 1000
     max_steps: int | None = None
     steps_per_checkpoint: int = 100
-    initial_learning_rate: float = 1.0
+    optimizer: str | None = None
+    initial_learning_rate: float | None = None
+    schedule: str = SCHEDULES[0]
     max_gradient_norm: float | None = 5.0
     seed: int = 0
     keep: int = 5
@@ -160,11 +170,28 @@ class TrainConfig:
         if self.max_steps is not None:
             _require_at_least(self, "max_steps", 1)
         _require_one_of(self, "precision", PRECISIONS)
+        if self.optimizer is not None:
+            _require_one_of(self, "optimizer", OPTIMIZERS)
+        _require_one_of(self, "schedule", SCHEDULES)
+        if self.schedule == "cosine" and self.max_steps is None:
+            raise AocrError("--schedule cosine needs --max-steps, the step at which it ends")
         self._check_validation()
         for name in ("initial_learning_rate", "max_gradient_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise AocrError(f"{flag(name)} must be above 0, got {value}")
+
+    @property
+    def new_optimizer(self) -> str:
+        """The optimizer of a new run."""
+        return self.optimizer or ("adam" if self.initial_learning_rate is None else "adadelta")
+
+    @property
+    def new_learning_rate(self) -> float:
+        """The learning rate of a new run, before warm-up."""
+        if self.initial_learning_rate is not None:
+            return self.initial_learning_rate
+        return _LEARNING_RATES[self.new_optimizer]
 
     def _check_validation(self) -> None:
         if not 0 <= self.val_split < 1:

@@ -30,7 +30,8 @@ def test_defaults_are_the_originals() -> None:
     assert config.target_embedding_size == 10
     train = TrainConfig()
     assert (train.batch_size, train.num_epoch, train.steps_per_checkpoint) == (65, 1000, 100)
-    assert (train.initial_learning_rate, train.max_gradient_norm) == (1.0, 5.0)
+    assert (train.new_optimizer, train.new_learning_rate) == ("adam", 0.002)
+    assert train.max_gradient_norm == 5.0
 
 
 def test_derived_sizes() -> None:

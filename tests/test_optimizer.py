@@ -1,4 +1,4 @@
-"""AdaDelta against the formulas of Zeiler 2012 in NumPy."""
+"""AdaDelta and Adam against the formulas of their papers in NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr.training.optimizer import EPSILON, RHO, Adadelta
+from aocr.training.optimizer import BETA_1, BETA_2, EPSILON, RHO, Adadelta, Adam
 
 STEPS = 5
 
@@ -32,6 +32,30 @@ def test_five_steps_equal_zeilers_formulas(learning_rate: float) -> None:
         np.testing.assert_allclose(variables[n], value, rtol=1e-12)
         np.testing.assert_allclose(optimizer.accumulators[n], squares, rtol=1e-12)
         np.testing.assert_allclose(optimizer.updates[n], updates, rtol=1e-12)
+
+
+@pytest.mark.parametrize("learning_rate", [0.001, 0.3])
+def test_five_steps_equal_the_formulas_of_kingma_and_ba(learning_rate: float) -> None:
+    random = np.random.default_rng(7)
+    start = [random.normal(size=(3, 4)), random.normal(size=5)]
+    gradients = [[random.normal(size=value.shape) * 10.0 ** -n for value in start]
+                 for n in range(STEPS)]
+    variables = [tf.Variable(value, dtype=tf.float64) for value in start]
+    optimizer = Adam(variables)
+    for step in gradients:
+        optimizer.apply([tf.constant(gradient) for gradient in step],
+                        tf.constant(learning_rate, tf.float64))
+    assert optimizer.updates.numpy() == STEPS
+    for n, value in enumerate(start):
+        mean, square = np.zeros_like(value), np.zeros_like(value)
+        for t, step in enumerate(gradients, 1):
+            mean = BETA_1 * mean + (1 - BETA_1) * step[n]
+            square = BETA_2 * square + (1 - BETA_2) * step[n] ** 2
+            correction = np.sqrt(1 - BETA_2 ** t) / (1 - BETA_1 ** t)
+            value = value - learning_rate * correction * mean / (np.sqrt(square) + EPSILON)
+        np.testing.assert_allclose(variables[n], value, rtol=1e-12)
+        np.testing.assert_allclose(optimizer.means[n], mean, rtol=1e-12)
+        np.testing.assert_allclose(optimizer.squares[n], square, rtol=1e-12)
 
 
 def test_constants_are_those_of_the_original_aocr() -> None:

@@ -83,7 +83,7 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
         log.info(f"--debias: {model_dir} is not a model of the original aocr; there is nothing to "
                  "remove")
     model = AttentionOCR(config, ZeroInitializer())
-    path = restore(tf.train.Checkpoint(model=model), paths, choice.strict)
+    path = restore(lambda _: tf.train.Checkpoint(model=model), paths, choice.strict)
     return LoadedModel(config, model, path)
 
 
@@ -123,11 +123,21 @@ def check_trainable(model_dir: str, resume: bool) -> None:
                         "newest of them; --no-resume starts anew and removes the best one")
 
 
-def restore(checkpoint: tf.train.Checkpoint, paths: Sequence[str], strict: bool) -> str:
-    """Restores all variables of a checkpoint, none of which may be missing.
+def variable_names(path: str) -> list[str]:
+    """Returns the names of the variables in a checkpoint, such as `model/decoder/keys/…`.
+
+    Raises:
+        OpError: The checkpoint cannot be read.
+    """
+    return list(tf.train.load_checkpoint(path).get_variable_to_shape_map())
+
+
+def restore(checkpoint_for: Callable[[str], tf.train.Checkpoint], paths: Sequence[str],
+            strict: bool) -> str:
+    """Restores all variables of a `tf.train.Checkpoint`, none of which may be missing.
 
     Args:
-        checkpoint: The variables.
+        checkpoint_for: Returns the variables to restore from a path.
         paths: Paths to read from; the first that is not damaged is used.
         strict: Use the first path only.
 
@@ -139,7 +149,7 @@ def restore(checkpoint: tf.train.Checkpoint, paths: Sequence[str], strict: bool)
     """
     def read(path: str) -> str:
         try:
-            checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+            checkpoint_for(path).read(path).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError) as error:
             raise AocrError(f"the checkpoint {path} does not fit {config_file.NAME} beside it: "
                             f"{reason(error)}") from error

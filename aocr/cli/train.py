@@ -6,7 +6,13 @@ import argparse
 
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.config import DIGITS_AND_CAPITALS, OVERSIZE, TrainConfig
+from aocr.config import (
+    DIGITS_AND_CAPITALS,
+    OPTIMIZERS,
+    OVERSIZE,
+    SCHEDULES,
+    TrainConfig,
+)
 from aocr.errors import AocrError
 
 
@@ -27,6 +33,12 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     _add_start_flags(command)
     flags.add_network_flags(command.add_argument_group("network").add_argument)
     add = command.add_argument_group("optimizer").add_argument
+    add("--optimizer", choices=OPTIMIZERS, help="optimizer (default: that of the checkpoint to "
+        "resume from; for a new run adam, or adadelta, the optimizer of aocr 0.7, if "
+        "--initial-learning-rate is given)")
+    add("--schedule", choices=SCHEDULES, default=flags.TRAIN_DEFAULTS.schedule,
+        help="learning rate after the warm-up; cosine lowers it until --max-steps "
+        "(default: %(default)s)")
     flags.add_optimizer_flags(add)
     add("--seed", type=int, default=flags.TRAIN_DEFAULTS.seed, metavar="N",
         help="seed of weights, data order and dropout (default: %(default)s)")
@@ -110,7 +122,8 @@ def _train_settings(args: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         batch_size=args.batch_size, num_epoch=args.num_epoch, max_steps=args.max_steps,
         steps_per_checkpoint=args.steps_per_checkpoint,
-        initial_learning_rate=args.initial_learning_rate,
+        optimizer=args.optimizer, initial_learning_rate=args.initial_learning_rate,
+        schedule=args.schedule,
         max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed,
         keep=args.keep, val=tuple(args.val), val_split=args.val_split, early_stop=args.early_stop,
         max_pixels=args.max_pixels, precision=args.precision)

@@ -46,6 +46,18 @@ class Decoded(NamedTuple):
     attention: tf.Tensor
 
 
+class TeacherForced(NamedTuple):
+    """A teacher-forced decoding of S steps.
+
+    Attributes:
+        logits: `[batch, S, vocab]`.
+        attention: `[batch, S, time]`, rows sum to 1.
+    """
+
+    logits: tf.Tensor
+    attention: tf.Tensor
+
+
 class StepOutput(NamedTuple):
     """What one step saw: output and context `[batch, hidden + memory units]`, attention."""
 
@@ -87,7 +99,7 @@ class Decoder(tf.Module):
         return Memory(values, tf.tensordot(values, self.keys, 1), bias, self.start(last))
 
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
-        """Logits when every step is told the true character before it.
+        """Returns the logits of steps that are given the true previous character.
 
         Args:
             memory: The images.
@@ -96,19 +108,37 @@ class Decoder(tf.Module):
         Returns:
             `[batch, S, vocab]`.
         """
+        return self.guided(memory, targets, None).logits
+
+    def guided(self, memory: Memory, targets: tf.Tensor, bias: tf.Tensor | None) -> TeacherForced:
+        """As `teacher_forced`, with a bias on the attention's scores.
+
+        Args:
+            memory: The images.
+            targets: As in `teacher_forced`.
+            bias: `[batch, S, time]`, added to the scores from which the context is computed; the
+                attention that is returned is the one without it.
+        """
+        step_biases = None if bias is None else tf.transpose(bias, [1, 0, 2])
         steps = tf.shape(targets)[1]
         previous = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=GO_ID)
         inputs = self._embedded(tf.gather(self.embedding, tf.transpose(previous)))
-        seen = tf.TensorArray(inputs.dtype, steps, element_shape=[None, self._seen_size])
+        arrays = tuple(tf.TensorArray(inputs.dtype, steps, element_shape=[None, size])
+                       for size in (self._seen_size, None))
 
-        def step(t: tf.Tensor, state: State, context: tf.Tensor, seen: tf.TensorArray
-                 ) -> tuple[tf.Tensor, State, tf.Tensor, tf.TensorArray]:
-            state, context, look = self._step(inputs[t], state, context, memory)
-            return t + 1, state, context, seen.write(t, look.seen)
+        def step(t: tf.Tensor, state: State, context: tf.Tensor,
+                 arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
+            state, context, output = self._step(
+                inputs[t], state, context, memory,
+                None if step_biases is None else step_biases[t])
+            arrays = arrays[0].write(t, output.seen), arrays[1].write(t, output.attention)
+            return t + 1, state, context, arrays
 
-        start = (tf.constant(0), self._start(memory), self._no_context(memory), seen)
-        *_, seen = tf.while_loop(lambda t, *_: t < steps, step, start)
-        return tf.transpose(self.output(seen.stack()), [1, 0, 2])
+        start = (tf.constant(0), self._start(memory), self._no_context(memory), arrays)
+        *_, arrays = tf.while_loop(lambda t, *_: t < steps, step, start)
+        seen, attention = (array.stack() for array in arrays)
+        return TeacherForced(tf.transpose(self.output(seen), [1, 0, 2]),
+                             tf.transpose(attention, [1, 0, 2]))
 
     def greedy(self, memory: Memory, steps: int, until_eos: bool = True) -> Decoded:
         """Decodes by feeding back the most probable character.
@@ -156,8 +186,8 @@ class Decoder(tf.Module):
     def _no_context(self, memory: Memory) -> tf.Tensor:
         return tf.zeros_like(memory.values[:, 0])
 
-    def _step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory
-              ) -> tuple[State, tf.Tensor, StepOutput]:
+    def _step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory,
+              bias: tf.Tensor | None = None) -> tuple[State, tf.Tensor, StepOutput]:
         """One step of all layers, then one look at the memory."""
         x = embedded + context @ self.input.kernel[self._embedding_size:]
         after: list[tf.Tensor] = []
@@ -167,7 +197,9 @@ class Decoder(tf.Module):
             x = parts[-1]
         query = self.query(tf.concat(after, -1))
         scores = tf.tensordot(tf.tanh(memory.keys + query[:, None]), self.score, 1)
-        attention = tf.nn.softmax(scores + memory.bias)
+        scores += memory.bias
+        attention = tf.nn.softmax(scores)
+        used = attention if bias is None else tf.nn.softmax(scores + bias)
         # A product of batches takes longer than this sum where the batch is one image.
-        context = tf.reduce_sum(memory.values * attention[:, :, None], 1)
+        context = tf.reduce_sum(memory.values * used[:, :, None], 1)
         return tuple(after), context, StepOutput(tf.concat([x, context], -1), attention)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from aocr.config import COLUMN_PIXELS, CONV_FEATURES, ModelConfig
 from aocr.model import rnn
 from aocr.model.cnn import ConvNet, Normalize
-from aocr.model.decoder import Decoded, Decoder, Memory
+from aocr.model.decoder import Decoded, Decoder, Memory, TeacherForced
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.model.packing import Packing, pack, unpack
@@ -78,6 +78,10 @@ class AttentionOCR(tf.Module):
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
         """See `Decoder.teacher_forced`."""
         return self.decoder.teacher_forced(memory, targets)
+
+    def guided(self, memory: Memory, targets: tf.Tensor, bias: tf.Tensor | None) -> TeacherForced:
+        """See `Decoder.guided`."""
+        return self.decoder.guided(memory, targets, bias)
 
     def greedy(self, memory: Memory, until_eos: bool = True) -> Decoded:
         """See `Decoder.greedy`; at most `max_prediction + 2` steps."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from aocr.checkpoints import loader
 from aocr.checkpoints.saver import Saved
 from aocr.config import ModelConfig, TrainConfig
 from aocr.model import AttentionOCR
 from aocr.model.layers import Initializer
 from aocr.runtime.distributed import Cluster
 from aocr.training.averaging import Average
+from aocr.training.curriculum import Curriculum
+from aocr.training.learning_rate import LearningRate
 from aocr.training.loss_scale import LossScale
-from aocr.training.optimizer import Adadelta
+from aocr.training.optimizer import make_optimizer
 
 
 class Best(tf.Module):
@@ -47,12 +50,15 @@ class Best(tf.Module):
         return int_value(self.waited)
 
 
+_LATER_PARTS = ("rate", "curriculum")  # earlier versions wrote checkpoints without them
+
+
 class TrainingState:
     """The models, the optimizer and the counters of a training run.
 
     Args:
         config: Sizes of the network.
-        settings: Seed of the weights.
+        settings: Optimizer and learning rate, and the seed of the weights.
         cluster: The replicas, each of which holds a copy of the variables.
         dtype: Type of the weights: float32, or float64 for exact comparisons.
 
@@ -60,6 +66,8 @@ class TrainingState:
         model: The trained model.
         average: The averaged weights, which evaluation and export use.
         optimizer: The optimizer of the trained model.
+        rate: The learning rate.
+        curriculum: What makes the first steps easier.
         scale: The loss scale of float16 training.
         step: Number of steps taken, int64.
         epoch: Number of the current epoch, from 0, int64.
@@ -72,24 +80,49 @@ class TrainingState:
     def __init__(self, config: ModelConfig, settings: TrainConfig, cluster: Cluster,
                  dtype: tf.DType = tf.float32) -> None:
         self.dtype = dtype
+        self._optimizer_name = settings.new_optimizer
         with cluster.strategy.scope():
             self.model = AttentionOCR(config, Initializer(settings.seed, dtype))
-            self.optimizer = Adadelta(self.model.trainable_variables)
+            self.optimizer = make_optimizer(
+                settings.new_optimizer, self.model.trainable_variables)
+            self.rate = LearningRate(settings)
+            guided = settings.new_optimizer == "adam"  # AdaDelta trains as the original did
+            self.curriculum = Curriculum(config, float(guided), dtype)
             self.step, self.epoch, self.position = (
                 tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
             self.best = Best()
             self.scale = LossScale()
             self.average = Average(self.model, config, dtype)
         # The keywords are part of the checkpoint format.
-        self.checkpoint = tf.train.Checkpoint(
-            model=self.average.model, averaged=self.average.updates, trained=self.model,
-            optimizer=self.optimizer, step=self.step, epoch=self.epoch, position=self.position,
-            best=self.best, scale=self.scale)
+        self._parts = {
+            "model": self.average.model, "averaged": self.average.updates, "trained": self.model,
+            "optimizer": self.optimizer, "step": self.step, "epoch": self.epoch,
+            "position": self.position, "best": self.best, "scale": self.scale, "rate": self.rate,
+            "curriculum": self.curriculum}
+        self.checkpoint = tf.train.Checkpoint(**self._parts)
 
     def saved(self) -> Saved:
         """Returns the contents of the checkpoints of this run."""
         return Saved(self.checkpoint, tf.train.Checkpoint(model=self.average.model), self.step,
                      self.is_finite)
+
+    def checkpoint_for(self, path: str) -> tf.train.Checkpoint:
+        """Returns the parts of the state that can be restored from a checkpoint.
+
+        Checkpoints of earlier versions have no learning rate and no curriculum, and the variables
+        of another optimizer than this one's are not used.
+
+        Args:
+            path: The checkpoint.
+        """
+        parts = dict(self._parts)
+        saved = loader.variable_names(path)
+        for name in _LATER_PARTS:
+            if not any(variable.startswith(f"{name}/") for variable in saved):
+                del parts[name]
+        if saved_optimizer(path) != self._optimizer_name:
+            del parts["optimizer"]
+        return tf.train.Checkpoint(**parts)
 
     def is_finite(self) -> bool:
         """Returns whether all weights, averages and optimizer variables are finite numbers."""
@@ -102,6 +135,17 @@ class TrainingState:
                      if variable.dtype.is_floating]
         return tf.reduce_all(
             [tf.reduce_all(tf.math.is_finite(variable)) for variable in variables])
+
+
+def saved_optimizer(path: str) -> str:
+    """Returns the name of the optimizer whose variables a checkpoint holds.
+
+    Raises:
+        OpError: The checkpoint cannot be read.
+    """
+    names = loader.variable_names(path)
+    return "adadelta" if any(name.startswith("optimizer/accumulators/") for name in names) else (
+        "adam")
 
 
 def int_value(variable: tf.Variable) -> int:

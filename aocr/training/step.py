@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from aocr.config import (
     compute_type,
 )
 from aocr.data.pipeline import Batch
+from aocr.model import Memory
 from aocr.model import packing as packings
 from aocr.model.loss import sequence_loss
 from aocr.model.packing import Packing
@@ -25,7 +28,10 @@ from aocr.training.averaging import STEPS_PER_UPDATE, PreciseBatchNorm
 from aocr.training.replication import ReplicatedFunction, replica_number
 from aocr.training.state import TrainingState, int_value
 
-KEEP_PROBABILITY = 0.5
+DROPOUT_RATE = 0.5
+# Returns the sum of the losses of the images, and of what is added to it, from memory, targets
+# and widths.
+_Loss = Callable[[Memory, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class StepResult(NamedTuple):
@@ -58,11 +64,12 @@ class TrainStep:
             state.dtype == tf.float32) else state.dtype
         self._precise_bn = PreciseBatchNorm(
             state.average, config.channels, self._compute_dtype, cluster)
-        self._update_weights = ReplicatedFunction(
-            self._update_replica, cluster,
-            [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
-             tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)],
-            [tf.TensorSpec([2], tf.int32)])
+        rows = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
+                tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)]
+        self._update_weights, self._update_guided = (
+            ReplicatedFunction(partial(self._update_replica, loss), cluster, rows,
+                               [tf.TensorSpec([2], tf.int32)])
+            for loss in (self._loss, self._guided_loss))
         self._update_average = tf.function(
             lambda: cluster.strategy.run(state.average.update), autograph=False)
 
@@ -76,8 +83,9 @@ class TrainStep:
         packing = self._pack(batch)
         global_shape = tf.constant(
             [max(len(global_widths), self._cluster.replicas), global_widths.max()], tf.int32)
-        loss, norm = self._update_weights([batch.images, batch.widths, batch.targets], packing,
-                                          global_shape)
+        guided = self._state.curriculum.guides(int_value(self._state.step))
+        update = self._update_guided if guided else self._update_weights
+        loss, norm = update([batch.images, batch.widths, batch.targets], packing, global_shape)
         self._precise_bn.add(batch, packing)
         if int_value(self._state.step) % STEPS_PER_UPDATE == 0:
             self._update_average()
@@ -99,8 +107,8 @@ class TrainStep:
             return None
         return packings.plan(widths, self._cluster.local_replicas)
 
-    def _update_replica(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor,
-                        global_shape: tf.Tensor, packing: Packing | None
+    def _update_replica(self, loss_of: _Loss, images: tf.Tensor, widths: tf.Tensor,
+                        targets: tf.Tensor, global_shape: tf.Tensor, packing: Packing | None
                         ) -> tuple[tf.Tensor, tf.Tensor]:
         """Updates the weights; returns loss and gradient norm of the global batch."""
         state = self._state
@@ -110,9 +118,11 @@ class TrainStep:
             mask = self._dropout_mask(global_shape, tf.shape(images)[2])
             memory = state.model.encode_batch(
                 tf.cast(images, self._compute_dtype), widths, mask, packing)
-            logits = state.model.teacher_forced(memory, targets)
-            loss = tf.reduce_sum(sequence_loss(logits, targets)) / count
-            target = loss * state.scale.factor if scaled else loss
+            loss, cost = loss_of(memory, targets, widths)
+            loss /= count
+            target = loss + cost / count
+            if scaled:
+                target *= state.scale.factor
         gradients = [tf.convert_to_tensor(gradient)
                      for gradient in tape.gradient(target, self._variables)]
         if scaled:
@@ -126,6 +136,21 @@ class TrainStep:
         state.step.assign_add(1)
         return loss, norm
 
+    def _loss(self, memory: Memory, targets: tf.Tensor, _: tf.Tensor
+              ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the sum of the images' losses, and no other cost."""
+        logits = self._state.model.teacher_forced(memory, targets)
+        return tf.reduce_sum(sequence_loss(logits, targets)), tf.zeros([], self._state.dtype)
+
+    def _guided_loss(self, memory: Memory, targets: tf.Tensor, widths: tf.Tensor
+                     ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the sum of the images' losses, and the cost of their attention."""
+        state = self._state
+        guide = state.curriculum.guide(targets, widths, tf.shape(memory.values)[1], state.step)
+        logits, attention = state.model.guided(memory, targets, guide.bias)
+        return (tf.reduce_sum(sequence_loss(logits, targets)),
+                tf.reduce_sum(attention * guide.cost))
+
     def _clip(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns the gradients clipped to the largest global norm, and their norm then."""
         norm, limit = tf.linalg.global_norm(gradients), self._settings.max_gradient_norm
@@ -135,8 +160,7 @@ class TrainStep:
         return clipped, tf.where(tf.math.is_finite(norm), tf.minimum(norm, limit), norm)
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
-        self._state.optimizer.apply(
-            gradients, tf.constant(self._settings.initial_learning_rate, tf.float64))
+        self._state.optimizer.apply(gradients, self._state.rate.at(self._state.step))
 
     def _dropout_mask(self, global_shape: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         """Returns the factors of this replica's features, `[rows, ceil(width / 4), 512]`.
@@ -151,4 +175,5 @@ class TrainStep:
         seed = tf.stack([tf.constant(self._settings.seed, tf.int64), self._state.step])
         uniform = tf.random.stateless_uniform([global_shape[0], columns, CONV_FEATURES], seed)
         uniform = uniform[replica_number()::self._cluster.replicas, :-(-width // COLUMN_PIXELS)]
-        return tf.cast(uniform < KEEP_PROBABILITY, self._state.dtype) / KEEP_PROBABILITY
+        keep = 1.0 - self._state.curriculum.dropout_rate(self._state.step, DROPOUT_RATE)
+        return tf.cast(uniform < keep, self._state.dtype) / tf.cast(keep, self._state.dtype)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import tensorflow as tf
 
 from aocr.checkpoints import config_file, directory, loader, warm_start
 from aocr.checkpoints.loader import DEFAULT_CHOICE, CheckpointChoice, LoadedModel
@@ -24,7 +27,7 @@ from aocr.training.output import Output
 from aocr.training.progress import Progress
 from aocr.training.signals import StopRequest, stop_on_signal
 from aocr.training.skipped import SkippedRecords
-from aocr.training.state import TrainingState, int_value
+from aocr.training.state import TrainingState, int_value, saved_optimizer
 from aocr.training.step import TrainStep
 from aocr.training.validation import Validator
 
@@ -78,13 +81,14 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
             the model, no record can be used, the disk is full, or another process is lost.
     """
     start = _choose_start(patterns, model_dir, dict(model_settings), settings, options)
+    settings = _choose_optimizer(settings, model_dir if start.resume else None)
     tokenizer = Tokenizer(start.config.alphabet)
     data = splits.load_splits(patterns, start.config, settings, tokenizer)
     with (output.lock_model_directory(model_dir, cluster.chief) as check_lock,
           stop_on_signal() as stop,
           cluster.lost_worker_errors("start all of them again to resume from the last checkpoint")):
         state = TrainingState(start.config, settings, cluster)
-        _initialize(state, model_dir, start, options.checkpoint.strict)
+        _initialize(state, model_dir, start, options.checkpoint.strict, settings)
         if cluster.workers > 1:
             _require_same_start(state, data, (start.config, settings), cluster)
         with output.open_output(model_dir, state.saved(), start.config, settings.keep, start.resume,
@@ -116,19 +120,40 @@ def _choose_start(patterns: Sequence[str], model_dir: str, model_settings: dict[
     return _Start(config, resume=False, weights=weights)
 
 
-def _initialize(state: TrainingState, model_dir: str, start: _Start, strict: bool) -> None:
+def _choose_optimizer(settings: TrainConfig, model_dir: str | None) -> TrainConfig:
+    """Returns the settings with the optimizer of the checkpoint to resume from, or of a new run."""
+    if settings.optimizer is not None:
+        return settings
+    if model_dir is not None:
+        for path in directory.candidates(model_dir, "latest"):
+            try:
+                return dataclasses.replace(settings, optimizer=saved_optimizer(path))
+            except (tf.errors.OpError, ValueError, RuntimeError):  # damaged; `restore` tells
+                continue
+    elif settings.initial_learning_rate is not None:
+        log.info("--initial-learning-rate is given without --optimizer: training with AdaDelta, "
+                 "as aocr 0.7 does; --optimizer adam learns in fewer steps")
+    return dataclasses.replace(settings, optimizer=settings.new_optimizer)
+
+
+def _initialize(state: TrainingState, model_dir: str, start: _Start, strict: bool,
+                settings: TrainConfig) -> None:
     """Restores the newest checkpoint, or copies the weights of a warm start."""
+    new_optimizer = not start.resume
     if start.resume:
         paths = directory.candidates(model_dir, "latest", strict)
-        path = loader.restore(state.checkpoint, paths, strict)
+        path = loader.restore(state.checkpoint_for, paths, strict)
         log.info(f"Reading model parameters from {path}")
         log.info(f"Resuming at step {int_value(state.step)}, epoch {int_value(state.epoch) + 1}.")
-        return
-    if directory.started(model_dir):
+        new_optimizer = saved_optimizer(path) != settings.new_optimizer
+    elif directory.started(model_dir):
         log.info(f"Starting a new run in {model_dir}: its earlier checkpoints are no longer used, "
                  "and the best one is removed.")
     if start.weights is not None:
         warm_start.copy(start.weights, state.model, start.config)
+    if start.weights is not None or (start.resume and new_optimizer):
+        state.curriculum.strength.assign(0.0)
+    state.rate.update(state.step, settings, new_optimizer)
 
 
 def _require_same_start(state: TrainingState, data: Splits,

@@ -1,0 +1,84 @@
+"""The learning rate: warm-up, cosine, and runs that are resumed with other settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from aocr.config import TrainConfig
+from aocr.training.learning_rate import FINAL_SHARE, WARM_UP_STEPS, LearningRate
+
+
+def steps(number: int) -> tf.Tensor:
+    return tf.constant(number, tf.int64)
+
+
+def make_rate(**settings: Any) -> LearningRate:
+    """Returns the learning rate of a new run."""
+    config = TrainConfig(**settings)
+    rate = LearningRate(config)
+    rate.update(steps(0), config, new_optimizer=True)
+    return rate
+
+
+def at(rate: LearningRate, step: int) -> float:
+    return float(rate.at(steps(step)))
+
+
+def test_adam_warms_up_linearly() -> None:
+    rate = make_rate()
+    assert at(rate, 0) == pytest.approx(0.002 / WARM_UP_STEPS)
+    assert at(rate, WARM_UP_STEPS // 2 - 1) == pytest.approx(0.001)
+    assert at(rate, WARM_UP_STEPS - 1) == at(rate, 10_000) == pytest.approx(0.002)
+
+
+def test_adadelta_does_not_warm_up() -> None:
+    assert at(make_rate(optimizer="adadelta"), 0) == 1.0
+    assert at(make_rate(initial_learning_rate=0.5), 0) == 0.5
+
+
+def test_the_cosine_falls_to_a_hundredth_at_the_last_step() -> None:
+    rate = make_rate(schedule="cosine", max_steps=1000)
+    final = FINAL_SHARE * 0.002
+    for step in (250, 500, 900):
+        expected = final + (0.002 - final) * (1 + math.cos(math.pi * step / 1000)) / 2
+        assert at(rate, step) == pytest.approx(expected)
+    assert at(rate, 1000) == at(rate, 2000) == pytest.approx(final)
+
+
+@pytest.mark.parametrize("step", [100, 600, 1000])
+def test_a_prolonged_run_continues_from_the_rate_that_it_had_reached(step: int) -> None:
+    rate = make_rate(schedule="cosine", max_steps=1000)
+    before = at(rate, step)
+    rate.update(steps(step), TrainConfig(schedule="cosine", max_steps=3000), new_optimizer=False)
+    assert at(rate, step) == pytest.approx(before)
+    after = [at(rate, n) for n in range(step, 3001, 50)]
+    assert after == sorted(after, reverse=True)
+    assert at(rate, 3000) == pytest.approx(FINAL_SHARE * 0.002)
+
+
+def test_the_same_settings_change_nothing() -> None:
+    rate = make_rate(schedule="cosine", max_steps=1000)
+    before = [at(rate, step) for step in range(0, 1001, 100)]
+    rate.update(steps(400), TrainConfig(schedule="cosine", max_steps=1000), new_optimizer=False)
+    assert [at(rate, step) for step in range(0, 1001, 100)] == before
+
+
+def test_a_changed_rate_holds_from_its_step_on() -> None:
+    rate = make_rate()
+    rate.update(steps(400), TrainConfig(optimizer="adam", initial_learning_rate=0.0005),
+                new_optimizer=False)
+    assert at(rate, 400) == pytest.approx(0.0005)
+    rate.update(steps(500), TrainConfig(optimizer="adam"), new_optimizer=False)
+    assert at(rate, 500) == pytest.approx(0.0005)
+
+
+def test_another_optimizer_starts_with_its_own_rate_and_warm_up() -> None:
+    changed = TrainConfig(optimizer="adam")
+    rate = LearningRate(changed)
+    rate.update(steps(300), changed, new_optimizer=True)
+    assert at(rate, 300) == pytest.approx(0.002 / WARM_UP_STEPS)
+    assert at(rate, 300 + WARM_UP_STEPS) == pytest.approx(0.002)

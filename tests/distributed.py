@@ -1,9 +1,9 @@
-"""One training on one device, on two devices of a process, or by two processes.
+"""Training on one device, on two devices of a process, or by two processes.
 
-    python -m tests.distributed RECORDS alone|mirrored|worker STEPS KIND...
+    python -m tests.distributed RECORDS alone|mirrored|worker STEPS PRECISION...
 
-prints the losses, and what the weights have come to, of so many steps in the kind float64, and of
-one in each other kind, which is a precision. A worker has `TF_CONFIG`.
+Prints losses and mean absolute weights: of the given number of steps in precision float64, and of
+one step in any other precision. A worker needs `TF_CONFIG`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ import tensorflow as tf
 
 import aocr
 from aocr.config import PRECISIONS, ModelConfig, TrainConfig
-from aocr.data import example, pipeline, sampler
+from aocr.data import example, pipeline
 from aocr.data.example import Record
 from aocr.data.index import build_index
 from aocr.runtime import distributed
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
+from aocr.training.batches import TrainingBatches
 from aocr.training.state import TrainingState
 from aocr.training.step import TrainStep
 from tests.drawing import encoded, undecodable_png, word
@@ -41,7 +42,7 @@ CONFIG = ModelConfig(max_width=80, max_height=32, max_prediction=5, alphabet="AB
 
 
 def dataset(path: Path) -> Path:
-    """Words of several widths, one of which cannot be decoded."""
+    """Writes records of words of several widths, one of them undecodable."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for n in range(COUNT):
             text = "ABCDE"[:1 + n % 5]
@@ -51,7 +52,7 @@ def dataset(path: Path) -> Path:
 
 
 def environment(task: tuple[int, Sequence[int]] | None = None) -> dict[str, str]:
-    """For a process of its own; with a task, a worker among those that listen on the ports."""
+    """Returns the environment of a process; with a task, of a worker with its number and ports."""
     variables = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     if task is not None:
         number, ports = task
@@ -62,20 +63,20 @@ def environment(task: tuple[int, Sequence[int]] | None = None) -> dict[str, str]
 
 
 def free_ports(count: int = 2) -> list[int]:
-    """Ports that nobody listens on."""
-    doors = [socket.socket() for _ in range(count)]
-    for door in doors:
-        door.bind(("127.0.0.1", 0))
-    ports = [door.getsockname()[1] for door in doors]
-    for door in doors:
-        door.close()
+    """Returns ports that are not in use."""
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
     return ports
 
 
-def ran(data: Path, how: str, steps: int, kinds: Sequence[str]
+def run(data: Path, how: str, steps: int, precisions: Sequence[str]
         ) -> list[dict[str, dict[str, list[float]]]]:
-    """What each process prints."""
-    command = [sys.executable, "-m", "tests.distributed", str(data), how, str(steps), *kinds]
+    """Trains as `how` says; returns what each process prints."""
+    command = [sys.executable, "-m", "tests.distributed", str(data), how, str(steps), *precisions]
     ports = free_ports()
     tasks = [(n, ports) for n in range(2)] if how == "worker" else [None]
     processes = [subprocess.Popen(command, env=environment(task), stdout=subprocess.PIPE, text=True,
@@ -85,7 +86,7 @@ def ran(data: Path, how: str, steps: int, kinds: Sequence[str]
     return [json.loads(output.splitlines()[-1]) for output in outputs]
 
 
-def _joined(how: str) -> Cluster:
+def _join(how: str) -> Cluster:
     if how == "mirrored":
         (cpu,) = tf.config.list_physical_devices("CPU")
         tf.config.set_logical_device_configuration(
@@ -94,29 +95,26 @@ def _joined(how: str) -> Cluster:
     return distributed.join([-1])
 
 
-def _train(data: str, joined: Cluster, precision: str, steps: int) -> dict[str, list[float]]:
+def _train(data: str, cluster: Cluster, precision: str, steps: int) -> dict[str, list[float]]:
     tokenizer = Tokenizer(CONFIG.alphabet)
     index = build_index([data], CONFIG, tokenizer)
     exact = precision == "float64"
-    settings = TrainConfig(precision=PRECISIONS[0] if exact else precision)
-    state = TrainingState(CONFIG, settings, joined, tf.float64 if exact else tf.float32)
-    step = TrainStep(state, CONFIG, settings, joined)
-    plan = list(itertools.islice(sampler.training_batches(index, BATCH, 0, 0, 0), steps))
-    own = [planned.records[joined.local_rows(len(planned.records))] for planned in plan]
+    settings = TrainConfig(BATCH, precision=PRECISIONS[0] if exact else precision)
+    state = TrainingState(CONFIG, settings, cluster, tf.float64 if exact else tf.float32)
+    step = TrainStep(state, CONFIG, settings, cluster)
+    batches = TrainingBatches(index, tokenizer, CONFIG, settings, cluster)
     losses = []
-    for planned, mine, batch in zip(plan, own,
-                                    pipeline.make_pipeline(index, own, tokenizer, CONFIG),
-                                    strict=True):
-        whole = pipeline.fill_undecodable(batch, mine, joined.local_replicas)
-        losses.append(step.run(whole, index.width[planned.records]).loss)
+    for local in itertools.islice(batches.read_from(epoch=0, position=0), steps):
+        batch = pipeline.fill_undecodable(local.batch, local.records, cluster.local_replicas)
+        losses.append(step.run(batch, index.width[local.plan.records]).loss)
     step.recalibrate_batch_norm()
     return {"losses": losses, "weights": [
         float(np.abs(variable.numpy()).mean())
-        for network in (state.model, state.average.model) for variable in network.variables]}
+        for model in (state.model, state.average.model) for variable in model.variables]}
 
 
 if __name__ == "__main__":
-    _, DATA, HOW, STEPS, *KINDS = sys.argv
-    JOINED = _joined(HOW)
-    print(json.dumps({kind: _train(DATA, JOINED, kind, int(STEPS) if kind == "float64" else 1)
-                      for kind in KINDS}))
+    _, DATA, HOW, STEPS, *NAMES = sys.argv
+    CLUSTER = _join(HOW)
+    print(json.dumps({name: _train(DATA, CLUSTER, name, int(STEPS) if name == "float64" else 1)
+                      for name in NAMES}))

@@ -1,4 +1,4 @@
-"""Event files as TensorBoard reads them."""
+"""Event files, as TensorBoard reads them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from aocr.training.tensorboard import EventFile
 from tests.conftest import files_no_larger_than
 
 
-def scalars(folder: Path) -> list[tuple[int, str, float]]:
-    """Every scalar of every event file, in order."""
+def read_scalars(directory: Path) -> list[tuple[int, str, float]]:
+    """Returns all scalars of all event files, in order."""
     return [(event.step, value.tag, value.simple_value)
-            for path in sorted(folder.glob("events.out.tfevents.*"))
+            for path in sorted(directory.glob("events.out.tfevents.*"))
             for event in tf.compat.v1.train.summary_iterator(str(path))
             for value in event.summary.value]
 
 
-def test_scalars_come_back(tmp_path: Path) -> None:
+def test_scalars_are_read_as_they_were_written(tmp_path: Path) -> None:
     with EventFile(str(tmp_path)) as events:
         events.scalars(1, {"loss": 2.5, "total_gradient_norm": 0.25})
         events.scalars(70_000, {"loss": 0.5})
-    assert scalars(tmp_path) == [(1, "loss", 2.5), (1, "total_gradient_norm", 0.25),
+    assert read_scalars(tmp_path) == [(1, "loss", 2.5), (1, "total_gradient_norm", 0.25),
                                  (70_000, "loss", 0.5)]
 
 
-def test_first_event_tells_the_version(tmp_path: Path) -> None:
+def test_the_first_event_holds_the_version(tmp_path: Path) -> None:
     with EventFile(str(tmp_path)):
         pass
     (path,) = tmp_path.glob("events.out.tfevents.*")
@@ -36,20 +36,20 @@ def test_first_event_tells_the_version(tmp_path: Path) -> None:
     assert first.wall_time > 1e9
 
 
-def test_flush_makes_scalars_visible_before_the_end(tmp_path: Path) -> None:
+def test_flushed_scalars_are_visible_before_the_file_is_closed(tmp_path: Path) -> None:
     with EventFile(str(tmp_path)) as events:
         events.scalars(3, {"loss": 1.0})
         events.flush()
-        assert scalars(tmp_path) == [(3, "loss", 1.0)]
+        assert read_scalars(tmp_path) == [(3, "loss", 1.0)]
 
 
-def test_a_second_run_at_the_same_time_keeps_the_first(
+def test_a_second_file_of_the_same_second_does_not_replace_the_first(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aocr.training.tensorboard.time.time", lambda: 1.7e9)
     for step in (1, 2):
         with EventFile(str(tmp_path)) as events:
             events.scalars(step, {"loss": float(step)})
-    assert sorted(scalars(tmp_path)) == [(1, "loss", 1.0), (2, "loss", 2.0)]
+    assert sorted(read_scalars(tmp_path)) == [(1, "loss", 1.0), (2, "loss", 2.0)]
 
 
 def test_a_full_disk_loses_scalars_and_nothing_else(tmp_path: Path, logged: list[str]) -> None:

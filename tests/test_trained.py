@@ -1,4 +1,4 @@
-"""What only a trained model shows; drawn words, a few minutes on two cores."""
+"""Properties that only a trained model shows: drawn words, a few minutes on two cores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = 180
 
 @dataclass(frozen=True)
 class Trained:
-    """A model of drawn digits, and unseen drawn digits."""
+    """A model of drawn digits, and drawn digits that it was not trained on."""
 
     model_dir: Path
     testing: Path
@@ -79,12 +79,12 @@ def test_attention_moves_from_left_to_right_over_the_word(trained: Trained) -> N
         centers = attention.centers(result.attention, result.width)
         rising += bool(np.all(np.diff(centers) > 0))
         spread += bool(centers[-1] - centers[0] > 0.3)
-    # Attention is learned, not built in: nearly all words must show it, not each single one.
+    # Attention is learned, not built in: nearly all words must show this, but not every one.
     assert rising >= 0.9 * len(results)
     assert spread >= 0.9 * len(results)
 
 
-def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
+def test_saved_statistics_read_as_well_as_batch_statistics(trained: Trained) -> None:
     restored = CheckpointRecognizer.load(trained.model_dir)
     graph = restored.graph
     index = build_index([str(trained.testing)], graph.config, graph.tokenizer)
@@ -92,7 +92,7 @@ def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
     batch = next(iter(pipeline.make_pipeline(index, plan, graph.tokenizer, graph.config)))
     labels = [record.label for record in read_records(index, batch.records.numpy())]
     saved = [result.text for result, _ in restored.score(batch)]
-    by_batch = _read_by_batch(graph, batch.images, batch.widths)
+    by_batch = _read_with_batch_statistics(graph, batch.images, batch.widths)
 
     def word_accuracy(texts: list[str]) -> float:
         return float(np.mean([text == label for text, label in zip(texts, labels, strict=True)]))
@@ -100,42 +100,43 @@ def test_saved_statistics_read_as_batch_statistics_do(trained: Trained) -> None:
     assert abs(word_accuracy(saved) - word_accuracy(by_batch)) <= 0.05
 
 
-def test_a_word_alone_is_a_word_in_a_mixed_batch(trained: Trained) -> None:
+def test_an_image_has_the_same_logits_alone_and_in_a_mixed_batch(trained: Trained) -> None:
     graph = CheckpointRecognizer.load(trained.model_dir).graph
     model = graph.model
     encoded = tf.constant([path.read_bytes() for path in trained.images[:12]])
     wide = dataclasses.replace(graph.config, max_height=40)  # no image is squeezed
     images, widths = preprocessing.preprocess_batch(encoded, wide)
     assert len(set(widths.numpy().tolist())) > 3
-    together = model.greedy(model.encode(images, widths), until_eos=False)
+    batched = model.greedy(model.encode(images, widths), until_eos=False)
     for n in range(12):
         alone = model.greedy(
             model.encode(images[n:n + 1, :, :int(widths[n])], widths[n:n + 1]),
             until_eos=False)
-        np.testing.assert_allclose(alone.logits[0], together.logits[n], atol=1e-4)
+        np.testing.assert_allclose(alone.logits[0], batched.logits[n], atol=1e-4)
 
 
-def test_the_quickstart_runs_in_a_short_form(tmp_path: Path, world: World) -> None:
+def test_the_quickstart_runs_with_few_images(tmp_path: Path, world: World) -> None:
     del world  # its fixture has set TensorFlow up for this machine
     environment = {**os.environ,
                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    found = subprocess.run(
+    completed = subprocess.run(
         ["sh", str(ROOT / "datasets" / "quickstart.sh"), "quick", "120", "4"], cwd=tmp_path,
         env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    drawn, *read = found.stdout.splitlines()
+    assert completed.returncode == 0, completed.stderr
+    drawn, *predictions = completed.stdout.splitlines()
     assert "200 to test on" in drawn
-    assert len(read) == 5
+    assert len(predictions) == 5
     assert (tmp_path / "quick" / "exported" / "1" / "saved_model.pb").exists()
     summary = json.loads((tmp_path / "quick" / "results.json").read_text())["summary"]
     assert summary["images"] + summary["skipped"] == 200
 
 
-def _read_by_batch(graph: RecognitionGraph, images: tf.Tensor, widths: tf.Tensor) -> list[str]:
-    """Reads with the batch's own statistics; the saved ones of this copy change."""
+def _read_with_batch_statistics(graph: RecognitionGraph, images: tf.Tensor, widths: tf.Tensor
+                                ) -> list[str]:
+    """Reads with the statistics of the batch, which changes the saved ones of this copy."""
     model = graph.model
-    inside = tf.sequence_mask(widths, images.shape[2])
-    features, lengths = model.cnn(images, inside, BatchNorm.by_batch), -(-widths // 4)
+    mask = tf.sequence_mask(widths, images.shape[2])
+    features, lengths = model.cnn(images, mask, BatchNorm.by_batch), -(-widths // 4)
     values, last = model.encoder(features, lengths)
     memory = model.decoder.remember(values, lengths, last)
     prediction = graph._predict(model.greedy(memory), widths)

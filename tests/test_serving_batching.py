@@ -102,9 +102,9 @@ def test_a_rejected_image_does_not_fail_the_others() -> None:
     model = Model()
     results = run(model, *[(name, SMALL) for name in (b"0", b"1", b"bad", b"3", b"bad", b"5")],
                   max_batch_size=6)
-    assert [isinstance(result, RequestError) for result in results] == [
+    assert [isinstance(result[0], RequestError) for result in results] == [
         False, False, True, False, True, False]
-    accepted = [result for result in results if not isinstance(result, RequestError)]
+    accepted = [result for result in results if not isinstance(result[0], RequestError)]
     assert texts(accepted) == [b"0", b"1", b"3", b"5"]
 
 

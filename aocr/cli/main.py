@@ -21,6 +21,7 @@ _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predic
              "export": export, "serve": serve}
 _DEFAULT_LOG = "aocr.log"
 _MODEL_PATHS = ("model_dir", "init_from", "dir")
+_ORIGINS = "cors_origin"  # URLs that are not paths
 _DESCRIPTION = "Reads text in images of cropped words and lines: captchas, plates, receipts."
 _EXAMPLE = """\
 from images to a served model (annotations.txt: one `path label` per line):
@@ -94,7 +95,7 @@ def _check_paths(args: argparse.Namespace) -> None:
 
     for name in _MODEL_PATHS:
         _refuse_pattern(name, getattr(args, name, None))
-    values = [value for values in vars(args).values()
+    values = [value for name, values in vars(args).items() if name != _ORIGINS
               for value in (values if isinstance(values, list | tuple) else [values])]
     for path in map(str, values):
         try:

@@ -35,6 +35,9 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         help="gRPC port, 0 to disable gRPC (default: %(default)s)")
     add("--rest-api-port", type=flags.port, default=_SERVER.rest_port, metavar="N",
         help="REST port, 0 to disable REST (default: %(default)s)")
+    add("--cors-origin", action="append", default=[], metavar="ORIGIN",
+        help="let web pages of this origin, such as https://app.example, call the REST endpoint; "
+        "repeat the flag for several, * for all")
     add = command.add_argument_group("batching and versions").add_argument
     add("--max-batch-size", type=flags.at_least_one, default=_SERVER.max_batch_size, metavar="N",
         help="maximum number of images in a batch (default: %(default)s)")
@@ -72,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs `aocr serve`."""
     missing = [name for name in _SERVE_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise AocrError(f"serving needs {', '.join(missing)}: install this package with "
-                        "its extra, pip install '.[serve]' in its source directory")
+        raise AocrError(f"serving needs {', '.join(missing)}: run pip install '.[serve]' in the "
+                        "source directory of aocr")
     from aocr.serving import server
 
     log.setLevel(args.log_level.upper())
@@ -90,4 +93,4 @@ def _options(args: argparse.Namespace) -> ServerOptions:
         model_name=args.model_name, host=args.host, grpc_port=args.port,
         rest_port=args.rest_api_port, max_batch_size=args.max_batch_size,
         batch_timeout=args.batch_timeout_ms / 1000, poll_seconds=args.poll_seconds,
-        limits=limits)
+        limits=limits, cors_origins=tuple(args.cors_origin))

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aocr.images.headers import Size
+from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.serving.config import ServerOptions
 from aocr.serving.errors import ErrorCode, RequestError
 from aocr.serving.metrics import ServerMetrics
-from aocr.serving.servable import DEFAULT_SIGNATURE, Servable
+from aocr.serving.servable import Servable
 
 Outputs = dict[str, np.ndarray]
 # Widths are compared at height 32; below this many pixels padding costs nothing.
@@ -80,20 +81,26 @@ class Batcher:
         self._worker = asyncio.get_running_loop().create_task(self._process_queue())
 
     async def run_batched(self, servable: Servable, images: Sequence[bytes],
-                          sizes: Sequence[Size]) -> list[Outputs]:
+                          sizes: Sequence[Size]) -> list[Outputs | RequestError]:
         """Runs the default signature; each image may share a model call with other requests.
 
         Returns:
-            The outputs of each image, vectors of one.
+            For each image its outputs, vectors of one, or the error if it cannot be decoded.
 
         Raises:
-            RequestError: The queue is full, or an image cannot be decoded.
+            RequestError: The queue is full.
         """
         self._require_capacity(len(images))
         calls = [self._enqueue(servable, DEFAULT_SIGNATURE, {"input": np.array([image], object)},
                                [size], batchable=True)
                  for image, size in zip(images, sizes, strict=True)]
-        return await asyncio.gather(*(call.outputs for call in calls))
+        outcomes = await asyncio.gather(*(call.outputs for call in calls), return_exceptions=True)
+        results = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, RequestError):
+                raise outcome
+            results.append(outcome)
+        return results
 
     async def run_alone(self, servable: Servable, signature: str,
                         inputs: Mapping[str, np.ndarray], sizes: Sequence[Size]) -> Outputs:

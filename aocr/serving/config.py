@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from aocr.errors import AocrError
 
 MEBIBYTE = 1 << 20
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class ServerOptions:
         batch_timeout: Longest time in seconds for which a batch waits for further images.
         poll_seconds: Interval between two checks for new versions.
         limits: Limits on requests.
+        cors_origins: Origins whose web pages may call the REST endpoint; "*" for all.
 
     Raises:
-        AocrError: Both endpoints are disabled or share a port, or the model name cannot be part
-            of a URL path.
+        AocrError: Both endpoints are disabled or share a port, the model name cannot be part of a
+            URL path, or an origin is malformed.
     """
 
     model_name: str = "default"
@@ -58,6 +61,7 @@ class ServerOptions:
     batch_timeout: float = 0.005
     poll_seconds: float = 1.0
     limits: Limits = field(default_factory=Limits)
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.grpc_port == self.rest_port:
@@ -66,3 +70,23 @@ class ServerOptions:
         if not self.model_name or set(self.model_name) & set("/:"):
             raise AocrError(f"--model-name {self.model_name!r} cannot be part of a URL path: "
                             "expected a name without / and :")
+        for origin in self.cors_origins:
+            if origin != "*" and not _is_origin(origin):
+                raise AocrError(f"--cors-origin {origin!r} is not an origin as browsers send it: "
+                                "expected * or a lower-case scheme://host[:port] without a "
+                                "default port and without a slash at the end, such as "
+                                "https://app.example")
+
+
+def _is_origin(text: str) -> bool:
+    """Returns whether a browser may send a text as the header `Origin`.
+
+    Source: RFC 6454, section 6.2.
+    """
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    return (bool(url.hostname) and text == f"{url.scheme}://{url.netloc}".lower()
+            and not set(text) & set("*@ ") and port != _DEFAULT_PORTS.get(url.scheme, -1))

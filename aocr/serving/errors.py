@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+
+import numpy as np
 
 
 class ErrorCode(enum.Enum):
@@ -40,10 +43,27 @@ class RequestError(Exception):
         super().__init__(message)
         self.code = code
 
+    def at(self, name: str, shape: Sequence[int], index: int) -> RequestError:
+        """Returns the error with the position of the element of an input that caused it.
+
+        Args:
+            name: Name of the input.
+            shape: Shape of the input; an error of a scalar stays as it is.
+            index: Index of the element in the flattened input.
+        """
+        if not shape:
+            return self
+        return RequestError(self.code, f"{element(name, shape, index)}: {self}")
+
 
 def invalid(message: str) -> RequestError:
     """Returns the error for a malformed request or for inputs that do not fit the signature."""
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
+
+
+def element(name: str, shape: Sequence[int], index: int) -> str:
+    """Returns an element of an input for an error message, as in "input 'input'[0][2]"."""
+    return f"input {name!r}" + "".join(f"[{n}]" for n in np.unravel_index(index, shape))
 
 
 def excerpt(value: object, max_length: int = 80) -> str:

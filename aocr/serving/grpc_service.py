@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
+import operator
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,18 +13,19 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+from google.protobuf.message import Message
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
+from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.console import log
 from aocr.serving import responses
 from aocr.serving.config import ServerOptions
-from aocr.serving.errors import ErrorCode, RequestError, invalid
+from aocr.serving.errors import ErrorCode, RequestError, excerpt, invalid
 from aocr.serving.metrics import ServerMetrics
-from aocr.serving.servable import DEFAULT_SIGNATURE
 from aocr.serving.service import PredictionService
 
 _MESSAGE_OVERHEAD = 64 * 1024  # bytes of a message beside its images
-Handler = Callable[[Any], Awaitable[Any]]
+Handler = Callable[[Any], Awaitable[Message]]
 
 
 class GrpcHandlers:
@@ -68,8 +71,14 @@ class GrpcHandlers:
         """Handles `ModelService.GetModelStatus`."""
         return responses.status(self._service.versions.find_statuses(*_model_spec(request)))
 
-    async def run(self, handler: Handler, request: Any,  # noqa: ANN401
-                  context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
+    def method(self, handler: Handler, request_type: type[Message]) -> grpc.RpcMethodHandler:
+        """Returns a handler as a unary gRPC method."""
+        return grpc.unary_unary_rpc_method_handler(
+            functools.partial(self._run, handler), request_type.FromString,
+            operator.methodcaller("SerializeToString"))
+
+    async def _run(self, handler: Handler, request: Message, context: grpc.aio.ServicerContext
+                   ) -> Message:
         """Runs a handler; counts, times and logs the call."""
         start, code = time.perf_counter(), "INTERNAL"
         try:
@@ -88,34 +97,51 @@ class GrpcHandlers:
             log.debug("%s %s %.1f ms", handler.__name__, code, 1000 * seconds)
 
 
-class _PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, handlers: GrpcHandlers) -> None:
-        self._handlers = handlers
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Refuses every method that no handler before it has, whatever its service."""
 
-    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
-        return await self._handlers.run(self._handlers.predict, request, context)
+    def __init__(self, metrics: ServerMetrics) -> None:
+        self._metrics = metrics
 
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
-        return await self._handlers.run(self._handlers.metadata, request, context)
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Returns a handler for any kind of call, unary or streaming."""
+        return grpc.stream_stream_rpc_method_handler(
+            functools.partial(self._refuse, handler_call_details.method))
+
+    async def _refuse(self, method: str, _requests: object, context: grpc.aio.ServicerContext
+                      ) -> None:
+        self._metrics.record_request("grpc", "UNIMPLEMENTED", 0.0)
+        log.debug("%s UNIMPLEMENTED", excerpt(method))
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {excerpt(method)}")
 
 
-class _ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, handlers: GrpcHandlers) -> None:
-        self._handlers = handlers
+def make_server(handlers: GrpcHandlers, metrics: ServerMetrics, options: ServerOptions
+                ) -> grpc.aio.Server:
+    """Returns the gRPC server, not yet bound to a port.
 
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802
-        return await self._handlers.run(self._handlers.status, request, context)
-
-
-def make_server(handlers: GrpcHandlers, options: ServerOptions) -> grpc.aio.Server:
-    """Returns the gRPC server, not yet bound to a port."""
+    Args:
+        handlers: Handlers of the methods.
+        metrics: Receives calls of unknown methods.
+        options: Limits.
+    """
     server = grpc.aio.server(maximum_concurrent_rpcs=options.limits.max_connections, options=[
         ("grpc.max_receive_message_length", options.limits.max_body_bytes + _MESSAGE_OVERHEAD),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0)])  # so that a second server on the port fails
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _PredictionServicer(handlers), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelServicer(handlers), server)
+    services = {
+        "PredictionService": {
+            "Predict": handlers.method(handlers.predict, predict_pb2.PredictRequest),
+            "GetModelMetadata": handlers.method(
+                handlers.metadata, get_model_metadata_pb2.GetModelMetadataRequest)},
+        "ModelService": {
+            "GetModelStatus": handlers.method(
+                handlers.status, get_model_status_pb2.GetModelStatusRequest)}}
+    # Not the generated servicers: their methods raise NotImplementedError unless overridden,
+    # which gRPC logs with a traceback.
+    server.add_generic_rpc_handlers((
+        *(grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", methods)
+          for name, methods in services.items()),
+        _UnknownMethods(metrics)))
     return server
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 
 from starlette.requests import Request
 
 from aocr.serving import rest_codec
 from aocr.serving.config import MEBIBYTE, Limits
-from aocr.serving.errors import ErrorCode, RequestError, invalid
+from aocr.serving.errors import ErrorCode, RequestError, excerpt, invalid
 from aocr.serving.servable import Servable
 
 _LARGE_BODY = 256 * 1024  # bytes; larger bodies are parsed in a thread to not delay others
 _BUDGET_BODIES = 8  # bodies of the largest allowed size that may be in memory together
 _MAX_DISCARDED = 256 * MEBIBYTE  # bytes that are still received of a body that is too large
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+ParsedBody = tuple[rest_codec.PredictRequest, rest_codec.Tensors]
 
 
 class BodyReader:
@@ -28,27 +32,29 @@ class BodyReader:
         self._free_bytes = _BUDGET_BODIES * limits.max_body_bytes
         self._parsing = asyncio.Semaphore(1)
 
-    async def read(self, request: Request, servable: Servable
-                   ) -> tuple[rest_codec.PredictRequest, rest_codec.Tensors]:
+    async def read(self, request: Request, servable: Servable) -> ParsedBody:
         """Returns the parsed body of a prediction request and its input tensors.
 
         Raises:
             RequestError: The body is too large, too slow, malformed, or beyond the budget.
         """
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise invalid("a compressed body is not supported; send it uncompressed")
+        compressed = _is_gzip(request)
+        parse = self._parse_gzip if compressed else _parse
         body = bytearray()
         try:
             await asyncio.wait_for(self._receive(request, body), self._limits.request_seconds)
-            if len(body) < _LARGE_BODY:
-                return _parse(bytes(body), servable)
-            async with self._parsing:
-                return await asyncio.to_thread(_parse, bytes(body), servable)
+            if not compressed and len(body) < _LARGE_BODY:
+                return parse(bytes(body), servable)
+            async with self._parsing:  # one at a time, so that decompressed bodies need no budget
+                return await asyncio.to_thread(parse, bytes(body), servable)
         except asyncio.TimeoutError as error:
             raise RequestError(ErrorCode.BODY_TIMEOUT, "the body was not received within "
                                f"{self._limits.request_seconds:g} seconds") from error
         finally:
             self._free_bytes += len(body)
+
+    def _parse_gzip(self, body: bytes, servable: Servable) -> ParsedBody:
+        return _parse(decompress(body, self._limits.max_body_bytes), servable)
 
     async def _receive(self, request: Request, body: bytearray) -> None:
         """Appends the body of a request to `body`."""
@@ -74,8 +80,38 @@ class BodyReader:
             raise _too_large(max_bytes)
 
 
-def _parse(body: bytes, servable: Servable) -> tuple[rest_codec.PredictRequest,
-                                                     rest_codec.Tensors]:
+def decompress(body: bytes, max_bytes: int) -> bytes:
+    """Decompresses a gzip body, no further than to a maximum size.
+
+    Args:
+        body: A gzip file of one member.
+        max_bytes: Largest allowed size of the result.
+
+    Raises:
+        RequestError: The body is damaged, or its content is too large.
+    """
+    decompressor = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        content = decompressor.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise invalid(f"the body is not valid gzip: {error}") from error
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    if not decompressor.eof or decompressor.unused_data:
+        raise invalid("the body is not valid gzip: "
+                      + ("data after its end" if decompressor.eof else "it is incomplete"))
+    return content
+
+
+def _is_gzip(request: Request) -> bool:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise invalid(f"Content-Encoding {excerpt(encoding)} is not supported: expected gzip or "
+                      "an uncompressed body")
+    return encoding != "identity"
+
+
+def _parse(body: bytes, servable: Servable) -> ParsedBody:
     request = rest_codec.parse(body)
     return request, rest_codec.tensors(request, servable.inputs(request.signature))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -75,12 +76,14 @@ class RestHandlers:
         raise invalid(f"Unrecognized servable version label: {label}")
 
 
-def make_app(service: PredictionService, metrics: ServerMetrics) -> ASGIApp:
+def make_app(service: PredictionService, metrics: ServerMetrics, cors_origins: Sequence[str]
+             ) -> ASGIApp:
     """Returns the application.
 
     Args:
         service: Runs predictions.
         metrics: Receives each request.
+        cors_origins: Origins whose web pages may call it.
     """
     handlers = RestHandlers(service, metrics)
     register_url_convertor("model", _ModelName())
@@ -97,7 +100,11 @@ def make_app(service: PredictionService, metrics: ServerMetrics) -> ASGIApp:
     error_handlers: dict[Any, Any] = {
         RequestError: _on_request_error, HTTPException: _on_http_error, 500: _on_internal_error,
         ClientDisconnect: _on_disconnect}
-    return MetricsMiddleware(Starlette(routes=routes, exception_handlers=error_handlers), metrics)
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=error_handlers)
+    if cors_origins:  # around Starlette, so that pages can read error 500 as well
+        app = CORSMiddleware(app, cors_origins, allow_methods=("GET", "POST"),
+                             allow_headers=("*",))
+    return MetricsMiddleware(app, metrics)
 
 
 class _ModelName(StringConvertor):

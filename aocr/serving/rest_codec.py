@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from aocr.serving.errors import excerpt, invalid
+from aocr.serving.errors import element, excerpt, invalid
 
 ROW, COLUMN = "instances", "inputs"
 _RESPONSE_KEYS = {ROW: "predictions", COLUMN: "outputs"}
@@ -102,7 +102,10 @@ def tensor(value: object, dtype: np.dtype[Any], name: str) -> np.ndarray:
             raise invalid(f"input {name!r}: lists nested deeper than a tensor can be")
         leaves = list(chain.from_iterable(leaves))  # type: ignore[arg-type]
     array = np.empty(len(leaves), dtype)
-    array[:] = _strings(leaves, name) if dtype.kind == "O" else _numbers(leaves, dtype, name)
+    if dtype.kind == "O":
+        array[:] = [_string(leaf, name, shape, n) for n, leaf in enumerate(leaves)]
+    else:
+        array[:] = _numbers(leaves, dtype, name)
     return array.reshape(shape)
 
 
@@ -169,31 +172,32 @@ def _only(names: list[str]) -> str:
     return names[0]
 
 
-def _strings(leaves: list[object], name: str) -> list[bytes]:
-    return [_string(leaf, name) for leaf in leaves]
-
-
-def _string(leaf: object, name: str) -> bytes:
-    if _is_base64(leaf):
-        return _decode_base64(leaf[_BASE64], name)  # type: ignore[index]
-    if not isinstance(leaf, str):
-        raise invalid(f"input {name!r}: expected a string or {{\"b64\": …}}, got {excerpt(leaf)}")
+def _string(leaf: object, name: str, shape: list[int], index: int) -> bytes:
+    """Returns the bytes of an element of an input."""
     try:
-        return leaf.encode()
-    except UnicodeEncodeError as error:
-        raise invalid(f"input {name!r}: a string with half of a surrogate pair") from error
+        if _is_base64(leaf):
+            return _decode_base64(leaf[_BASE64])  # type: ignore[index]
+        if isinstance(leaf, str):
+            return leaf.encode()
+        problem = f"expected a string or {{\"b64\": …}}, got {excerpt(leaf)}"
+    except UnicodeEncodeError:
+        problem = "a string with half of a surrogate pair"
+    except ValueError as error:
+        problem = f"unable to decode base64: {error}"
+    raise invalid(f"{element(name, shape, index)}: {problem}")
 
 
-def _decode_base64(text: str, name: str) -> bytes:
-    """Decodes base64 with or without padding, which may contain whitespace."""
+def _decode_base64(text: str) -> bytes:
+    """Decodes base64 with or without padding, which may contain whitespace.
+
+    Raises:
+        ValueError: It is malformed.
+    """
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
         unpadded = "".join(text.split()).rstrip("=")
-    try:
-        return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
-    except ValueError as error:
-        raise invalid(f"input {name!r}: unable to decode base64: {error}") from error
+    return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
 
 
 def _numbers(leaves: list[object], dtype: np.dtype[Any], name: str) -> np.ndarray:

@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from aocr.errors import AocrError, reason
 from aocr.images import transcoding
-from aocr.inference import warmup
-from aocr.inference.saved_model import SAVED_MODEL_FILE
+from aocr.inference import saved_model, warmup
+from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.devices import disable_tf32
 from aocr.serving.errors import ErrorCode, RequestError, invalid
-
-DEFAULT_SIGNATURE = "serving_default"
-_TAG = "serve"
 
 
 class Servable:
@@ -42,7 +38,8 @@ class Servable:
         self.users = 0
         disable_tf32()
         try:
-            self.signatures = _read_signatures(path)
+            graph = saved_model.serving_graph(saved_model.read_proto(path))
+            self.signatures = dict(graph.signature_def)
             self._loaded = tf.saved_model.load(path)
             self._functions = dict(self._loaded.signatures)
             self._warm_up(path)
@@ -110,16 +107,6 @@ class Servable:
 def _to_array(value: tf.Tensor) -> np.ndarray:
     array = value.numpy()  # bytes for a scalar string
     return np.array(array, object) if isinstance(array, bytes) else np.asarray(array)
-
-
-def _read_signatures(path: str) -> dict[str, meta_graph_pb2.SignatureDef]:
-    model = saved_model_pb2.SavedModel()
-    with tf.io.gfile.GFile(tf.io.gfile.join(path, SAVED_MODEL_FILE), "rb") as file:
-        model.ParseFromString(file.read())
-    for graph in model.meta_graphs:
-        if _TAG in graph.meta_info_def.tags:
-            return dict(graph.signature_def)
-    raise ValueError(f"no graph with the tag {_TAG}")
 
 
 def _blank_image() -> np.ndarray:

@@ -89,7 +89,7 @@ class RestEndpoint:
         self._socket = _bind(options.host, options.rest_port)
         self.name = f"REST on http://{_url_host(options.host)}:{options.rest_port}"
         self._server = _Uvicorn(uvicorn.Config(
-            rest_app.make_app(service, metrics),
+            rest_app.make_app(service, metrics, options.cors_origins),
             http=http_protocol.make_protocol(options.limits.max_connections),
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -132,7 +132,7 @@ class GrpcEndpoint:
     def __init__(self, service: PredictionService, metrics: ServerMetrics,
                  options: ServerOptions) -> None:
         handlers = grpc_service.GrpcHandlers(service, metrics)
-        self._server = grpc_service.make_server(handlers, options)
+        self._server = grpc_service.make_server(handlers, metrics, options)
         self._grace_seconds = options.limits.request_seconds + 1
         address = f"{_url_host(options.host)}:{options.grpc_port}"
         self.name = f"gRPC on {address}"

@@ -10,10 +10,11 @@ import numpy as np
 from aocr.errors import SkipError
 from aocr.images.header_ops import TOO_LARGE
 from aocr.images.headers import Size, decoded_size
+from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.serving.batching import Batcher, Outputs
 from aocr.serving.config import Limits
 from aocr.serving.errors import ErrorCode, RequestError, invalid
-from aocr.serving.servable import DEFAULT_SIGNATURE, Servable
+from aocr.serving.servable import Servable
 from aocr.serving.version_manager import VersionManager
 
 _MAX_LARGE_IMAGES = 8  # images of the largest allowed size in a request
@@ -53,8 +54,9 @@ class PredictionService:
             RequestError: A limit is exceeded, or the inputs do not fit the model.
         """
         self._check_inputs(servable, signature, inputs)
-        sizes = [self._image_size(image)
-                 for array in inputs.values() if array.dtype == object for image in array.flat]
+        sizes = [self._image_size(image, name, array.shape, index)
+                 for name, array in inputs.items() if array.dtype == object
+                 for index, image in enumerate(array.flat)]
         pixels = sum(size.width * size.height for size in sizes)
         max_pixels = _MAX_LARGE_IMAGES * self.limits.max_pixels
         if pixels > max_pixels:
@@ -69,22 +71,40 @@ class PredictionService:
             raise RequestError(ErrorCode.TIMEOUT, "no result within "
                                f"{self.limits.request_seconds:g} seconds") from error
 
-    def _image_size(self, encoded: bytes) -> Size:
+    def _image_size(self, encoded: bytes, name: str, shape: tuple[int, ...], index: int) -> Size:
         try:
             return decoded_size(encoded, self.limits.max_pixels)
         except SkipError as error:
             too_large = error.reason == TOO_LARGE
             code = ErrorCode.TOO_LARGE if too_large else ErrorCode.INVALID_ARGUMENT
-            raise RequestError(code, error.detail) from error
+            raise RequestError(code, error.detail).at(name, shape, index) from error
 
     async def _run(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray],
                    sizes: list[Size]) -> Outputs:
         # Only the default signature has one value per image. Outputs of the others are as long
         # as the longest text of their batch, so that sharing a call would change the response.
         images = inputs.get("input")
-        if signature != DEFAULT_SIGNATURE or images is None or not images.size:
+        if images is None or not images.size:
             return await self._batcher.run_alone(servable, signature, inputs, sizes)
-        results = await self._batcher.run_batched(servable, list(images.flat), sizes)
+        if signature == DEFAULT_SIGNATURE:
+            return await self._run_batched(servable, images, sizes)
+        try:
+            return await self._batcher.run_alone(servable, signature, inputs, sizes)
+        except RequestError as error:
+            if error.code is ErrorCode.INVALID_ARGUMENT and images.shape:
+                # The model does not say which image it cannot decode; one by one, they do.
+                await self._run_batched(servable, images, sizes)
+            raise
+
+    async def _run_batched(self, servable: Servable, images: np.ndarray, sizes: list[Size]
+                           ) -> Outputs:
+        """Runs the default signature; the error of an image names its position."""
+        results = []
+        for index, result in enumerate(
+                await self._batcher.run_batched(servable, list(images.flat), sizes)):
+            if isinstance(result, RequestError):
+                raise result.at("input", images.shape, index)
+            results.append(result)
         return {name: np.concatenate([outputs[name] for outputs in results]).reshape(images.shape)
                 for name in results[0]}
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import tensorflow as tf
 
 from aocr.errors import AocrError
-from aocr.inference.saved_model import SAVED_MODEL_FILE
+from aocr.inference.saved_model import is_saved_model
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 from aocr.serving.errors import ErrorCode, RequestError
@@ -197,7 +197,7 @@ def find_versions(base: str) -> dict[int, str]:
 
 
 def _no_version(base: str) -> str:
-    if tf.io.gfile.exists(tf.io.gfile.join(base, SAVED_MODEL_FILE)):
+    if is_saved_model(base):
         return (f"{base} is itself a SavedModel; expected a directory of numbered versions, as "
                 "`aocr export --model-version 1` writes it")
     return (f"no version in {base}; expected directories named 1, 2, …, as "

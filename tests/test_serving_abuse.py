@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
@@ -156,6 +157,29 @@ def test_concurrent_large_bodies_share_a_budget(server: tuple[Client, Popen[str]
     assert 400 in codes
     assert serving.resident_bytes(process.pid) < before + _MAX_GROWTH
     assert_available(client)
+
+
+def test_slow_headers_of_images_do_not_delay_others(server: tuple[Client, Popen[str]]) -> None:
+    client, _ = server
+    image = drawing.encoded(drawing.word("A", (8, 16)))
+    header, rest = image[:33], image[33:]
+    chunks = drawing.png_chunk(b"eXtr", b"") * 230_000
+    body = json.dumps({"inputs": contract.b64(header + chunks + rest)}).encode()
+    seconds: list[float] = []
+
+    def send_slow() -> None:
+        start = time.perf_counter()
+        assert send(client, "POST", PATH, body, {}) in (200, 400)
+        seconds.append(time.perf_counter() - start)
+
+    thread = threading.Thread(target=send_slow)
+    thread.start()
+    latencies = []
+    while thread.is_alive():
+        start = time.perf_counter()
+        assert client.request("GET", f"/v1/models/{NAME}")[0] == 200
+        latencies.append(time.perf_counter() - start)
+    assert max(latencies) < seconds[0] / 2
 
 
 def test_slow_and_incomplete_requests_do_not_delay_others(

@@ -18,6 +18,9 @@ from aocr.serving.servable import Servable
 from aocr.serving.version_manager import VersionManager
 
 _MAX_LARGE_IMAGES = 8  # images of the largest allowed size in a request
+# Total size in bytes from which headers are read in a thread: a file may consist of a million
+# empty chunks, which Pillow takes 10 seconds to skip.
+_LARGE_FILES = 64 * 1024
 
 
 class PredictionService:
@@ -37,6 +40,7 @@ class PredictionService:
         self.versions = versions
         self.limits = limits
         self._batcher = batcher
+        self._inspecting = asyncio.Semaphore(1)
 
     async def predict(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray]
                       ) -> Outputs:
@@ -54,22 +58,26 @@ class PredictionService:
             RequestError: A limit is exceeded, or the inputs do not fit the model.
         """
         self._check_inputs(servable, signature, inputs)
-        sizes = [self._image_size(image, name, array.shape, index)
-                 for name, array in inputs.items() if array.dtype == object
-                 for index, image in enumerate(array.flat)]
-        pixels = sum(size.width * size.height for size in sizes)
-        max_pixels = _MAX_LARGE_IMAGES * self.limits.max_pixels
-        if pixels > max_pixels:
-            raise RequestError(ErrorCode.TOO_LARGE, f"the images of the request have {pixels} "
-                               f"pixels together; at most {max_pixels} are accepted "
-                               f"({_MAX_LARGE_IMAGES} times --max-pixels)")
         try:
             return await asyncio.wait_for(
-                self._run(servable, signature or DEFAULT_SIGNATURE, inputs, sizes),
+                self._run(servable, signature or DEFAULT_SIGNATURE, inputs),
                 self.limits.request_seconds)
         except asyncio.TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "no result within "
                                f"{self.limits.request_seconds:g} seconds") from error
+
+    async def _image_sizes(self, inputs: Mapping[str, np.ndarray]) -> list[Size]:
+        """Returns the sizes of all images, as their headers declare them."""
+        arrays = {name: array for name, array in inputs.items() if array.dtype == object}
+
+        def read_headers() -> list[Size]:
+            return [self._image_size(image, name, array.shape, index)
+                    for name, array in arrays.items() for index, image in enumerate(array.flat)]
+
+        if sum(len(image) for array in arrays.values() for image in array.flat) < _LARGE_FILES:
+            return read_headers()
+        async with self._inspecting:
+            return await asyncio.to_thread(read_headers)
 
     def _image_size(self, encoded: bytes, name: str, shape: tuple[int, ...], index: int) -> Size:
         try:
@@ -79,8 +87,10 @@ class PredictionService:
             code = ErrorCode.TOO_LARGE if too_large else ErrorCode.INVALID_ARGUMENT
             raise RequestError(code, error.detail).at(name, shape, index) from error
 
-    async def _run(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray],
-                   sizes: list[Size]) -> Outputs:
+    async def _run(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray]
+                   ) -> Outputs:
+        sizes = await self._image_sizes(inputs)
+        self._check_pixels(sizes)
         # Only the default signature has one value per image. Outputs of the others are as long
         # as the longest text of their batch, so that sharing a call would change the response.
         images = inputs.get("input")
@@ -107,6 +117,14 @@ class PredictionService:
             results.append(result)
         return {name: np.concatenate([outputs[name] for outputs in results]).reshape(images.shape)
                 for name in results[0]}
+
+    def _check_pixels(self, sizes: list[Size]) -> None:
+        pixels = sum(size.width * size.height for size in sizes)
+        max_pixels = _MAX_LARGE_IMAGES * self.limits.max_pixels
+        if pixels > max_pixels:
+            raise RequestError(ErrorCode.TOO_LARGE, f"the images of the request have {pixels} "
+                               f"pixels together; at most {max_pixels} are accepted "
+                               f"({_MAX_LARGE_IMAGES} times --max-pixels)")
 
     def _check_inputs(self, servable: Servable, signature: str,
                       inputs: Mapping[str, np.ndarray]) -> None:

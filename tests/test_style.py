@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "aocr").rglob("*.py"))
+DOCUMENTS = [ROOT / "README.md", *(path for name in ("aocr", "datasets", "tests", ".github")
+                                   for path in sorted((ROOT / name).rglob("*.md")))]
 
 
 @pytest.mark.parametrize("words", [["ruff", "check", "."], ["mypy", "aocr", "tests"]])
@@ -62,3 +65,21 @@ def _imported_packages(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aocr."):
             packages.add((node.module or "").split(".")[1])
     return packages
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_modules_in_documents_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
+    packages = {path.parent.name for path in MODULES}
+    for package, module in re.findall(r"`(?:aocr/)?(\w+)/(\w+\.py)`", text):
+        assert package not in packages - {"aocr"} or (ROOT / "aocr" / package / module).exists()
+
+
+def _anchors(document: Path) -> set[str]:
+    """Anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""All settings and their defaults, and the only place where sizes are derived from them."""
+"""Settings, their defaults, and the sizes that are derived from them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SCHEDULES = ("constant", "cosine")
 _LEARNING_RATES = {"adam": 0.002, "adadelta": 1.0}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
-_MOST = 1 << 20  # pixels, characters, units
+_MAX_SIZE = 1 << 20  # pixels, characters, units
 MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
-_BYTES_A_PIXEL = 4
-_SHOWN = 80
+_BYTES_PER_PIXEL = 4
+_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What shapes the weights and the input; it is stored beside the weights.
+    """Settings that determine the weights and the input, stored beside the weights.
 
     Attributes:
         max_width: Widest image file in pixels that training and testing take.
-        max_height: Together with `max_width`, the widest shape that is kept (see `input_width`).
+        max_height: With `max_width`, the largest aspect ratio that is kept (see `input_width`).
         max_prediction: Longest label in characters.
         alphabet: The characters, in the order of their ids (the first has id 3).
         color: Three channels instead of one.
@@ -40,11 +40,11 @@ class ModelConfig:
         attn_num_hidden: Units of a decoder layer.
         target_embedding_size: Size of a character's embedding.
         oversize: What happens to an image wider than `max_width`: "skip" or "shrink".
-        kernel: The resizing kernel: bicubic with antialiasing, or as TensorFlow 1 and 2 resize
+        kernel: The resizing kernel: bicubic with antialiasing, or that of TensorFlow 1 or 2
             without it (models of the original).
-        layout: "own-width": every image scaled to height 32 and as wide as its shape makes it.
-            "padded" (models of the original): never enlarged, and filled up to 32 x
-            `input_width` with what the network takes for black image.
+        layout: "own-width": every image is scaled to height 32 and keeps its aspect ratio.
+            "padded" (models of the original): an image is never enlarged, and padded to 32 x
+            `input_width` with values that the network reads as black.
 
     Raises:
         AocrError: A value is out of its range.
@@ -67,15 +67,15 @@ class ModelConfig:
         for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
                      "attn_num_hidden", "target_embedding_size"):
             _require_at_least(self, name, 1)
-            if getattr(self, name) > _MOST:
-                raise AocrError(f"{flag(name)} must be at most {_MOST}, got "
+            if getattr(self, name) > _MAX_SIZE:
+                raise AocrError(f"{flag(name)} must be at most {_MAX_SIZE}, got "
                                 f"{shown(getattr(self, name))}")
         if not isinstance(self.alphabet, str):
             raise AocrError(f"the alphabet must be text, got {shown(self.alphabet)}")
         if not self.alphabet or len(set(self.alphabet)) != len(self.alphabet):
             raise AocrError("the alphabet must hold at least one character, and each only once")
         if any(0xD800 <= ord(character) < 0xE000 for character in self.alphabet):
-            raise AocrError("the alphabet must hold characters of Unicode, and holds half of one")
+            raise AocrError("the alphabet must hold Unicode characters, and holds a surrogate")
         _require_one_of(self, "oversize", OVERSIZE)
         _require_one_of(self, "kernel", KERNELS)
         _require_one_of(self, "layout", LAYOUTS)
@@ -102,27 +102,27 @@ class ModelConfig:
 
     @property
     def memory_units(self) -> int:
-        """Size of a memory column: both directions side by side."""
+        """Size of a memory column: the units of both directions."""
         return 2 * self.encoder_units
 
     @property
     def decode_steps(self) -> int:
-        """Most steps a greedy decoding takes (the original's number)."""
+        """Maximum number of steps of greedy decoding, as in the original."""
         return self.max_prediction + 2
 
     def to_json(self) -> dict[str, object]:
-        """The settings as plain values."""
+        """Returns the settings as values that JSON can represent."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What steers a training run and leaves no trace in the shapes.
+    """Settings of a training run that do not affect the shapes of the weights.
 
     Attributes:
-        batch_size: Images in a step.
-        num_epoch: Passes over the data, those before a resume included.
-        max_steps: Steps, those before a resume included; `None` means no limit.
+        batch_size: Maximum number of images in a step.
+        num_epoch: Passes over the data, including those of earlier runs.
+        max_steps: Steps, including those of earlier runs; `None` for no limit.
         steps_per_checkpoint: Steps between two checkpoints.
         optimizer: "adam", or "adadelta", the original's; `None`: the optimizer of the checkpoint
             that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given,
@@ -130,13 +130,13 @@ class TrainConfig:
         initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam and
             1.0 for AdaDelta.
         schedule: "constant", or "cosine" to lower the learning rate until `max_steps`.
-        max_gradient_norm: Global norm the gradients are clipped to; `None` turns clipping off.
-        seed: Start of every random number: weights, order of the data, dropout.
-        keep: Checkpoints to keep, the newest; the best one is kept beside them.
+        max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.
+        seed: Seed of all random numbers: weights, order of the data, dropout.
+        keep: Number of newest checkpoints to keep, besides the best.
         val: Names or globs of TFRecords files to validate on.
         val_split: Share of the images to validate on instead of training on them.
-        early_stop: Validations without gain that end the training; `None` for never.
-        max_pixels: Most pixels that an image may promise; larger ones are skipped.
+        early_stop: Validations without improvement that stop the training; `None` for never.
+        max_pixels: Most pixels that the header of an image may declare; larger ones are skipped.
         precision: "float32", or the type in which the CNN and the encoder's input gates are
             computed, "mixed_bfloat16" or "mixed_float16"; weights, statistics, softmax, loss
             and all of validation are float32 always.
@@ -206,24 +206,24 @@ class TrainConfig:
 
 
 def max_bytes(max_pixels: int) -> int:
-    """Most bytes of an image file: those of its pixels without any compression."""
-    return _BYTES_A_PIXEL * max_pixels + (1 << 20)
+    """Returns the most bytes that an image file can have: its pixels without compression."""
+    return _BYTES_PER_PIXEL * max_pixels + (1 << 20)
 
 
 def compute_type(precision: str) -> str:
-    """Name of the type in which a precision computes: `mixed_bfloat16` → `bfloat16`."""
+    """Returns the type in which a precision computes: `bfloat16` for `mixed_bfloat16`."""
     return precision.removeprefix("mixed_")
 
 
 def flag(name: str) -> str:
-    """The command line flag of a setting: `max_width` → `--max-width`."""
+    """Returns the flag of a setting: `--max-width` for `max_width`."""
     return "--" + name.replace("_", "-")
 
 
 def shown(value: object) -> str:
-    """A value for an error of one line, not longer than people read."""
+    """Returns a value in short form, for an error of one line."""
     text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _require_at_least(config: object, name: str, least: int) -> None:

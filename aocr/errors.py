@@ -1,4 +1,4 @@
-"""The one exception whose text is meant for the user."""
+"""Errors whose text is meant for the user."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import re
 
 
 class AocrError(Exception):
-    """Something the user can mend; the text says what was expected, what came, and what to do."""
+    """An error that the user can fix; it says what was expected, what came, and what to do."""
 
 
 class DamagedError(AocrError):
-    """The files of a checkpoint are damaged or not there; an earlier one may do.
+    """The files of a checkpoint are damaged or missing; an earlier checkpoint may be usable.
 
     Args:
-        path: The checkpoint, without ending.
-        error: What TensorFlow said of it.
+        path: Path of the checkpoint, without extension.
+        error: TensorFlow's error.
     """
 
     def __init__(self, path: str, error: BaseException) -> None:
         super().__init__(f"cannot read the checkpoint {path}: {reason(error)}; its files .index "
-                         "and .data-… must both be there, and whole")
+                         "and .data-… must both exist and be complete")
 
 
-# Lines that TensorFlow puts before and around what went wrong in a graph.
-_AROUND = re.compile(
+# Lines that TensorFlow writes around the reason of an error in a graph.
+_CONTEXT = re.compile(
     r"Graph execution error:|Detected at node |<stack traces? |File \"|\d+ root error|\[\[|\s*$")
 
 
 def reason(error: BaseException) -> str:
-    """The line of TensorFlow's that tells, without its notes on nodes, ops and our own class."""
+    """Returns the reason in an error of TensorFlow, without the names of nodes and ops."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]|^AocrError: ", "", str(error))
     lines = [line.strip() for line in text.splitlines()]
-    telling = [line for line in lines if not _AROUND.match(line)]
-    return re.sub(r"^\(\d+\) [A-Z_]+: ", "", telling[0]) if telling else type(error).__name__
+    reasons = [line for line in lines if not _CONTEXT.match(line)]
+    return re.sub(r"^\(\d+\) [A-Z_]+: ", "", reasons[0]) if reasons else type(error).__name__
 
 
 class SkipError(AocrError):
-    """One line, file or record cannot be used; the rest of the work goes on.
+    """A line, file or record cannot be used and is skipped.
 
     Args:
-        reason: Short name of the reason, the same for all cases of its kind ("missing file").
-        detail: What exactly was met ("No such file: a.png").
+        reason: Name of the reason, the same for all cases of a kind ("missing file").
+        detail: What is wrong in this case ("No such file: a.png").
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Text ↔ ids: the three special ids and the alphabet."""
+"""Text to ids and back: the alphabet and three special ids."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FIRST_CHARACTER_ID = 3
 
 
 def normalize(text: str) -> str:
-    """Text in Unicode form NFC, the form of every label."""
+    """Returns a text in Unicode form NFC, the form of every label."""
     return unicodedata.normalize("NFC", text)
 
 
 class Tokenizer:
-    """An immutable alphabet: the character at place n has id n + 3.
+    """Encodes labels and decodes predictions; character n of the alphabet has id n + 3.
 
     Args:
         alphabet: The characters, each one code point.
@@ -30,7 +30,7 @@ class Tokenizer:
         self._ids = {character: n + FIRST_CHARACTER_ID for n, character in enumerate(alphabet)}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the characters, then EOS.
+        """Returns the ids of the characters, then EOS.
 
         Raises:
             SkipError: A character is not in the alphabet.
@@ -41,19 +41,19 @@ class Tokenizer:
         return [self._ids[character] for character in text] + [EOS_ID]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Characters up to the first EOS; PAD and GO print nothing."""
+        """Returns the characters before the first EOS; PAD and GO have none."""
         return "".join(character for _, character in self.characters(ids))
 
     def characters(self, ids: Iterable[int]) -> list[tuple[int, str]]:
-        """`(step, character)` for every step before EOS that prints something."""
-        found = []
-        for step, number in enumerate(ids):
-            if number == EOS_ID:
+        """Returns `(step, character)` of every step before EOS that has a character."""
+        characters = []
+        for step, token_id in enumerate(ids):
+            if token_id == EOS_ID:
                 break
-            if number >= FIRST_CHARACTER_ID:
-                found.append((step, self.alphabet[number - FIRST_CHARACTER_ID]))
-        return found
+            if token_id >= FIRST_CHARACTER_ID:
+                characters.append((step, self.alphabet[token_id - FIRST_CHARACTER_ID]))
+        return characters
 
     def symbols(self) -> list[str]:
-        """What every id prints, in the order of the ids."""
+        """Returns the text of every id, in the order of the ids."""
         return ["", "", "", *self.alphabet]

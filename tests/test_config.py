@@ -1,4 +1,4 @@
-"""Settings: defaults, derived sizes, and what is refused in which words."""
+"""Settings: defaults, derived sizes, and errors of values out of range."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_printable_ascii_has_95_characters() -> None:
     assert PRINTABLE_ASCII.isprintable()
 
 
-def test_json_comes_back_as_the_same_config() -> None:
+def test_json_restores_the_same_config() -> None:
     config = ModelConfig(max_width=99, alphabet="é a", color=True, oversize="shrink")
     assert ModelConfig(**json.loads(json.dumps(config.to_json()))) == config
 
@@ -86,7 +86,7 @@ def test_rates_must_be_above_0_and_finite(name: str, value: float) -> None:
         TrainConfig(**settings)
 
 
-def test_clipping_steps_and_seed_have_their_own_bounds() -> None:
+def test_bounds_of_clipping_steps_and_seed() -> None:
     train = TrainConfig(max_gradient_norm=None, max_steps=None, seed=0)
     assert train.max_gradient_norm is None
     with pytest.raises(AocrError, match="--seed"):
@@ -113,11 +113,11 @@ def test_flag_is_the_name_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("name", ["max_width", "max_prediction", "attn_num_hidden"])
-def test_sizes_that_nothing_could_hold_are_refused(name: str) -> None:
+def test_sizes_that_are_too_large_are_refused(name: str) -> None:
     with pytest.raises(AocrError, match="must be at most"):
         ModelConfig(**{name: 10 ** 12})  # type: ignore[arg-type]
 
 
-def test_half_a_character_is_refused() -> None:
-    with pytest.raises(AocrError, match="half of one"):
+def test_surrogates_are_refused() -> None:
+    with pytest.raises(AocrError, match="holds a surrogate"):
         ModelConfig(alphabet="a\ud800")

@@ -21,17 +21,17 @@ def test_ids_are_those_of_the_original() -> None:
     assert TOKENIZER.encode("09AZ") == [3, 12, 13, 38, EOS_ID]
 
 
-def test_empty_label_is_eos_alone() -> None:
+def test_an_empty_label_is_eos_only() -> None:
     assert TOKENIZER.encode("") == [EOS_ID]
 
 
 @given(st.text(DIGITS_AND_CAPITALS))
-def test_decode_undoes_encode(text: str) -> None:
+def test_decode_inverts_encode(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
 
 
 @given(st.lists(st.integers(0, 38)))
-def test_decode_stops_at_the_first_eos_and_passes_over_pad_and_go(ids: list[int]) -> None:
+def test_decode_stops_at_the_first_eos_and_ignores_pad_and_go(ids: list[int]) -> None:
     before = ids[:ids.index(EOS_ID)] if EOS_ID in ids else ids
     printed = [(n, DIGITS_AND_CAPITALS[i - 3]) for n, i in enumerate(before) if i > 2]
     assert TOKENIZER.characters(ids) == printed
@@ -39,7 +39,7 @@ def test_decode_stops_at_the_first_eos_and_passes_over_pad_and_go(ids: list[int]
 
 
 @pytest.mark.parametrize(("label", "unknown"), [("Ab", "b"), ("a-ba", "-ab"), ("É1", "É")])
-def test_unknown_characters_are_named_each_once(label: str, unknown: str) -> None:
+def test_each_unknown_character_is_named_once(label: str, unknown: str) -> None:
     with pytest.raises(SkipError) as caught:
         TOKENIZER.encode(label)
     assert caught.value.reason == "unknown character"
@@ -47,7 +47,7 @@ def test_unknown_characters_are_named_each_once(label: str, unknown: str) -> Non
     assert repr(label) in caught.value.detail
 
 
-def test_symbols_stand_at_their_ids() -> None:
+def test_symbols_are_in_the_order_of_ids() -> None:
     symbols = Tokenizer("ab ").symbols()
     assert symbols == ["", "", "", "a", "b", " "]
     assert all(symbols[Tokenizer("ab ").encode(c)[0]] == c for c in "ab ")

@@ -1,9 +1,9 @@
-"""The network once more, in NumPy float64: what the tests hold `aocr.model` against.
+"""A second implementation of the network, in NumPy float64, with which `aocr.model` is compared.
 
-It follows the behaviour of the original (emedvedev/attention-ocr) and the papers named below, and
-is written for being read, not for speed. Every image is computed alone, at its own width: there
-is no padding here and no mask, so what this file says of an image cannot depend on its neighbours.
-Only batch statistics look at several images, and they see all pixels of each and nothing else.
+It follows the behavior of the original (emedvedev/attention-ocr) and the papers named below, and
+is written for readability, not for speed. Every image is computed alone, at its own width: there
+is no padding and no mask, so the results for an image cannot depend on the rest of a batch. Only
+batch statistics are taken over several images, over all of their pixels.
 
 Weights are a dict of arrays (A = memory units, H = decoder units, E = A / 2):
 
@@ -22,8 +22,8 @@ Weights are a dict of arrays (A = memory units, H = decoder units, E = A / 2):
 | `score` | `[A]` |
 | `output/{kernel,bias}` | `[H + A, vocab]`, `[vocab]` |
 
-A checkpoint of the original fits the same dict: every `cell{n}` is its one shared cell, and
-`start/kernel` is `selecting_start`.
+A checkpoint of the original has the same layout: every `cell{n}` is its only cell, and
+`start/kernel` is `selection_kernel`.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ GO, EOS, PAD = 1, 2, 0
 EPSILON = 1e-3
 MOMENTUM = 0.99
 NORMALIZED = ("conv3", "conv5", "conv7")
-PORT_WORDS = {"/batch_normalization/": "/BatchNorm/", "/weights": "/kernel", "/biases": "/bias"}
+PORT_NAMES = {"/batch_normalization/": "/BatchNorm/", "/weights": "/kernel", "/biases": "/bias"}
 POOLS = {"conv1": (2, 2), "conv2": (2, 2), "conv4": (2, 1), "conv6": (2, 1), "conv7": (2, 1)}
 
 
 class Greedy(NamedTuple):
-    """A free-running decoding: ids `[S]`, logits `[S, vocab]`, attention `[S, time]`."""
+    """Result of greedy decoding: ids `[S]`, logits `[S, vocab]`, attention `[S, time]`."""
 
     ids: NDArray[np.int64]
     logits: Array
@@ -59,7 +59,7 @@ class Greedy(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one decoder step leaves: state parts `[H]`, context `[A]`, logits, attention."""
+    """Result of a decoder step: state parts `[H]`, context `[A]`, logits, attention."""
 
     state: list[Array]
     context: Array
@@ -68,141 +68,144 @@ class Step(NamedTuple):
 
 
 def collect(model: AttentionOCR) -> Weights:
-    """The weights of a model under the names of this file."""
+    """Returns the weights of a model under the names of this file."""
     decoder = model.decoder
-    found = {"embedding": decoder.embedding, "keys": decoder.keys, "score": decoder.score}
+    weights = {"embedding": decoder.embedding, "keys": decoder.keys, "score": decoder.score}
     for n, conv in enumerate(model.cnn.convs, start=1):
-        found[f"conv{n}/kernel"] = conv.kernel
+        weights[f"conv{n}/kernel"] = conv.kernel
         if conv.norm is not None:
-            found[f"conv{n}/gamma"] = conv.norm.gamma
-            found[f"conv{n}/beta"] = conv.norm.beta
-            found[f"conv{n}/mean"] = conv.norm.moving_mean
-            found[f"conv{n}/variance"] = conv.norm.moving_variance
+            weights[f"conv{n}/gamma"] = conv.norm.gamma
+            weights[f"conv{n}/beta"] = conv.norm.beta
+            weights[f"conv{n}/mean"] = conv.norm.moving_mean
+            weights[f"conv{n}/variance"] = conv.norm.moving_variance
     maps: dict[str, Any] = {
         "forward": model.encoder.forward, "backward": model.encoder.backward,
         "start": decoder.start, "input": decoder.input, "query": decoder.query,
         "output": decoder.output}
     for n, cell in enumerate(decoder.cells, start=1):
         if isinstance(cell, GruCell):
-            found[f"cell{n}/gates_kernel"] = cell.gates_kernel
-            found[f"cell{n}/gates_bias"] = cell.gates_bias
-            found[f"cell{n}/candidate_kernel"] = cell.candidate_kernel
-            found[f"cell{n}/candidate_bias"] = cell.candidate_bias
+            weights[f"cell{n}/gates_kernel"] = cell.gates_kernel
+            weights[f"cell{n}/gates_bias"] = cell.gates_bias
+            weights[f"cell{n}/candidate_kernel"] = cell.candidate_kernel
+            weights[f"cell{n}/candidate_bias"] = cell.candidate_bias
         else:
             maps[f"cell{n}"] = cell
     for name, part in maps.items():
-        found[f"{name}/kernel"], found[f"{name}/bias"] = part.kernel, part.bias
-    return {name: value.numpy().astype(np.float64) for name, value in found.items()}
+        weights[f"{name}/kernel"], weights[f"{name}/bias"] = part.kernel, part.bias
+    return {name: value.numpy().astype(np.float64) for name, value in weights.items()}
 
 
 def of_original(variables: Mapping[str, NDArray[Any]], layers: int) -> Weights:
-    """The weights of a checkpoint of the original under the names of this file.
+    """Returns the weights of a checkpoint of the original under the names of this file.
 
     Args:
-        variables: Arrays by their names, those of 0.7.6 and of its port in any mixture; what is
-            not the network's (slots, the step) is left out.
-        layers: Decoder layers, which all have the same cell.
+        variables: Arrays by name, those of 0.7.6 and of its port in any mixture. Those that are
+            not weights (slots, the step) are ignored.
+        layers: Number of decoder layers, which share one cell.
     """
-    there = {}
+    arrays = {}
     for name, value in variables.items():
-        for port, old in PORT_WORDS.items():
-            name = name.replace(port, old)
-        there[name] = value.astype(np.float64)
+        for port, original in PORT_NAMES.items():
+            name = name.replace(port, original)
+        arrays[name] = value.astype(np.float64)
     decoder = "embedding_attention_decoder/attention_decoder"
     cell = f"{decoder}/multi_rnn_cell/cell_0"
-    found = {"embedding": there["embedding_attention_decoder/embedding"],
-             "keys": there[f"{decoder}/AttnW_0"][0, 0], "score": there[f"{decoder}/AttnV_0"]}
+    weights = {"embedding": arrays["embedding_attention_decoder/embedding"],
+               "keys": arrays[f"{decoder}/AttnW_0"][0, 0], "score": arrays[f"{decoder}/AttnV_0"]}
     for n in range(1, 8):
-        found[f"conv{n}/kernel"] = there[f"conv_conv{n}/W"]
+        weights[f"conv{n}/kernel"] = arrays[f"conv_conv{n}/W"]
     for name in NORMALIZED:
-        for ours in ("gamma", "beta", "mean", "variance"):
-            word = ours if ours in ("gamma", "beta") else f"moving_{ours}"
-            found[f"{name}/{ours}"] = there[f"conv_{name}/BatchNorm/{word}"]
+        for part in ("gamma", "beta", "mean", "variance"):
+            original = part if part in ("gamma", "beta") else f"moving_{part}"
+            weights[f"{name}/{part}"] = arrays[f"conv_{name}/BatchNorm/{original}"]
     for part in ("kernel", "bias"):
-        found[f"forward/{part}"] = there[f"bidirectional_rnn/fw/basic_lstm_cell/{part}"]
-        found[f"backward/{part}"] = there[f"bidirectional_rnn/bw/basic_lstm_cell/{part}"]
-        found[f"input/{part}"] = there[f"{decoder}/{part}"]
-        found[f"query/{part}"] = there[f"{decoder}/Attention_0/{part}"]
-        found[f"output/{part}"] = there[f"{decoder}/AttnOutputProjection/{part}"]
+        weights[f"forward/{part}"] = arrays[f"bidirectional_rnn/fw/basic_lstm_cell/{part}"]
+        weights[f"backward/{part}"] = arrays[f"bidirectional_rnn/bw/basic_lstm_cell/{part}"]
+        weights[f"input/{part}"] = arrays[f"{decoder}/{part}"]
+        weights[f"query/{part}"] = arrays[f"{decoder}/Attention_0/{part}"]
+        weights[f"output/{part}"] = arrays[f"{decoder}/AttnOutputProjection/{part}"]
         for n in range(1, layers + 1):
-            if f"{cell}/basic_lstm_cell/{part}" in there:
-                found[f"cell{n}/{part}"] = there[f"{cell}/basic_lstm_cell/{part}"]
+            if f"{cell}/basic_lstm_cell/{part}" in arrays:
+                weights[f"cell{n}/{part}"] = arrays[f"{cell}/basic_lstm_cell/{part}"]
             else:
                 for gate in ("gates", "candidate"):
-                    found[f"cell{n}/{gate}_{part}"] = there[f"{cell}/gru_cell/{gate}/{part}"]
-    state_size = found["query/kernel"].shape[0]
-    found["start/kernel"] = selecting_start(found["forward/bias"].size // 4, state_size)
-    found["start/bias"] = np.zeros(state_size)
-    return found
+                    weights[f"cell{n}/{gate}_{part}"] = arrays[f"{cell}/gru_cell/{gate}/{part}"]
+    state_size = weights["query/kernel"].shape[0]
+    weights["start/kernel"] = selection_kernel(weights["forward/bias"].size // 4, state_size)
+    weights["start/bias"] = np.zeros(state_size)
+    return weights
 
 
-def selecting_start(encoder_units: int, state_size: int) -> Array:
-    """The start projection `[4E, state size]` that keeps the first numbers, as old models do."""
+def selection_kernel(encoder_units: int, state_size: int) -> Array:
+    """Returns the start kernel `[4E, state size]` that selects the first values.
+
+    The original starts its decoder with these.
+    """
     return np.eye(4 * encoder_units, state_size)
 
 
 def sigmoid(x: Array) -> Array:
-    """`1 / (1 + exp(-x))`."""
+    """Returns `1 / (1 + exp(-x))`."""
     return 1.0 / (1.0 + np.exp(-x))
 
 
 def softmax(x: Array) -> Array:
-    """Along the last axis."""
+    """Returns the softmax along the last axis."""
     powers = np.exp(x - x.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
 def patches(x: Array, size: tuple[int, ...]) -> Array:
-    """What the kernel sees at each place: `[height * width, kernel height * width * inputs]`.
+    """Returns the kernel's inputs, `[height * width, kernel height * width * inputs]`.
 
-    SAME: zeros around the image; of an odd rest of border, the end gets more.
+    SAME: the image is surrounded by zeros, at the end by one more where their number is odd.
     """
     height, width, _ = x.shape
-    bordered = np.pad(x, [*(((side - 1) // 2, side // 2) for side in size), (0, 0)])
-    shifted = [bordered[down:down + height, right:right + width]
+    padded = np.pad(x, [*(((side - 1) // 2, side // 2) for side in size), (0, 0)])
+    shifted = [padded[down:down + height, right:right + width]
                for down in range(size[0]) for right in range(size[1])]
     return np.concatenate(shifted, axis=2).reshape(height * width, -1)
 
 
 def convolve(xs: Sequence[Array], kernel: Array) -> list[Array]:
-    """Cross-correlation of each image, stride 1, SAME; one matmul for all, to be quick.
+    """Convolves each image, stride 1, SAME; one matrix product for all is faster.
 
     Args:
-        xs: Each `[height, its own width, inputs]`.
+        xs: `[height, width, inputs]` each.
         kernel: `[kernel height, kernel width, inputs, filters]`.
 
     Returns:
-        Each `[height, its own width, filters]`.
+        `[height, width, filters]` each.
     """
-    seen = [patches(x, kernel.shape[:2]) for x in xs]
-    rows = np.concatenate(seen) @ kernel.reshape(-1, kernel.shape[3])
-    split = np.split(rows, np.cumsum([len(part) for part in seen])[:-1])
+    inputs = [patches(x, kernel.shape[:2]) for x in xs]
+    rows = np.concatenate(inputs) @ kernel.reshape(-1, kernel.shape[3])
+    split = np.split(rows, np.cumsum([len(part) for part in inputs])[:-1])
     return [part.reshape(*x.shape[:2], -1) for part, x in zip(split, xs, strict=True)]
 
 
 def max_pool(x: Array, size: tuple[int, int]) -> Array:
-    """Largest value of each tile; the last tile of a side may be cut off by the border.
+    """Returns the largest value of each tile; the last tiles of a side may be smaller.
 
     Args:
         x: `[height, width, filters]`.
         size: Height and width of a tile, which is also the stride.
     """
     rows = [x[top:top + size[0]].max(0) for top in range(0, x.shape[0], size[0])]
-    tall = np.stack(rows)
-    columns = [tall[:, left:left + size[1]].max(1) for left in range(0, x.shape[1], size[1])]
+    pooled = np.stack(rows)
+    columns = [pooled[:, left:left + size[1]].max(1) for left in range(0, x.shape[1], size[1])]
     return np.stack(columns, axis=1)
 
 
 def saved_statistics(weights: Weights, name: str, xs: Sequence[Array]) -> Moments:
-    """Mean and variance `[filters]` as they stand in the weights."""
+    """Returns mean and variance `[filters]` as stored in the weights."""
     del xs
     return weights[f"{name}/mean"], weights[f"{name}/variance"]
 
 
 def batch_statistics(weights: Weights, name: str, xs: Sequence[Array]) -> Moments:
-    """Mean and variance `[filters]` over every pixel of all images.
+    """Returns mean and variance `[filters]` over all pixels of all images.
 
-    Source: Ioffe and Szegedy 2015 (the variance of the batch itself, divided by the count).
+    Source: Ioffe and Szegedy 2015 (the biased variance, divided by the count).
     """
     del weights, name
     pixels = np.concatenate([x.reshape(-1, x.shape[-1]) for x in xs])
@@ -210,30 +213,30 @@ def batch_statistics(weights: Weights, name: str, xs: Sequence[Array]) -> Moment
 
 
 def unbiased_averages(values: Sequence[Array]) -> list[Array]:
-    """The moving average after each of the values.
+    """Returns the moving average after each of the values.
 
-    Value i comes in with the share max(1 - m, 10 / (i + 9)), and every later value leaves it the
-    rest of its own share. The first share is 1, so all shares sum to 1 from the start.
+    Value i enters with the weight max(1 - m, 10 / (i + 9)), by which it scales down the weights of
+    all earlier values. The first weight is 1, so that the weights always sum to 1.
     """
-    shares = np.maximum(1.0 - MOMENTUM, 10.0 / (np.arange(1, len(values) + 1) + 9.0))
+    entry_weights = np.maximum(1.0 - MOMENTUM, 10.0 / (np.arange(1, len(values) + 1) + 9.0))
     averages = []
     for t in range(1, len(values) + 1):
-        left = np.cumprod(np.append(1.0, 1.0 - shares[1:t][::-1]))[::-1]
-        averages.append(np.tensordot(shares[:t] * left, np.stack(values[:t]), 1))
+        decay = np.cumprod(np.append(1.0, 1.0 - entry_weights[1:t][::-1]))[::-1]
+        averages.append(np.tensordot(entry_weights[:t] * decay, np.stack(values[:t]), 1))
     return averages
 
 
 def convnet(weights: Weights, images: Sequence[Array], statistics: Statistics = saved_statistics
             ) -> tuple[list[Array], dict[str, Moments]]:
-    """The seven convolutions.
+    """Computes the seven convolutions.
 
     Args:
-        weights: See above.
-        images: Each `[32, its own width, channels]`.
+        weights: See the module.
+        images: `[32, width, channels]` each.
         statistics: `saved_statistics` or `batch_statistics`.
 
     Returns:
-        For each image `[ceil(width / 4), 512]`; the moments that normalised, by layer.
+        Features `[ceil(width / 4), 512]` of each image, and the moments used by each layer.
     """
     xs, used = list(images), {}
     for name in (f"conv{n}" for n in range(1, 8)):
@@ -249,7 +252,7 @@ def convnet(weights: Weights, images: Sequence[Array], statistics: Statistics = 
 
 
 def lstm(weights: Weights, name: str, x: Array, c: Array, h: Array) -> tuple[Array, Array]:
-    """One step: x `[inputs]`, c and h `[units]`; gates i, j (candidate), f, o; forget bias 0.
+    """Takes one step: x `[inputs]`, c and h `[units]`; gates i, j (candidate), f, o; forget bias 0.
 
     Source: Zaremba et al. 2014, with TensorFlow 1's order of the gates.
     """
@@ -260,7 +263,7 @@ def lstm(weights: Weights, name: str, x: Array, c: Array, h: Array) -> tuple[Arr
 
 
 def gru(weights: Weights, name: str, x: Array, h: Array) -> Array:
-    """One step: x `[inputs]`, h `[units]`; gates r, u; r acts on h before the candidate's matmul.
+    """Takes one step: x `[inputs]`, h `[units]`; gates r, u; r is applied before the matmul.
 
     Source: Cho et al. 2014.
     """
@@ -270,8 +273,8 @@ def gru(weights: Weights, name: str, x: Array, h: Array) -> Array:
     return u * h + (1.0 - u) * np.tanh(candidate + weights[f"{name}/candidate_bias"])
 
 
-def read(weights: Weights, name: str, columns: Array) -> tuple[Array, Array, Array]:
-    """One LSTM over `[time, 512]`: outputs `[time, E]`, last c and h `[E]`."""
+def run_lstm(weights: Weights, name: str, columns: Array) -> tuple[Array, Array, Array]:
+    """Runs an LSTM over `[time, 512]`; returns outputs `[time, E]`, last c and h `[E]`."""
     c: Array = np.zeros(weights[f"{name}/bias"].size // 4)
     h, outputs = c, []
     for column in columns:
@@ -281,43 +284,43 @@ def read(weights: Weights, name: str, columns: Array) -> tuple[Array, Array, Arr
 
 
 def encode(weights: Weights, features: Array) -> tuple[Array, Array]:
-    """The bidirectional encoder.
+    """Computes the bidirectional encoder.
 
     Args:
-        weights: See above.
+        weights: See the module.
         features: `[time, 512]`.
 
     Returns:
         Memory `[time, A]` and `[c_fw, h_fw, c_bw, h_bw]`, `[4E]`.
     """
-    forward, c_fw, h_fw = read(weights, "forward", features)
-    backward, c_bw, h_bw = read(weights, "backward", features[::-1])
+    forward, c_fw, h_fw = run_lstm(weights, "forward", features)
+    backward, c_bw, h_bw = run_lstm(weights, "backward", features[::-1])
     memory = np.concatenate([forward, backward[::-1]], axis=1)
     return memory, np.concatenate([c_fw, h_fw, c_bw, h_bw])
 
 
-def start_state(weights: Weights, last: Array) -> list[Array]:
-    """The decoder's first state, `[c1, h1, c2, h2, …]` or for GRU `[h1, h2, …]`, each `[H]`."""
-    state = last @ weights["start/kernel"] + weights["start/bias"]
+def start_state(weights: Weights, last_states: Array) -> list[Array]:
+    """Returns the initial state, `[c1, h1, c2, h2, …]` or for GRU `[h1, h2, …]`, `[H]` each."""
+    state = last_states @ weights["start/kernel"] + weights["start/bias"]
     return list(np.split(state, state.size // weights["input/bias"].size))
 
 
 def cells(weights: Weights, x: Array, state: Sequence[Array]) -> tuple[Array, list[Array]]:
-    """One step of all layers: the top output `[H]` and the new state."""
-    after: list[Array] = []
+    """Takes one step of all layers; returns the top output `[H]` and the new state."""
+    new_state: list[Array] = []
     if "cell1/gates_kernel" in weights:
         for n, h in enumerate(state, start=1):
             x = gru(weights, f"cell{n}", x, h)
-            after.append(x)
+            new_state.append(x)
     else:
         for n, (c, h) in enumerate(zip(state[::2], state[1::2], strict=True), start=1):
             c, x = lstm(weights, f"cell{n}", x, c, h)
-            after.extend([c, x])
-    return x, after
+            new_state.extend([c, x])
+    return x, new_state
 
 
 def attend(weights: Weights, memory: Array, state: Sequence[Array]) -> tuple[Array, Array]:
-    """Attention `[time]` and context `[A]` for a decoder state.
+    """Returns attention `[time]` and context `[A]` for a decoder state.
 
     Source: Bahdanau et al. 2015, appendix A.1.2.
     """
@@ -328,21 +331,22 @@ def attend(weights: Weights, memory: Array, state: Sequence[Array]) -> tuple[Arr
 
 def decoder_step(weights: Weights, memory: Array, previous: int, state: Sequence[Array],
                  context: Array) -> Step:
-    """One step of the decoder, told the character before it.
+    """Takes one step of the decoder, given the previous character.
 
     Source: Luong et al. 2015, section 3.3 (the context is fed to the next step's input).
     """
     x = np.concatenate([weights["embedding"][previous], context]) @ weights["input/kernel"]
     top, state = cells(weights, x + weights["input/bias"], state)
     attention, context = attend(weights, memory, state)
-    seen = np.concatenate([top, context])
-    return Step(state, context, seen @ weights["output/kernel"] + weights["output/bias"],
+    features = np.concatenate([top, context])
+    return Step(state, context, features @ weights["output/kernel"] + weights["output/bias"],
                 attention)
 
 
-def teacher_forced(weights: Weights, memory: Array, last: Array, targets: Sequence[int]) -> Array:
-    """Logits `[S, vocab]` when step n is told target n - 1, and the first step GO."""
-    state = start_state(weights, last)
+def teacher_forced(weights: Weights, memory: Array, last_states: Array, targets: Sequence[int]
+                   ) -> Array:
+    """Returns logits `[S, vocab]`; the input of step n is target n - 1, of the first step GO."""
+    state = start_state(weights, last_states)
     context: Array = np.zeros(memory.shape[1])
     logits = []
     for previous in [GO, *targets[:-1]]:
@@ -352,9 +356,9 @@ def teacher_forced(weights: Weights, memory: Array, last: Array, targets: Sequen
     return np.stack(logits)
 
 
-def greedy(weights: Weights, memory: Array, last: Array, steps: int) -> Greedy:
-    """All steps, each told the most probable character of the one before; EOS stops nothing."""
-    state, previous = start_state(weights, last), GO
+def greedy(weights: Weights, memory: Array, last_states: Array, steps: int) -> Greedy:
+    """Decodes greedily, all steps: EOS does not end it."""
+    state, previous = start_state(weights, last_states), GO
     context: Array = np.zeros(memory.shape[1])
     ids, logits, attention = [], [], []
     for _ in range(steps):
@@ -367,17 +371,18 @@ def greedy(weights: Weights, memory: Array, last: Array, steps: int) -> Greedy:
 
 
 def sequence_loss(logits: Array, targets: Sequence[int]) -> float:
-    """Mean cross-entropy over the characters and EOS of one image; logits `[S, vocab]`."""
-    chances = softmax(logits)
-    losses = [-np.log(chances[n, target]) for n, target in enumerate(targets) if target != PAD]
+    """Returns the mean cross-entropy over an image's characters and EOS; logits `[S, vocab]`."""
+    probabilities = softmax(logits)
+    losses = [-np.log(probabilities[n, target]) for n, target in enumerate(targets)
+              if target != PAD]
     return float(np.mean(losses))
 
 
 def probability(logits: Array) -> float:
-    """Product of the largest chances up to and including the first EOS; of all without one."""
+    """Returns the product of the largest probabilities up to the first EOS, which is included."""
     product = 1.0
-    for chances in softmax(logits):
-        product *= float(chances.max())
-        if np.argmax(chances) == EOS:
+    for probabilities in softmax(logits):
+        product *= float(probabilities.max())
+        if np.argmax(probabilities) == EOS:
             break
     return product

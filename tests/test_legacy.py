@@ -110,7 +110,7 @@ def test_mixed_variable_names_give_the_same_model(tmp_path: Path, plain: Path, s
     random = np.random.default_rng(seed)
     mixed = {}
     for name, value in originals.variables(OriginalModel(step=300)).items():
-        for port, original in reference.PORT_WORDS.items():
+        for port, original in reference.PORT_NAMES.items():
             name = name.replace(original, port) if random.random() < 0.5 else name
         mixed[name] = value
     originals.write(tmp_path, mixed)

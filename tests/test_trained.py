@@ -136,8 +136,8 @@ def _read_with_batch_statistics(graph: RecognitionGraph, images: tf.Tensor, widt
     """Reads with the statistics of the batch, which changes the saved ones of this copy."""
     model = graph.model
     mask = tf.sequence_mask(widths, images.shape[2])
-    features, lengths = model.cnn(images, mask, BatchNorm.by_batch), -(-widths // 4)
+    features, lengths = model.cnn(images, mask, BatchNorm.training), -(-widths // 4)
     values, last = model.encoder(features, lengths)
-    memory = model.decoder.remember(values, lengths, last)
+    memory = model.decoder.attend_over(values, lengths, last)
     prediction = graph._predict(model.greedy(memory), widths)
     return [text.decode() for text in prediction.output.numpy()]

@@ -52,8 +52,8 @@ def test_recalibrated_statistics_are_those_of_the_last_batches_under_the_average
         running, [norm.moving_mean for norm in batch_norms(state.model)], strict=True))
     cnn = state.average.model.cnn
     mask = tf.sequence_mask(widths, max(widths))
-    inference = cnn(batch.images, mask, BatchNorm.by_average)
-    training = cnn(batch.images, mask, BatchNorm.by_batch)
+    inference = cnn(batch.images, mask, BatchNorm.inference)
+    training = cnn(batch.images, mask, BatchNorm.training)
     np.testing.assert_allclose(inference, training, atol=1e-4)
 
 
@@ -66,7 +66,7 @@ def test_recalibrated_statistics_weigh_the_last_batches_equally() -> None:
         batch = noise_batch([12, 20], seed)
         step.run(batch, np.array([12, 20]))
         copy, _ = make_step()
-        copy.model.settle(batch.images, batch.widths, packing.plan(np.array([12, 20])))
+        copy.model.recalibrate(batch.images, batch.widths, packing.first_fit(np.array([12, 20])))
         means.append(batch_norms(copy.model)[0].moving_mean.numpy())
     step.recalibrate_batch_norm()
     np.testing.assert_allclose(norm.moving_mean, np.mean(means, 0), atol=1e-6)

@@ -245,7 +245,7 @@ def test_saved_statistics_are_those_of_the_new_data_after_a_few_steps(
     for norm in norms:
         norm.updates.assign(0)  # the next batch's statistics become the averages
     inside = tf.sequence_mask(batch.widths, batch.images.shape[2])
-    model.cnn(batch.images, inside, BatchNorm.by_batch)
+    model.cnn(batch.images, inside, BatchNorm.training)
     before = [conv.norm.moving_variance.numpy() for conv in loader.load(
         str(original), LIMITS).model.cnn.convs if conv.norm is not None]
     for new, norm, old in zip(saved, norms, before, strict=True):

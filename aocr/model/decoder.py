@@ -1,7 +1,20 @@
-"""The attention decoder: memory → one character a step.
+"""The attention decoder, which emits one character per step.
 
-Source: Bahdanau et al. 2015 (additive attention) and Luong et al. 2015 (input feeding), in the
-arrangement of the original.
+At each step, stacked LSTM (or GRU) cells take the embedding of the previous character and the
+previous context; their new state attends over the memory, and the attention-weighted sum of the
+memory is the new context. With E = embedding size, A = memory units, H = decoder units:
+
+    x = [embedding(previous id), context] @ K_in + b_in         [E + A] -> [H]
+    h, state = cells(x, state)                                  [H], state parts of [H] each
+    query = concat(state) @ K_q + b_q                           -> [A]
+    score_t = sum(v * tanh(memory_t @ K_m + query))             one for each column t
+    attention = softmax(score), context = sum_t attention_t * memory_t
+    logits = [h, context] @ K_out + b_out                       [H + A] -> [vocab]
+
+Source: Vinyals et al. 2015, "Grammar as a Foreign Language" (https://arxiv.org/abs/1412.7449); the
+original takes that decoder from TensorFlow 1. The score is that of Bahdanau et al. 2015
+(https://arxiv.org/abs/1409.0473). The context in the input of the next step is the input feeding
+of Luong et al. 2015 (https://arxiv.org/abs/1508.04025).
 """
 
 from __future__ import annotations
@@ -17,13 +30,13 @@ from aocr.tokenizer import EOS_ID, GO_ID
 
 
 class Memory(NamedTuple):
-    """What the decoder looks at; made once for each image.
+    """What the decoder attends over; computed once per image.
 
     Attributes:
         values: `[batch, time, memory units]`, the encoder's outputs.
         keys: `[batch, time, memory units]`, their projections for the scores.
-        bias: `[batch, time]`, 0 inside the image and the lowest number in the padding.
-        start: `[batch, state size]`, the decoder's first state.
+        bias: `[batch, time]`, added to the scores: 0, or the lowest number in the padding.
+        start: `[batch, state size]`, the decoder's initial state.
     """
 
     values: tf.Tensor
@@ -33,12 +46,12 @@ class Memory(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A greedy decoding of S steps.
+    """Result of greedy decoding.
 
     Attributes:
-        ids: `[batch, S]` int32.
-        logits: `[batch, S, vocab]`.
-        attention: `[batch, S, time]`, rows sum to 1.
+        ids: `[batch, steps]` int32.
+        logits: `[batch, steps, vocab]`.
+        attention: `[batch, steps, time]`; rows sum to 1.
     """
 
     ids: tf.Tensor
@@ -47,11 +60,11 @@ class Decoded(NamedTuple):
 
 
 class TeacherForced(NamedTuple):
-    """A teacher-forced decoding of S steps.
+    """Result of teacher-forced decoding.
 
     Attributes:
-        logits: `[batch, S, vocab]`.
-        attention: `[batch, S, time]`, rows sum to 1.
+        logits: `[batch, steps, vocab]`.
+        attention: `[batch, steps, time]`; rows sum to 1.
     """
 
     logits: tf.Tensor
@@ -59,14 +72,25 @@ class TeacherForced(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """What one step saw: output and context `[batch, hidden + memory units]`, attention."""
+    """Result of one step, besides the new state.
 
-    seen: tf.Tensor
+    Attributes:
+        features: `[batch, hidden + memory units]`, output of the cells and context, from which
+            the logits are computed.
+        attention: `[batch, time]`.
+    """
+
+    features: tf.Tensor
     attention: tf.Tensor
 
 
 class Decoder(tf.Module):
-    """Stacked cells with additive attention; every layer has its own weights."""
+    """Stacked recurrent cells, each with its own weights, and additive attention.
+
+    Args:
+        init: Draws the weights.
+        config: Sizes, and the type of the cells.
+    """
 
     def __init__(self, init: Initializer, config: ModelConfig) -> None:
         super().__init__()
@@ -86,67 +110,69 @@ class Decoder(tf.Module):
         self.score = init.glorot("decoder/score", [units])
         self.output = Linear(init, "decoder/output", hidden + units, config.vocab_size)
 
-    def remember(self, values: tf.Tensor, lengths: tf.Tensor, last: tf.Tensor) -> Memory:
-        """Everything of an image that is the same at every step.
+    def attend_over(self, values: tf.Tensor, lengths: tf.Tensor, last_states: tf.Tensor) -> Memory:
+        """Computes everything that is the same at every step.
 
         Args:
             values: `[batch, time, memory units]`.
-            lengths: `[batch]` int32, columns that are not padding.
-            last: `[batch, 4 * encoder units]`, the encoder's last states.
+            lengths: `[batch]` int32, the columns of each row that are not padding.
+            last_states: `[batch, 4 * encoder units]`, the encoder's last states.
         """
-        inside = tf.sequence_mask(lengths, tf.shape(values)[1])
-        bias = tf.where(inside, tf.zeros([], values.dtype), values.dtype.min)
-        return Memory(values, tf.tensordot(values, self.keys, 1), bias, self.start(last))
+        mask = tf.sequence_mask(lengths, tf.shape(values)[1])
+        bias = tf.where(mask, tf.zeros([], values.dtype), values.dtype.min)
+        return Memory(values, tf.tensordot(values, self.keys, 1), bias, self.start(last_states))
 
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
-        """Returns the logits of steps that are given the true previous character.
+        """Returns the logits when every step is given the true previous character.
 
         Args:
-            memory: The images.
-            targets: `[batch, S]` int32: characters, EOS, then PAD.
+            memory: The encoded images.
+            targets: `[batch, steps]` int32: characters, EOS, then PAD.
 
         Returns:
-            `[batch, S, vocab]`.
+            `[batch, steps, vocab]`.
         """
         return self.guided(memory, targets, None).logits
 
     def guided(self, memory: Memory, targets: tf.Tensor, bias: tf.Tensor | None) -> TeacherForced:
-        """As `teacher_forced`, with a bias on the attention's scores.
+        """Like `teacher_forced`, with a bias on the attention scores.
 
         Args:
-            memory: The images.
+            memory: The encoded images.
             targets: As in `teacher_forced`.
-            bias: `[batch, S, time]`, added to the scores from which the context is computed; the
-                attention that is returned is the one without it.
+            bias: `[batch, steps, time]`, added to the scores from which the context is computed.
+
+        Returns:
+            The logits, and the attention without the bias.
         """
         step_biases = None if bias is None else tf.transpose(bias, [1, 0, 2])
         steps = tf.shape(targets)[1]
         previous = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=GO_ID)
         inputs = self._embedded(tf.gather(self.embedding, tf.transpose(previous)))
         arrays = tuple(tf.TensorArray(inputs.dtype, steps, element_shape=[None, size])
-                       for size in (self._seen_size, None))
+                       for size in (self._features_size, None))
 
         def step(t: tf.Tensor, state: State, context: tf.Tensor,
                  arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
             state, context, output = self._step(
                 inputs[t], state, context, memory,
                 None if step_biases is None else step_biases[t])
-            arrays = arrays[0].write(t, output.seen), arrays[1].write(t, output.attention)
+            arrays = arrays[0].write(t, output.features), arrays[1].write(t, output.attention)
             return t + 1, state, context, arrays
 
         start = (tf.constant(0), self._start(memory), self._no_context(memory), arrays)
         *_, arrays = tf.while_loop(lambda t, *_: t < steps, step, start)
-        seen, attention = (array.stack() for array in arrays)
-        return TeacherForced(tf.transpose(self.output(seen), [1, 0, 2]),
+        features, attention = (array.stack() for array in arrays)
+        return TeacherForced(tf.transpose(self.output(features), [1, 0, 2]),
                              tf.transpose(attention, [1, 0, 2]))
 
-    def greedy(self, memory: Memory, steps: int, until_eos: bool = True) -> Decoded:
-        """Decodes by feeding back the most probable character.
+    def greedy(self, memory: Memory, max_steps: int, until_eos: bool = True) -> Decoded:
+        """Decodes with the most probable character of each step as input of the next.
 
         Args:
-            memory: The images.
-            steps: Most steps to take.
-            until_eos: End as soon as every row has met EOS, else take all steps.
+            memory: The encoded images.
+            max_steps: Largest number of steps.
+            until_eos: Stop as soon as every row has emitted EOS; else take all steps.
         """
         table = self._embedded(self.embedding)  # read before the loop: frozen graphs need it
         batch = tf.shape(memory.values)[0]
@@ -157,14 +183,14 @@ class Decoder(tf.Module):
 
         def step(t: tf.Tensor, ids: tf.Tensor, done: tf.Tensor, state: State,
                  context: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
-            state, context, look = self._step(tf.gather(table, ids), state, context, memory)
-            logits = self.output(look.seen)
+            state, context, output = self._step(tf.gather(table, ids), state, context, memory)
+            logits = self.output(output.features)
             ids = tf.argmax(logits, -1, tf.int32)
-            arrays = (arrays[0].write(t, logits), arrays[1].write(t, look.attention))
+            arrays = (arrays[0].write(t, logits), arrays[1].write(t, output.attention))
             return t + 1, ids, done | (ids == EOS_ID), state, context, arrays
 
         def more(t: tf.Tensor, ids: tf.Tensor, done: tf.Tensor, *_: object) -> tf.Tensor:
-            return (t < steps) & ~(until_eos & tf.reduce_all(done))
+            return (t < max_steps) & ~(until_eos & tf.reduce_all(done))
 
         start = (tf.constant(0), tf.fill([batch], GO_ID), done, self._start(memory),
                  self._no_context(memory), arrays)
@@ -173,11 +199,11 @@ class Decoder(tf.Module):
         return Decoded(tf.argmax(logits, -1, tf.int32), logits, attention)
 
     @property
-    def _seen_size(self) -> int:
+    def _features_size(self) -> int:
         return int(self.output.kernel.shape[0])
 
     def _embedded(self, vectors: tf.Tensor) -> tf.Tensor:
-        """The embedding's part of the cell input, `[..., hidden]`."""
+        """Returns the part of embeddings in the input of the cells, `[..., hidden]`."""
         return tf.tensordot(vectors, self.input.kernel[:self._embedding_size], 1) + self.input.bias
 
     def _start(self, memory: Memory) -> State:
@@ -188,18 +214,29 @@ class Decoder(tf.Module):
 
     def _step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory,
               bias: tf.Tensor | None = None) -> tuple[State, tf.Tensor, StepOutput]:
-        """One step of all layers, then one look at the memory."""
+        """Takes one step of all layers, and attends over the memory with their new state.
+
+        Args:
+            embedded: `[batch, hidden]`, see `_embedded`.
+            state: Parts of `[batch, hidden]`, from the first layer to the last.
+            context: `[batch, memory units]`.
+            memory: The encoded images.
+            bias: `[batch, time]`, see `guided`.
+
+        Returns:
+            The new state, the new context, and the output.
+        """
         x = embedded + context @ self.input.kernel[self._embedding_size:]
-        after: list[tf.Tensor] = []
+        new_state: list[tf.Tensor] = []
         for n, cell in enumerate(self.cells):
             parts = cell(x, state[n * self._parts:(n + 1) * self._parts])
-            after.extend(parts)
+            new_state.extend(parts)
             x = parts[-1]
-        query = self.query(tf.concat(after, -1))
+        query = self.query(tf.concat(new_state, -1))
         scores = tf.tensordot(tf.tanh(memory.keys + query[:, None]), self.score, 1)
         scores += memory.bias
         attention = tf.nn.softmax(scores)
-        used = attention if bias is None else tf.nn.softmax(scores + bias)
-        # A product of batches takes longer than this sum where the batch is one image.
-        context = tf.reduce_sum(memory.values * used[:, :, None], 1)
-        return tuple(after), context, StepOutput(tf.concat([x, context], -1), attention)
+        weights = attention if bias is None else tf.nn.softmax(scores + bias)
+        # For a batch of one image, this sum is faster than a batched matrix product.
+        context = tf.reduce_sum(memory.values * weights[:, :, None], 1)
+        return tuple(new_state), context, StepOutput(tf.concat([x, context], -1), attention)

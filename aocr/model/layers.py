@@ -1,7 +1,7 @@
-"""What every part of the network is made of: start values, linear maps, batch norm, cells.
+"""Building blocks: weight initialization, linear layers and batch normalization.
 
-The weights are plain `tf.Variable`s on `tf.Module`s: a checkpoint names them by their path, and
-a SavedModel of them loads through the C API that TensorFlow Serving uses.
+The weights are `tf.Variable` attributes of `tf.Module` objects: a checkpoint identifies them by
+their attribute path, and a SavedModel of them loads through the C API that TensorFlow Serving uses.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BATCH_NORM_EPSILON = 1e-3
 
 
 class Initializer:
-    """Draws start values: the same for the same seed and name, whatever else is drawn.
+    """Creates variables whose initial values depend only on the seed and their own name.
 
     Args:
-        seed: The run's seed.
-        dtype: Type of the variables (float32; float64 for exact comparisons).
+        seed: The seed of the run.
+        dtype: Type of the variables: float32, or float64 for exact comparisons.
     """
 
     def __init__(self, seed: int = 0, dtype: tf.DType = tf.float32) -> None:
@@ -31,10 +31,10 @@ class Initializer:
         self._dtype = dtype
 
     def glorot(self, name: str, shape: Sequence[int]) -> tf.Variable:
-        """Uniform in ±sqrt(6 / (fan in + fan out)).
+        """Creates a variable drawn uniformly from ±sqrt(6 / (fan in + fan out)).
 
-        Source: Glorot and Bengio 2010; the original's start for every matrix. A vector counts
-        its length as both fans, as TensorFlow 1 did.
+        Source: Glorot and Bengio 2010, which the original uses for every matrix. The length of a
+        vector counts as both fans, as in TensorFlow 1.
         """
         area = math.prod(shape[:-2])
         fan_in, fan_out = (shape[-2] if len(shape) > 1 else shape[0]) * area, shape[-1] * area
@@ -46,21 +46,30 @@ class Initializer:
     def constant(
         self, name: str, shape: Sequence[int], value: float, trainable: bool = True
     ) -> tf.Variable:
-        """The same number everywhere."""
-        start = tf.fill(shape, tf.constant(value, self._dtype))
-        return tf.Variable(start, name=name, trainable=trainable)
+        """Creates a variable with the same value everywhere."""
+        initial = tf.fill(shape, tf.constant(value, self._dtype))
+        return tf.Variable(initial, name=name, trainable=trainable)
 
 
 class ZeroInitializer(Initializer):
-    """Draws nothing: for weights that are read or copied into their place."""
+    """Initializes with zeros the weights that will be restored or copied from elsewhere."""
 
     def glorot(self, name: str, shape: Sequence[int]) -> tf.Variable:
-        """Zeros."""
+        """Creates a variable of zeros."""
         return self.constant(name, shape, 0.0)
 
 
 class Linear(tf.Module):
-    """`x @ kernel + bias`; kernel `[inputs, units]`, bias `[units]`."""
+    """Linear layer, `x @ kernel + bias`.
+
+    Weights: kernel `[inputs, units]`, bias `[units]`.
+
+    Args:
+        init: Draws the weights.
+        name: Name from which the weights are seeded.
+        inputs: Size of the input.
+        units: Size of the output.
+    """
 
     def __init__(self, init: Initializer, name: str, inputs: int, units: int) -> None:
         super().__init__()
@@ -68,18 +77,26 @@ class Linear(tf.Module):
         self.bias = init.constant(f"{name}/bias", [units], 0.0)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps the last axis of `x`, `[..., inputs]` → `[..., units]`."""
+        """Maps the last axis of `x`, `[..., inputs]` to `[..., units]`."""
         return tf.tensordot(x, self.kernel, 1) + self.bias
 
 
 class BatchNorm(tf.Module):
-    """Batch norm over `[batch, height, width, units]` that leaves padding out of its statistics.
+    """Batch normalization over `[batch, height, width, units]`, without the padding.
 
-    The batch is the global one, that of all devices which take a step together.
+    In training, the statistics are those of the global batch, over all replicas. At update t the
+    momentum of their moving averages is min(0.99, (t - 1) / (t + 9)): the initial values have no
+    weight, and early averages cover about the last tenth of the steps, where a constant 0.99 would
+    include statistics of outdated weights.
 
-    At update t the momentum is min(0.99, (t - 1) / (t + 9)): the start values never weigh
-    anything, and early on the averages look back over the last tenth of the steps, as 0.99 from
-    the first step on would look back to weights that are long outdated.
+    Weights: gamma, beta, moving_mean and moving_variance, all `[units]`.
+
+    Source: Ioffe and Szegedy 2015, "Batch Normalization" (https://arxiv.org/abs/1502.03167).
+
+    Args:
+        init: Creates the weights.
+        name: Name of the variables.
+        units: Size of the last axis.
     """
 
     def __init__(self, init: Initializer, name: str, units: int) -> None:
@@ -91,40 +108,44 @@ class BatchNorm(tf.Module):
             f"{name}/moving_variance", [units], 1.0, trainable=False)
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates")
 
-    def by_average(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-        """Normalises with the saved statistics; the mask is not needed."""
+    def inference(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+        """Normalizes with the moving averages; the mask is not needed."""
         del mask
         return self._normalize(x, self.moving_mean, self.moving_variance)
 
-    def by_batch(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-        """Normalises with the batch's own statistics and takes them into the averages.
+    def training(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+        """Normalizes with the statistics of the batch, and updates the moving averages.
 
         Args:
             x: `[batch, height, width, units]`.
-            mask: `[batch, 1, width, 1]`, 1 for image and 0 for padding; `None` where there is no
-                padding.
+            mask: `[batch, 1, width, 1]`, 1 for image and 0 for padding; `None` without padding.
         """
-        least = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
-        return self._by_batch(x, mask, lambda t: tf.maximum(least, 10.0 / (t + 9.0)))
+        least_share = tf.constant(1.0 - BATCH_NORM_MOMENTUM, tf.float64)
+        return self._by_batch(x, mask, lambda t: tf.maximum(least_share, 10.0 / (t + 9.0)))
 
-    def by_batch_evenly(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-        """As `by_batch`, with averages in which every update since the first weighs the same."""
+    def recalibration(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+        """Like `training`, but with averages in which all updates have the same weight.
+
+        Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm" (precise batch norm,
+        https://arxiv.org/abs/2105.07576).
+        """
         return self._by_batch(x, mask, lambda t: 1.0 / t)
 
     def _by_batch(self, x: tf.Tensor, mask: tf.Tensor | None,
-                  weight: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+                  share: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Normalizes by the batch, whose share in the averages depends on the update's number."""
         if mask is None:
             normalized, mean, variance = self._fused(x)
         else:
             mean, variance = self._moments(x, mask)
             normalized = self._normalize(x, mean, variance)
-        share = weight(tf.cast(self.updates.assign_add(1), tf.float64))
+        weight = share(tf.cast(self.updates.assign_add(1), tf.float64))
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign_add((value - average) * tf.cast(share, average.dtype))
+            average.assign_add((value - average) * tf.cast(weight, average.dtype))
         return normalized
 
     def _moments(self, x: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and variance of what the mask leaves of the global batch."""
+        """Returns mean and variance of the global batch, `[units]`, without the padding."""
         x, mask = tf.cast(x, self.gamma.dtype), tf.cast(mask, self.gamma.dtype)
         count, sums = collectives.all_reduce_sum([
             tf.reduce_sum(mask) * tf.cast(tf.shape(x)[1], x.dtype),
@@ -135,12 +156,12 @@ class BatchNorm(tf.Module):
         return mean, squares / count
 
     def _fused(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The batch without padding, normalised by one operation; its mean and variance."""
+        """Normalizes a batch without padding in one operation; returns mean and variance too."""
         fused = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[],
             epsilon=BATCH_NORM_EPSILON, is_training=True)
         count = tf.cast(tf.size(x) // tf.shape(x)[3], self.gamma.dtype)
-        # The operation estimates the variance of what the batch is a sample of.
+        # The operation returns the unbiased variance, divided by count - 1.
         return fused.y, fused.batch_mean, fused.batch_variance * (count - 1.0) / count
 
     def _normalize(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
@@ -148,7 +169,7 @@ class BatchNorm(tf.Module):
         offset = self.beta - mean * scale
         if x.dtype == scale.dtype:
             return x * scale + offset
-        # One pass over `x`, which is computed in float32 whatever its type is.
+        # One pass over a half-precision `x`, which the operation computes in float32.
         zeros = tf.zeros_like(scale)
         return tf.raw_ops.FusedBatchNormV3(
             x=x, scale=scale, offset=offset, mean=zeros, variance=zeros + 1.0, epsilon=0.0,

@@ -1,4 +1,4 @@
-"""Loss and error rates under their field's names; nothing here logs or keeps state."""
+"""The loss that training minimizes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from aocr.tokenizer import PAD_ID
 
 
 def sequence_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy over each image's characters and EOS.
+    """Returns the mean cross-entropy over the characters and EOS of each image.
 
     Args:
-        logits: `[batch, S, vocab]`.
-        targets: `[batch, S]` int32; PAD does not count.
+        logits: `[batch, steps, vocab]`.
+        targets: `[batch, steps]` int32: characters, EOS, then PAD, which does not count.
 
     Returns:
-        `[batch]`; 0 for an image without any.
+        `[batch]`; 0 for an image whose targets are all PAD.
     """
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     weights = tf.cast(targets != PAD_ID, losses.dtype)

@@ -1,4 +1,4 @@
-"""The whole network in the order of the data: CNN → encoder → attention decoder."""
+"""The network as a whole: CNN, encoder and attention decoder."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from aocr.model.decoder import Decoded, Decoder, Memory, TeacherForced
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.model.packing import Packing, pack, unpack
-from aocr.model.rnn import Read
+from aocr.model.rnn import LstmFunction
 
-_START = Initializer()
+_DEFAULT_INITIALIZER = Initializer()
 
 
 class AttentionOCR(tf.Module):
-    """Reads text from images; all weights exist as soon as it is made.
+    """A network that recognizes the text of an image; the constructor creates all weights.
 
     Args:
         config: Sizes.
-        init: What draws their start values.
+        init: Draws the weights.
     """
 
-    def __init__(self, config: ModelConfig, init: Initializer = _START) -> None:
+    def __init__(self, config: ModelConfig, init: Initializer = _DEFAULT_INITIALIZER) -> None:
         super().__init__()
         self.cnn = ConvNet(init, config.channels)
         self.encoder = Encoder(init, CONV_FEATURES, config.encoder_units)
@@ -34,57 +34,58 @@ class AttentionOCR(tf.Module):
         self._decode_steps = config.decode_steps
 
     def checksum(self) -> int:
-        """Of all weights and statistics, below 2^32."""
-        found = 0
+        """Returns a checksum of all weights and statistics, below 2^32."""
+        checksum = 0
         for variable in self.variables:
-            found = zlib.crc32(variable.numpy().tobytes(), found)
-        return found
+            checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
+        return checksum
 
     def encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
-        """Memory of the images, read with the saved statistics.
+        """Encodes images for inference, with the moving averages of batch norm.
 
         Args:
-            images: `[batch, 32, width, channels]`, values about -1…1; the CNN is computed in
+            images: `[batch, 32, width, channels]`, values from about -1 to 1. The CNN computes in
                 their type.
-            widths: `[batch]` int32, each image's own width in pixels, at least 1.
+            widths: `[batch]` int32, the width of each image in pixels, at least 1.
         """
-        inside = tf.sequence_mask(widths, tf.shape(images)[2])
-        return self._remember(self.cnn(images, inside, BatchNorm.by_average), _lengths(widths))
+        mask = tf.sequence_mask(widths, tf.shape(images)[2])
+        return self._memory(self.cnn(images, mask, BatchNorm.inference), _columns(widths))
 
-    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, keep: tf.Tensor,
+    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, dropout_mask: tf.Tensor,
                      packing: Packing | None = None) -> Memory:
-        """Memory of a training batch: its own statistics, and dropout.
+        """Encodes a training batch, with its own batch-norm statistics and with dropout.
 
         Args:
             images: As in `encode`.
-            widths: As in `encode`; an image of width 0 counts for nothing.
-            keep: `[batch, ceil(width / 4), 512]` or 1, what the features are multiplied with.
-            packing: Where the images are to stand; `None`: as they are, and none has padding.
+            widths: As in `encode`; an image of width 0 does not count.
+            dropout_mask: Factors of the features, `[batch, ceil(width / 4), 512]` or a scalar.
+            packing: Where the CNN's input holds the images; `None` for a batch without padding.
         """
-        features = self._features(images, widths, packing, BatchNorm.by_batch)
-        features *= tf.cast(keep, features.dtype)
-        return self._remember(features, _lengths(widths), rnn.lstm_with_gradient)
+        features = self._features(images, widths, packing, BatchNorm.training)
+        features *= tf.cast(dropout_mask, features.dtype)
+        return self._memory(features, _columns(widths), rnn.lstm_with_gradient)
 
-    def settle(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None = None) -> None:
-        """Takes a batch's statistics into the averages, all batches weighing the same.
+    def recalibrate(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None = None
+                    ) -> None:
+        """Updates the moving averages of batch norm; see `BatchNorm.recalibration`.
 
         Args:
             images: As in `encode`.
             widths: As in `encode_batch`.
             packing: As in `encode_batch`.
         """
-        self._features(images, widths, packing, BatchNorm.by_batch_evenly)
+        self._features(images, widths, packing, BatchNorm.recalibration)
 
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
-        """See `Decoder.teacher_forced`."""
+        """Returns logits; see `Decoder.teacher_forced`."""
         return self.decoder.teacher_forced(memory, targets)
 
     def guided(self, memory: Memory, targets: tf.Tensor, bias: tf.Tensor | None) -> TeacherForced:
-        """See `Decoder.guided`."""
+        """Returns logits and attention; see `Decoder.guided`."""
         return self.decoder.guided(memory, targets, bias)
 
     def greedy(self, memory: Memory, until_eos: bool = True) -> Decoded:
-        """See `Decoder.greedy`; at most `max_prediction + 2` steps."""
+        """Decodes in at most `max_prediction + 2` steps; see `Decoder.greedy`."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
 
     def _features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
@@ -92,14 +93,14 @@ class AttentionOCR(tf.Module):
         if packing is None:
             return self.cnn(images, None, normalize)
         features = self.cnn(*pack(images, widths, packing), normalize)
-        return unpack(features, _lengths(widths), _lengths(tf.shape(images)[2]), packing)
+        return unpack(features, _columns(widths), _columns(tf.shape(images)[2]), packing)
 
-    def _remember(self, features: tf.Tensor, lengths: tf.Tensor,
-                  read: Read = rnn.lstm) -> Memory:
-        values, last = self.encoder(features, lengths, read)
-        return self.decoder.remember(values, lengths, last)
+    def _memory(self, features: tf.Tensor, lengths: tf.Tensor,
+                lstm: LstmFunction = rnn.lstm) -> Memory:
+        values, last_states = self.encoder(features, lengths, lstm)
+        return self.decoder.attend_over(values, lengths, last_states)
 
 
-def _lengths(widths: tf.Tensor) -> tf.Tensor:
-    """Feature columns of so many pixels."""
+def _columns(widths: tf.Tensor) -> tf.Tensor:
+    """Returns the numbers of feature columns of images of these widths in pixels."""
     return -(-tf.convert_to_tensor(widths) // COLUMN_PIXELS)

@@ -1,8 +1,8 @@
-"""Several images in one row of a batch, so that little padding is computed.
+"""Packs several images into a row of a training batch, so that the CNN computes little padding.
 
-A random batch holds wide images and narrow ones. Padded to the widest, lines of receipts are 2.0
-times, numbers and words of scenes 2.8 times as many columns as the images themselves; packed, all
-of them are 1.05 to 1.10 times (batches of 65).
+A random batch holds wide images and narrow ones. Padded to the widest image, batches of 65 have
+2.0 (lines of receipts) to 2.8 times (numbers, words in scenes) as many columns as the images
+themselves; packed, they have 1.05 to 1.10 times as many.
 """
 
 from __future__ import annotations
@@ -14,109 +14,115 @@ import tensorflow as tf
 
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT
 
-# Convolutions are prepared anew for every shape they meet: where images differ, row lengths are
-# rounded up to an eighth of the greatest power of two in them. Beyond 2048 pixels they lose speed.
+# oneDNN prepares its convolutions for every new shape. Where widths differ, row lengths are
+# therefore rounded up to an eighth of their greatest power of two.
 _LENGTH_BITS = 3
-_LONGEST = 2048 // COLUMN_PIXELS
+_MAX_LENGTH = 2048 // COLUMN_PIXELS  # longer rows are slower
 
 
 class Packing(NamedTuple):
-    """Where the images of a batch stand.
+    """Where the images of a batch are in the packed rows.
 
     Attributes:
-        places: `[batch]` int32, the feature column (4 pixels) in which each image begins; columns
-            are counted through all rows.
+        offsets: `[batch]` int32, the first feature column (4 pixels) of each image, counted
+            through all rows.
         shape: `[2]` int32, rows and their length in feature columns.
     """
 
-    places: tf.Tensor | np.ndarray
+    offsets: tf.Tensor | np.ndarray
     shape: tf.Tensor | np.ndarray
 
 
-def plan(widths: np.ndarray, devices: int = 1) -> Packing:
-    """Finds a place for every image, with at least one free column after it or the row's end.
+def first_fit(widths: np.ndarray, replicas: int = 1) -> Packing:
+    """Assigns every image to a row, followed by a free column or the end of the row.
+
+    Of several row lengths, the one with the fewest columns in all is taken.
 
     Args:
-        widths: `[batch]`, in pixels; an image of width 0 takes no place.
-        devices: Each packs its own images (every n-th) into rows of its own.
+        widths: `[batch]`, in pixels; an image of width 0 takes no columns.
+        replicas: Each replica packs its own images (every n-th) into its own rows.
     """
     columns = -(-widths // COLUMN_PIXELS)
-    return min((_packed(columns, devices, length) for length in _lengths(columns)),
+    return min((_pack_replicas(columns, replicas, length) for length in _row_lengths(columns)),
                key=lambda packing: int(np.prod(packing.shape)))
 
 
 def pack(images: tf.Tensor, widths: tf.Tensor, packing: Packing) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images in their places.
+    """Copies images to their positions in the packed rows.
 
     Args:
         images: `[batch, 32, width, channels]`.
-        widths: `[batch]` int32, the own widths in pixels.
-        packing: Their places.
+        widths: `[batch]` int32, the width of each image in pixels.
+        packing: The positions.
 
     Returns:
-        `[rows, 32, 4 * length, channels]`, zero between the images, and whether a column belongs
-        to one, `[rows, 4 * length]` bool.
+        `[rows, 32, 4 * length, channels]`, zero between the images, and its mask,
+        `[rows, 4 * length]` bool.
     """
-    inside = tf.sequence_mask(widths, tf.shape(images)[2])
-    begins = tf.convert_to_tensor(packing.places) * COLUMN_PIXELS
-    places = tf.boolean_mask(begins[:, None] + tf.range(tf.shape(images)[2]), inside)[:, None]
-    columns = tf.boolean_mask(tf.transpose(images, [0, 2, 1, 3]), inside)
+    mask = tf.sequence_mask(widths, tf.shape(images)[2])
+    offsets = tf.convert_to_tensor(packing.offsets) * COLUMN_PIXELS
+    indices = tf.boolean_mask(offsets[:, None] + tf.range(tf.shape(images)[2]), mask)[:, None]
+    columns = tf.boolean_mask(tf.transpose(images, [0, 2, 1, 3]), mask)
     rows, length = packing.shape[0], packing.shape[1] * COLUMN_PIXELS
     shape = [rows * length, IMAGE_HEIGHT, images.shape[3]]
-    packed = tf.reshape(tf.scatter_nd(places, columns, shape), [rows, length, *shape[1:]])
-    taken = tf.scatter_nd(places, tf.ones_like(places[:, 0]), [rows * length])
-    return tf.transpose(packed, [0, 2, 1, 3]), tf.reshape(taken > 0, [rows, length])
+    packed = tf.reshape(tf.scatter_nd(indices, columns, shape), [rows, length, *shape[1:]])
+    used = tf.scatter_nd(indices, tf.ones_like(indices[:, 0]), [rows * length])
+    return tf.transpose(packed, [0, 2, 1, 3]), tf.reshape(used > 0, [rows, length])
 
 
 def unpack(features: tf.Tensor, lengths: tf.Tensor, time: tf.Tensor, packing: Packing
            ) -> tf.Tensor:
-    """Every image's columns in a row of its own.
+    """Copies the feature columns of every image to a row of its own.
 
     Args:
         features: `[rows, length, units]`.
         lengths: `[batch]` int32, the feature columns of each image.
-        time: Columns of the longest of them, or more.
-        packing: Their places.
+        time: Length of the new rows, at least that of the longest image.
+        packing: The positions.
 
     Returns:
-        `[batch, time, units]`; padding repeats a column.
+        `[batch, time, units]`; the padding repeats an image's last column.
     """
     last = tf.maximum(lengths - 1, 0)[:, None]
-    places = tf.convert_to_tensor(packing.places)[:, None] + tf.minimum(tf.range(time), last)
-    return tf.gather(tf.reshape(features, [-1, features.shape[2]]), places)
+    indices = tf.convert_to_tensor(packing.offsets)[:, None] + tf.minimum(tf.range(time), last)
+    return tf.gather(tf.reshape(features, [-1, features.shape[2]]), indices)
 
 
-def _lengths(columns: np.ndarray) -> list[int]:
-    """Row lengths to try, in feature columns."""
+def _row_lengths(columns: np.ndarray) -> list[int]:
+    """Returns the row lengths to try, in feature columns."""
     longest = int(columns.max(initial=1))
     if np.all(columns == longest):
         return [longest]
     step = max(1, (1 << longest.bit_length()) >> (_LENGTH_BITS + 1))
     rounded = -(-longest // step) * step
-    return [rounded, *(times * rounded for times in (2, 4) if times * rounded <= _LONGEST)]
+    return [rounded, *(times * rounded for times in (2, 4) if times * rounded <= _MAX_LENGTH)]
 
 
-def _packed(columns: np.ndarray, devices: int, length: int) -> Packing:
-    places, rows = np.zeros(len(columns), np.int32), 1
-    for device in range(devices):
-        own = slice(device, None, devices)
-        places[own], used = _first_fit(columns[own], length)
+def _pack_replicas(columns: np.ndarray, replicas: int, length: int) -> Packing:
+    """Packs the images of every replica into the same number of rows."""
+    offsets, rows = np.zeros(len(columns), np.int32), 1
+    for replica in range(replicas):
+        images = slice(replica, None, replicas)
+        offsets[images], used = _first_fit_decreasing(columns[images], length)
         rows = max(rows, used)
-    return Packing(places, np.array([rows, length], np.int32))
+    return Packing(offsets, np.array([rows, length], np.int32))
 
 
-def _first_fit(columns: np.ndarray, length: int) -> tuple[np.ndarray, int]:
-    """Places, the longest image first, each in the first row that has room; and rows used.
+def _first_fit_decreasing(columns: np.ndarray, length: int) -> tuple[np.ndarray, int]:
+    """Puts each image, the longest first, into the first row with enough free columns.
 
-    Source: Johnson 1973, "Near-optimal bin packing algorithms" (first-fit decreasing).
+    Source: Johnson 1973, "Near-optimal bin packing algorithms".
+
+    Returns:
+        The offsets of the images, and the number of rows used.
     """
-    places: np.ndarray = np.zeros(len(columns), np.int32)
-    ends = np.zeros(len(columns), np.int32)  # of all rows, also of those that stay empty
+    offsets: np.ndarray = np.zeros(len(columns), np.int32)
+    ends = np.zeros(len(columns), np.int32)  # of all rows, the unused ones included
     for n in np.argsort(-columns, kind="stable"):
         size = columns[n]
         if not size:
             break
         row = int(np.argmax(ends + size <= length))
-        places[n] = row * length + ends[row]
+        offsets[n] = row * length + ends[row]
         ends[row] += size + 1
-    return places, int(np.count_nonzero(ends))
+    return offsets, int(np.count_nonzero(ends))

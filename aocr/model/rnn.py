@@ -1,8 +1,9 @@
-"""An LSTM over time; for training, with its gradient written out.
+"""LSTM and GRU cells, and an LSTM over time with an optional hand-written gradient.
 
-Left to itself, TensorFlow keeps every intermediate value of a loop for the gradient, and adds up
-the kernel's at every step: that takes twice as long. But it never lets go of a graph in which
-gradients are written out, nor of a SavedModel with such a graph: only training has them.
+By default, TensorFlow keeps every intermediate value of a loop for the gradient, and adds to the
+kernel's gradient at every step, which takes twice as long as `lstm_with_gradient`. However, it
+never frees a graph that contains a custom gradient, nor a SavedModel with such a graph, so only
+training graphs use one.
 """
 
 from __future__ import annotations
@@ -15,12 +16,24 @@ import tensorflow as tf
 from aocr.model.layers import Initializer
 
 State = tuple[tf.Tensor, ...]
+Tensors = tuple[tf.Tensor, ...]
+Gradient = Callable[..., Tensors]
+# `lstm` or `lstm_with_gradient`.
+LstmFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], Tensors]
 
 
 class LstmCell(tf.Module):
-    """LSTM without peepholes; gates in the order i, j (candidate), f, o; forget bias 0.
+    """LSTM without peephole connections; gates in the order i, j (candidate), f, o; forget bias 0.
 
-    kernel `[inputs + units, 4 * units]` over `[x, h]`, bias `[4 * units]`; state `(c, h)`.
+    Weights: kernel `[inputs + units, 4 * units]` over `[x, h]`, bias `[4 * units]`.
+
+    Source: Hochreiter and Schmidhuber 1997, Gers et al. 2000 (forget gate).
+
+    Args:
+        init: Draws the weights.
+        name: Name from which the weights are seeded.
+        inputs: Size of the input.
+        units: Size of the output.
     """
 
     state_parts = 2
@@ -31,15 +44,32 @@ class LstmCell(tf.Module):
         self.bias = init.constant(f"{name}/bias", [4 * units], 0.0)
 
     def __call__(self, x: tf.Tensor, state: State) -> State:
-        """One step; x `[batch, inputs]`, state parts `[batch, units]`."""
+        """Takes one step.
+
+        Args:
+            x: `[batch, inputs]`.
+            state: `(c, h)`, `[batch, units]` each.
+
+        Returns:
+            The new state; h is also the output.
+        """
         c, h = state
         return lstm_step(tf.concat([x, h], -1) @ self.kernel + self.bias, c)
 
 
 class GruCell(tf.Module):
-    """GRU whose reset gate is applied before the matmul; gates in the order r, u; gate bias 1.
+    """GRU with the reset gate applied before the matrix product; gates r, u; gate bias 1.
 
-    Kernels `[inputs + units, 2 * units]` and `[inputs + units, units]`; state `(h,)`.
+    Weights: gates_kernel `[inputs + units, 2 * units]`, gates_bias `[2 * units]`,
+    candidate_kernel `[inputs + units, units]`, candidate_bias `[units]`.
+
+    Source: Cho et al. 2014 (https://arxiv.org/abs/1406.1078).
+
+    Args:
+        init: Draws the weights.
+        name: Name from which the weights are seeded.
+        inputs: Size of the input.
+        units: Size of the output.
     """
 
     state_parts = 1
@@ -52,7 +82,15 @@ class GruCell(tf.Module):
         self.candidate_bias = init.constant(f"{name}/candidate_bias", [units], 0.0)
 
     def __call__(self, x: tf.Tensor, state: State) -> State:
-        """One step; x `[batch, inputs]`, state `[batch, units]`."""
+        """Takes one step.
+
+        Args:
+            x: `[batch, inputs]`.
+            state: `(h,)`, `[batch, units]`.
+
+        Returns:
+            The new state; h is also the output.
+        """
         (h,) = state
         gates = tf.sigmoid(tf.concat([x, h], -1) @ self.gates_kernel + self.gates_bias)
         r, u = tf.split(gates, 2, axis=-1)
@@ -61,25 +99,20 @@ class GruCell(tf.Module):
 
 
 def lstm_step(gates: tf.Tensor, c: tf.Tensor) -> State:
-    """`(c, h)` after a step; gates `[..., 4 * units]` before their nonlinearities."""
+    """Returns the new `(c, h)`, given gates `[..., 4 * units]` before their nonlinearities."""
     i, j, f, o = tf.split(gates, 4, axis=-1)
     c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(j)
     return c, tf.sigmoid(o) * tf.tanh(c)
 
 
-Tensors = tuple[tf.Tensor, ...]
-Gradient = Callable[..., Tensors]
-Read = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], Tensors]
-
-
 class LocalGradients(NamedTuple):
-    """How a step's results change with what goes into it, for all steps at once.
+    """Partial derivatives of each step's results, for all steps at once.
 
     Attributes:
         gates: `[time, batch, 4 * units]`, of the new cell state (gates i, j, f) and of the output
-            (gate o), with each gate before its nonlinearity.
-        cell: `[time, batch, units]`, of the new cell state with the earlier one.
-        output: `[time, batch, units]`, of the output with the new cell state.
+            (gate o) with respect to each gate before its nonlinearity.
+        cell: `[time, batch, units]`, of the new cell state with respect to the previous one.
+        output: `[time, batch, units]`, of the output with respect to the new cell state.
     """
 
     gates: tf.Tensor
@@ -88,64 +121,62 @@ class LocalGradients(NamedTuple):
 
 
 def lstm(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int) -> Tensors:
-    """Goes over all columns in one direction; each row is read as if it stood alone.
+    """Runs an LSTM over all columns; every row is computed as if it were alone in the batch.
 
     Args:
         gates: `[time, batch, 4 * units]`, the input's part of the gates i, j (candidate), f, o.
-        kernel: `[units, 4 * units]`, that of the output before.
+        kernel: `[units, 4 * units]`, the recurrent kernel.
         lengths: `[batch]` int32, the columns of each row that are not padding.
-        direction: 1 from the first column on, -1 from the last.
+        direction: 1 for the first column to the last, -1 for the reverse.
 
     Returns:
-        Outputs and cell states, both `[time, batch, units]`. In padding stands what the column
-        read before it left, and zero where there was none.
-
-    Source: Hochreiter and Schmidhuber 1997.
+        Outputs and cell states, both `[time, batch, units]`. The padding repeats the state of the
+        column that was computed before it, or is zero if there was none.
     """
-    return _forward(gates, kernel, _inside(gates, lengths), direction)
+    return _forward(gates, kernel, _mask(gates, lengths), direction)
 
 
 def lstm_with_gradient(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int
-                  ) -> Tensors:
-    """As `read`, with a gradient of its own.
+                       ) -> Tensors:
+    """Like `lstm`, with a hand-written gradient.
 
     Source: Werbos 1990, "Backpropagation through time".
     """
-    inside = _inside(gates, lengths)
+    mask = _mask(gates, lengths)
 
     @tf.custom_gradient
-    def reading(gates: tf.Tensor, kernel: tf.Tensor) -> tuple[Tensors, Gradient]:
-        outputs, cells = _forward(gates, kernel, inside, direction)
+    def recurrence(gates: tf.Tensor, kernel: tf.Tensor) -> tuple[Tensors, Gradient]:
+        outputs, cells = _forward(gates, kernel, mask, direction)
 
-        def gradient(*above: tf.Tensor) -> Tensors:
-            previous, earlier = _before(outputs, direction), _before(cells, direction)
+        def gradient(*output_gradients: tf.Tensor) -> Tensors:
+            previous_cells = _previous(cells, direction)
             units = kernel.shape[0]
-            hidden = tf.reshape(previous, [-1, units])
-            whole = gates + tf.reshape(hidden @ kernel, tf.shape(gates))
-            slopes = _slopes(whole, earlier, cells)
-            by_gates = _backward(above, slopes, tf.transpose(kernel), inside, direction)
+            hidden = tf.reshape(_previous(outputs, direction), [-1, units])
+            all_gates = gates + tf.reshape(hidden @ kernel, tf.shape(gates))
+            local = _local_gradients(all_gates, previous_cells, cells)
+            by_gates = _backward(output_gradients, local, tf.transpose(kernel), mask, direction)
             flat = tf.reshape(by_gates, [-1, 4 * units])
             return by_gates, tf.matmul(hidden, flat, transpose_a=True)
 
         return (outputs, cells), gradient
 
-    found: Tensors = reading(gates, kernel)
-    return found
+    results: Tensors = recurrence(gates, kernel)
+    return results
 
 
-def _inside(gates: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """`[time, batch, 1]` bool, which columns are no padding."""
+def _mask(gates: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Returns `[time, batch, 1]` bool, False in the padding."""
     return tf.transpose(tf.sequence_mask(lengths, tf.shape(gates)[0]))[:, :, None]
 
 
-def _forward(gates: tf.Tensor, kernel: tf.Tensor, inside: tf.Tensor, direction: int) -> Tensors:
+def _forward(gates: tf.Tensor, kernel: tf.Tensor, mask: tf.Tensor, direction: int) -> Tensors:
     time, batch, units = tf.shape(gates)[0], tf.shape(gates)[1], kernel.shape[0]
     zero = tf.zeros([batch, units], gates.dtype)
     arrays = _arrays(2, time, units, gates.dtype)
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, *arrays: tf.TensorArray) -> Tensors:
         new_c, new_h = lstm_step(gates[t] + h @ kernel, c)
-        h, c = tf.where(inside[t], new_h, h), tf.where(inside[t], new_c, c)
+        h, c = tf.where(mask[t], new_h, h), tf.where(mask[t], new_c, c)
         return t + direction, h, c, arrays[0].write(t, h), arrays[1].write(t, c)
 
     start = tf.constant(0) if direction > 0 else time - 1
@@ -154,33 +185,42 @@ def _forward(gates: tf.Tensor, kernel: tf.Tensor, inside: tf.Tensor, direction: 
     return outputs.stack(), cells.stack()
 
 
-def _before(x: tf.Tensor, direction: int) -> tf.Tensor:
-    """What stood there one step earlier, `[time, batch, units]`; zero at the first."""
+def _previous(x: tf.Tensor, direction: int) -> tf.Tensor:
+    """Returns the values of the preceding steps, `[time, batch, units]`; zero for the first."""
     return tf.pad(x[:-1], [[1, 0], [0, 0], [0, 0]]) if direction > 0 else tf.pad(
         x[1:], [[0, 1], [0, 0], [0, 0]])
 
 
-def _slopes(gates: tf.Tensor, earlier: tf.Tensor, cells: tf.Tensor) -> LocalGradients:
+def _local_gradients(gates: tf.Tensor, previous_cells: tf.Tensor, cells: tf.Tensor
+                     ) -> LocalGradients:
     i, j, f, o = tf.split(gates, 4, axis=-1)
     i, j, f, o, new = tf.sigmoid(i), tf.tanh(j), tf.sigmoid(f), tf.sigmoid(o), tf.tanh(cells)
-    of_gates = [j * i * (1 - i), i * (1 - j * j), earlier * f * (1 - f), new * o * (1 - o)]
-    return LocalGradients(tf.concat(of_gates, -1), f, o * (1 - new * new))
+    by_gates = [j * i * (1 - i), i * (1 - j * j), previous_cells * f * (1 - f), new * o * (1 - o)]
+    return LocalGradients(tf.concat(by_gates, -1), f, o * (1 - new * new))
 
 
-def _backward(above: Tensors, slopes: LocalGradients, kernel: tf.Tensor, inside: tf.Tensor,
-              direction: int) -> tf.Tensor:
-    """Gradient of the gates, `[time, batch, 4 * units]`; the kernel comes transposed."""
-    time, units = tf.shape(inside)[0], kernel.shape[1]
-    zero = tf.zeros_like(above[0][0])
+def _backward(output_gradients: Tensors, local: LocalGradients, transposed_kernel: tf.Tensor,
+              mask: tf.Tensor, direction: int) -> tf.Tensor:
+    """Returns the gradient of the gates, `[time, batch, 4 * units]`.
+
+    Args:
+        output_gradients: Gradients of the outputs and of the cell states.
+        local: The partial derivatives of each step.
+        transposed_kernel: `[4 * units, units]`.
+        mask: `[time, batch, 1]` bool.
+        direction: That of the forward pass.
+    """
+    time, units = tf.shape(mask)[0], transposed_kernel.shape[1]
+    zero = tf.zeros_like(output_gradients[0][0])
     (array,) = _arrays(1, time, 4 * units, zero.dtype)
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, array: tf.TensorArray) -> Tensors:
-        h, c = h + above[0][t], c + above[1][t]
-        new_c = c + h * slopes.output[t]
-        by_gates = tf.concat([new_c, new_c, new_c, h], -1) * slopes.gates[t]
-        by_gates = tf.where(inside[t], by_gates, tf.zeros_like(by_gates))
-        h, c = tf.where(inside[t], by_gates @ kernel, h), tf.where(
-            inside[t], new_c * slopes.cell[t], c)
+        h, c = h + output_gradients[0][t], c + output_gradients[1][t]
+        new_c = c + h * local.output[t]
+        by_gates = tf.concat([new_c, new_c, new_c, h], -1) * local.gates[t]
+        by_gates = tf.where(mask[t], by_gates, tf.zeros_like(by_gates))
+        h, c = tf.where(mask[t], by_gates @ transposed_kernel, h), tf.where(
+            mask[t], new_c * local.cell[t], c)
         return t - direction, h, c, array.write(t, by_gates)
 
     start = time - 1 if direction > 0 else tf.constant(0)

@@ -112,7 +112,7 @@ class PreciseBatchNorm:
 
     def _accumulate_replica(self, images: tf.Tensor, widths: tf.Tensor,
                             packing: Packing | None) -> tuple[tf.Tensor, ...]:
-        self._average.model.settle(tf.cast(images, self._compute_dtype), widths, packing)
+        self._average.model.recalibrate(tf.cast(images, self._compute_dtype), widths, packing)
         return ()
 
 

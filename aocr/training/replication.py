@@ -49,7 +49,7 @@ class ReplicatedFunction:
     def _run_replica(self, rows: Sequence[tf.Tensor], others: Sequence[tf.Tensor],
                      packing: Packing | None) -> Sequence[tf.Tensor]:
         if packing is not None:
-            packing = packing._replace(places=self._replica_rows(packing.places))
+            packing = packing._replace(offsets=self._replica_rows(packing.offsets))
         return self._function(*(self._replica_rows(tensor) for tensor in rows), *others, packing)
 
     def _replica_rows(self, rows: tf.Tensor) -> tf.Tensor:

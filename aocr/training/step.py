@@ -105,7 +105,7 @@ class TrainStep:
         fused = self._cluster.replicas == 1 and self._compute_dtype != tf.float64
         if fused and np.all(widths == batch.images.shape[2]):
             return None
-        return packings.plan(widths, self._cluster.local_replicas)
+        return packings.first_fit(widths, self._cluster.local_replicas)
 
     def _update_replica(self, loss_of: _Loss, images: tf.Tensor, widths: tf.Tensor,
                         targets: tf.Tensor, global_shape: tf.Tensor, packing: Packing | None

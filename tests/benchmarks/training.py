@@ -101,7 +101,7 @@ def own_width(rounds: int = 8) -> Row:
         full = _pad(batch, config)
         for times in (first, own):
             times.take(lambda: train_step.run(batch, widths))  # noqa: B023
-        with mock.patch.object(packing, "plan", _one_image_a_row):
+        with mock.patch.object(packing, "first_fit", _one_image_a_row):
             for times in (padded,) if n else (Times(), padded):
                 times.take(lambda: train_step.run(full, widths))  # noqa: B023
     ratios = {"by_clock": sum(padded.wall) / sum(own.wall),
@@ -119,9 +119,9 @@ def _pad(batch: Batch, config: ModelConfig) -> Batch:
     return batch._replace(images=tf.pad(batch.images, [[0, 0], [0, 0], [0, padding], [0, 0]]))
 
 
-def _one_image_a_row(widths: np.ndarray, devices: int = 1) -> packing.Packing:
-    """Takes the place of `packing.plan`: every image has a row of the maximum width."""
-    del devices
+def _one_image_a_row(widths: np.ndarray, replicas: int = 1) -> packing.Packing:
+    """Takes the place of `packing.first_fit`: every image has a row of the maximum width."""
+    del replicas
     length = -(-images.LINES.config.input_width // COLUMN_PIXELS)
     rows = np.arange(len(widths), dtype=np.int32)
     return packing.Packing(rows * length, np.array([len(rows), length], np.int32))

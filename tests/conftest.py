@@ -1,4 +1,4 @@
-"""A small world that the commands themselves have made: images, records, a model."""
+"""Fixtures: a small dataset and a model, made by the commands themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two libraries' threads fight for two cores
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two libraries would compete for the cores
 
 import hypothesis
 import pytest
@@ -25,7 +25,7 @@ import aocr
 from aocr.cli.main import main
 from aocr.runtime.console import log
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # no test depends on time
+hypothesis.settings.register_profile("any machine", deadline=None)  # on slow machines too
 hypothesis.settings.load_profile("any machine")
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} root  (INFO    |WARNING |ERROR   ) "
@@ -35,15 +35,15 @@ WORDS = ("HELLO", "WORLD", "A1", "B22", "C333", "TEN", "42", "X")
 
 @dataclass(frozen=True)
 class World:
-    """Where everything is.
+    """Paths of a small dataset and a model.
 
     Attributes:
-        root: The folder of it all; its annotations hold relative to it.
+        root: The directory of all files, to which the annotations are relative.
         images: The image files, one for each of `WORDS`.
         annotations: The annotation file.
         records: The TFRecords file, with comments.
         model_dir: A model of two steps on the records.
-        log: What `dataset` and `train` have logged.
+        log: The log of `dataset` and `train`.
     """
 
     root: Path
@@ -55,7 +55,7 @@ class World:
 
 
 def draw(word: str, path: Path, size: tuple[int, int] | None = None) -> Path:
-    """Draws a word, dark on light; the ending of the path chooses the format."""
+    """Draws a word, dark on light, in the format of the path's extension."""
     font = ImageFont.load_default(24)
     image = Image.new("L", size or (int(font.getlength(word)) + 12, 32), 230)
     ImageDraw.Draw(image).text((6, 2), word, fill=20, font=font)
@@ -74,7 +74,7 @@ class _Lines(logging.Handler):
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """What is logged during a test, without stamp and level."""
+    """Lines logged during a test, without time and level."""
     lines: list[str] = []
     handler, level = _Lines(lines), log.level
     log.addHandler(handler)
@@ -86,7 +86,7 @@ def logged() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Eight words, their records, and a model that has seen them twice."""
+    """Eight images with words, their records, and a model trained for two steps."""
     root = tmp_path_factory.mktemp("world")
     (root / "images").mkdir()
     images = [draw(word, root / "images" / f"{n}{('.png', '.jpg')[n % 2]}")
@@ -116,7 +116,7 @@ def command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr()
         code = main([*argv, "--log-path", str(log)])
         logged = log.read_text(encoding="utf-8")
-        # The log goes to standard error line by line as well; standard output is for results.
+        # The log also goes to standard error; standard output is for results.
         assert capsys.readouterr().err == logged
         return code, logged
 
@@ -124,14 +124,14 @@ def command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def messages(logged: str) -> list[str]:
-    """The lines without stamp and level, every one of which must have them."""
+    """Returns the lines without time and level, which every line must have."""
     lines = logged.splitlines()
     assert all(re.match(STAMP, line) for line in lines), logged
     return [re.sub(STAMP, "", line) for line in lines]
 
 
 def in_process(*words: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs `python -m aocr` as a process of its own."""
+    """Runs `python -m aocr` in a separate process."""
     environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
         environment.pop(name, None)
@@ -141,7 +141,7 @@ def in_process(*words: str, cwd: Path, text: str = "") -> subprocess.CompletedPr
 
 @pytest.fixture(scope="session")
 def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The world's model as a server wants it: a folder with version 3."""
+    """Directory of an export of the model, as version 3."""
     folder = tmp_path_factory.mktemp("exported")
     assert main(["export", str(folder), "--model-dir", str(world.model_dir), "--model-version",
                  "3", "--log-path", str(world.log)]) == 0
@@ -155,7 +155,7 @@ def file_contents(directory: Path) -> dict[Path, bytes]:
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """The operating system refuses to write on, as on a full disk."""
+    """Makes the operating system refuse to write larger files, as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

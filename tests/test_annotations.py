@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from aocr.cli.main import parser
 from aocr.data import example
 from aocr.data.annotation_formats import AnnotationOptions
+from aocr.data.annotations import FORMATS
 from aocr.data.stats import DatasetStats
 from aocr.data.writer import DatasetOptions, write_dataset
 from aocr.errors import AocrError
@@ -172,6 +174,11 @@ def test_a_format_that_does_not_fit_is_an_error(name: str, content: str, options
 def test_a_directory_without_label_files_is_an_error(annotation_format: str, expected: str) -> None:
     with pytest.raises(AocrError, match=expected):
         records_of("images", format=annotation_format)
+
+
+def test_the_command_offers_all_formats() -> None:
+    for name in FORMATS:
+        assert parser().parse_args(["dataset", "list.txt", "--format", name]).format == name
 
 
 @pytest.mark.parametrize("first", ["{a}.png A", "file.png text", "a,b.png A", ""])

@@ -336,6 +336,23 @@ def test_the_request_in_the_readme_gets_two_scalars(client: Client, results: lis
     assert outputs["probability"] == pytest.approx(results[0].probability, abs=1e-5)
 
 
+@pytest.mark.parametrize("number", range(2))
+def test_the_python_examples_in_the_readme_run(
+        client: Client, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str], number: int) -> None:
+    readme = Path(server.__file__).with_name("README.md").read_text(encoding="utf-8")
+    example = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[number]
+    for port, actual in ((8500, client.grpc), (8501, client.rest)):
+        example = example.replace(f"localhost:{port}", f"127.0.0.1:{actual}")
+    (tmp_path / "quickstart" / "images").mkdir(parents=True)
+    (tmp_path / "quickstart" / "images" / "003001.png").write_bytes(FILES[0])
+    (tmp_path / "quickstart" / "exported").mkdir()
+    (tmp_path / "quickstart" / "exported" / "1").symlink_to(exported / str(VERSION))
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})  # noqa: S102
+    assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
+
+
 @pytest.mark.skipif(shutil.which("tensorflow_model_server") is None,
                     reason="no tensorflow_model_server on the PATH; the workflow `serving` sends "
                     "the same requests to its container")

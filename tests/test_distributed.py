@@ -92,7 +92,7 @@ def test_every_row_belongs_to_one_process(workers: int, local_replicas: int, cou
 
 def test_the_error_of_a_lost_worker_is_one_line() -> None:
     lost = tf.errors.UnavailableError(None, None, "connection lost\nmore")
-    with pytest.raises(AocrError, match=r"worker 1 of 2 cannot go on.*connection lost; try it"):
+    with pytest.raises(AocrError, match=r"worker 1 of 2 cannot continue.*connection lost; try it"):
         with make_cluster(2, 1).lost_worker_errors("try it"):
             raise lost
     with pytest.raises(tf.errors.UnavailableError), make_cluster().lost_worker_errors("x"):
@@ -272,7 +272,7 @@ def test_a_killed_worker_stops_the_others_and_all_resume_with_equal_losses(
         code, remaining = list(pair.finish())[1 - killed]
     assert code == 1
     error = remaining.splitlines()[-1]
-    assert f"worker {1 - killed} of 2 cannot go on, as another one has gone: " in error
+    assert f"worker {1 - killed} of 2 cannot continue because another worker has ended: " in error
     assert "Traceback" not in remaining
     model_dir = tmp_path / "killed" / "m"
     assert len(list(model_dir.glob("events*"))) == 1

@@ -23,7 +23,7 @@ from aocr.data.stats import DatasetStats, NamedSize
 from aocr.errors import AocrError, SkipError, reason
 from aocr.images import files, transcoding
 from aocr.runtime import filesystem
-from aocr.runtime.console import bar, log, printable
+from aocr.runtime.console import log, printable, progress_bar
 from aocr.tokenizer import normalize
 
 VERIFIED_IMAGES = 20_000  # above, decoding would take longer than a user wants to wait
@@ -131,7 +131,7 @@ def _labelled_images(annotations: Annotations, options: DatasetOptions, stats: D
         loader.load_entry, _included_entries(annotations, options.sharding), options.jobs,
         max_pending=options.jobs * _PENDING_LINES)
     position = 0
-    with bar(total=annotations.size, unit="B", unit_scale=True) as progress:
+    with progress_bar(total=annotations.size, unit="B", unit_scale=True) as progress:
         for entry, result in results:
             progress.update(entry.position - position)
             position = entry.position

@@ -19,7 +19,7 @@ from aocr.evaluation.report import EvaluationRow
 from aocr.evaluation.scoring import ImageScore, RecordOrder, score_batch
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import CheckpointRecognizer
-from aocr.runtime.console import bar, log
+from aocr.runtime.console import log, progress_bar
 from aocr.runtime.distributed import Cluster
 
 _RESTART = "start all of them again"
@@ -83,7 +83,7 @@ def _evaluate_batches(recognizer: CheckpointRecognizer, index: RecordIndex,
     local_batches = [numbers[cluster.local_rows(len(numbers))] for numbers in global_batches]
     data = pipeline.make_pipeline(index, local_batches, graph.tokenizer, graph.config)
     start = time.perf_counter()
-    with bar(total=len(index), unit="image") as progress:
+    with progress_bar(total=len(index), unit="image") as progress:
         for numbers, local_numbers, batch in zip(global_batches, local_batches,
                                                  pipeline.iterate(data), strict=False):
             local = score_batch(recognizer, local_numbers, batch, options.pictures_dir is not None)

@@ -1,1 +1,1 @@
-"""Process and platform: start-up, console, file systems, devices, several workers."""
+"""The process and its platform: start-up, console, file systems, devices and workers."""

@@ -1,4 +1,4 @@
-"""Sums over the devices that take a step together."""
+"""Collective operations of the replicas that take a step together."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import tensorflow as tf
 
 
 def all_reduce_sum(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Adds up what each device has found; on one device it stays as it is.
+    """Sums values over all replicas; a single replica keeps its own.
 
     Args:
-        values: Tensors whose shapes are the same on every device.
+        values: Tensors of the same shape on every replica.
 
     Returns:
-        Their sums, the same on every device; gradients flow back to all of them.
+        The sums, the same on every replica; gradients flow back to all of them.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return list(values)
-    summed: list[tf.Tensor] = context.all_reduce(tf.distribute.ReduceOp.SUM, list(values))
-    return summed
+    sums: list[tf.Tensor] = context.all_reduce(tf.distribute.ReduceOp.SUM, list(values))
+    return sums

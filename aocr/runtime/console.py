@@ -1,9 +1,10 @@
-"""What a person sees: the log in the original's form, and progress bars on a terminal."""
+"""The log, in the format of the original, and progress bars on a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 import unicodedata
@@ -14,42 +15,41 @@ from tqdm import tqdm
 from aocr.errors import AocrError, reason
 from aocr.runtime import startup
 
-# The original logged through the root logger; its name is part of what scripts parse.
+# The original used the root logger, and scripts parse its name.
 _FORMAT = "%(asctime)-15s root  %(levelname)-8s %(message)s"
 _FLUSH_SECONDS = 30.0
 log = logging.getLogger("aocr")
 log.addHandler(logging.NullHandler())
 
 
-class _BesideBars(logging.Handler):
-    """Writes to standard error without tearing a progress bar."""
+class _StderrHandler(logging.Handler):
+    """Writes to standard error, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        on_bar = getattr(record, "on_bar", False)
-        if on_bar and sys.stderr.isatty():
+        if getattr(record, "on_bar", False) and sys.stderr.isatty():
             return
-        # File names need not be text.
+        # File names may hold bytes that are not UTF-8.
         line = self.format(record).encode(errors="backslashreplace").decode()
         try:
             tqdm.write(line, file=sys.stderr)
-        except (OSError, ValueError):  # nobody reads standard error any more; the work goes on
+        except (OSError, ValueError):  # standard error was closed, which does not end the command
             return
 
 
-class _RemoteFile(logging.Handler):
-    """Appends to a file of any file system that TensorFlow knows.
+class _RemoteFileHandler(logging.Handler):
+    """Appends to a file of any file system that TensorFlow supports.
 
-    Object stores write the whole file anew for that, so lines are put together for a while.
+    Object stores rewrite the whole file for each append, so lines are collected for 30 seconds.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
         self._flushed = time.monotonic()
-        self.waiting: list[str] = []
+        self.pending: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.waiting.append(self.format(record) + "\n")
+        self.pending.append(self.format(record) + "\n")
         due = time.monotonic() > self._flushed + _FLUSH_SECONDS
         if self._path and (due or record.levelno > logging.INFO):
             self.flush()
@@ -57,7 +57,7 @@ class _RemoteFile(logging.Handler):
     def flush(self) -> None:
         import tensorflow as tf
 
-        text, self.waiting = "".join(self.waiting), []
+        text, self.pending = "".join(self.pending), []
         self._flushed = time.monotonic()
         if not text or not self._path:
             return
@@ -66,41 +66,42 @@ class _RemoteFile(logging.Handler):
                 file.write(text)
         except tf.errors.OpError as error:
             path, self._path = self._path, ""
-            log.warning(f"cannot write on in the log file {path}: {reason(error)}; the work "
-                        "goes on without it")
+            log.warning(f"cannot append to the log file {path}: {reason(error)}; logging to "
+                        "it stops")
 
     def close(self) -> None:
         self.flush()
         super().close()
 
 
-class _LogFile(logging.FileHandler):
-    """Tells once that its disk takes no more, and goes on trying: the work is worth more."""
+class _LocalFileHandler(logging.FileHandler):
+    """Appends to a local file; a full disk gives one warning and does not end the command."""
 
-    told = False
+    warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        """Takes the place of a traceback."""
+        """Logs a warning in place of a traceback."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self.told:
-            self.told = True
+        elif not self.warned:
+            self.warned = True
             log.warning(f"cannot write to the log file {self.baseFilename} ({error.strerror}); "
-                        "it misses lines from here on")
+                        "lines will be missing from it")
 
     def close(self) -> None:
-        """Gives up what the disk has not taken."""
+        """Closes the file, without the lines that could not be written."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 def start_log(path: str, chosen: bool) -> None:
-    """Sends the log to standard error and to a file.
+    """Starts logging to standard error and to a file.
 
     Args:
-        path: The log file; it is appended to.
-        chosen: Whether the user named it. A default that cannot be written is only warned about.
+        path: The log file, which is appended to; a missing local directory is created.
+        chosen: Whether the user named the file. If not, a file that cannot be written gives only
+            a warning.
 
     Raises:
         AocrError: The chosen file cannot be written.
@@ -108,12 +109,13 @@ def start_log(path: str, chosen: bool) -> None:
     stop_log()
     log.setLevel(logging.INFO)
     log.propagate = False
-    _attach(_BesideBars())
+    _attach(_StderrHandler())
     if "://" in path:
-        _attach(_opened(path))
+        _attach(_open_remote(path))
         return
     try:
-        _attach(_LogFile(path, encoding="utf-8", errors="backslashreplace"))
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        _attach(_LocalFileHandler(path, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         problem = f"cannot write the log file {path} ({error.strerror}); --log-path names another"
         if chosen:
@@ -121,13 +123,13 @@ def start_log(path: str, chosen: bool) -> None:
         log.warning(problem)
 
 
-def _opened(path: str) -> _RemoteFile:
+def _open_remote(path: str) -> _RemoteFileHandler:
     startup.import_tensorflow()
     import tensorflow as tf
 
     try:
         tf.io.gfile.exists(path)
-        return _RemoteFile(path)
+        return _RemoteFileHandler(path)
     except tf.errors.OpError as error:
         raise AocrError(f"cannot write the log file {path} ({reason(error)}); --log-path names "
                         "another") from error
@@ -138,42 +140,43 @@ def _attach(handler: logging.Handler) -> None:
     log.addHandler(handler)
 
 
-def leave_file() -> None:
-    """Leaves the log file to another process."""
+def close_log_file() -> None:
+    """Stops logging to the file, for which another process is responsible."""
     for handler in log.handlers[:]:
-        if isinstance(handler, _RemoteFile):
-            handler.waiting.clear()  # all machines may have been given the same file
-        if isinstance(handler, logging.FileHandler | _RemoteFile):
+        if isinstance(handler, _RemoteFileHandler):
+            handler.pending.clear()  # several workers may have been given the same file
+        if isinstance(handler, logging.FileHandler | _RemoteFileHandler):
             log.removeHandler(handler)
             handler.close()
 
 
-def only_errors() -> None:
-    """Leaves the log to another process: nothing but errors, and those on standard error."""
-    leave_file()
+def log_only_errors() -> None:
+    """Logs only errors, to standard error; another process logs the rest."""
+    close_log_file()
     log.setLevel(logging.ERROR)
 
 
 def stop_log() -> None:
-    """Closes what `start_log` opened."""
+    """Closes the handlers that `start_log` added."""
     for handler in log.handlers[:]:
         if not isinstance(handler, logging.NullHandler):
             log.removeHandler(handler)
             handler.close()
 
 
-def on_bar(message: str) -> None:
-    """Logs a line of which the bar shows the gist; a terminal is spared it."""
+def log_beside_bar(message: str) -> None:
+    """Logs a line to the file only, if a progress bar shows its content on the terminal."""
     log.info(message, extra={"on_bar": True})
 
 
-def bar(**options: Any) -> Any:  # noqa: ANN401
-    """A tqdm progress bar on standard error; nothing where that is no terminal, or no log."""
+def progress_bar(**options: Any) -> Any:  # noqa: ANN401
+    """Returns a tqdm progress bar, disabled where standard error is not a logged terminal."""
     shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     return tqdm(file=sys.stderr, disable=not shown, dynamic_ncols=True, **options)
 
 
 def printable(text: str) -> str:
-    """The text with its control characters, which would move a cursor, as escapes."""
-    return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each
-                   for each in text)
+    """Returns a text whose control characters, which could move the cursor, are escaped."""
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) == "Cc" else character
+        for character in text)

@@ -1,4 +1,4 @@
-"""The devices and machines of one command: who takes part, who reads which images, who writes."""
+"""Selection and precision of GPUs."""
 
 from __future__ import annotations
 
@@ -9,37 +9,40 @@ import tensorflow as tf
 from aocr.runtime.console import log
 
 ALL_GPUS = "all"
-def use_gpus(wanted: Sequence[int] | str | None, most: int | None = None) -> list[str]:
-    """Leaves TensorFlow the chosen GPUs of this machine, or none.
+
+
+def use_gpus(selection: Sequence[int] | str | None, most: int | None = None) -> list[str]:
+    """Makes only the selected GPUs of this machine visible to TensorFlow.
 
     Args:
-        wanted: Their numbers, of which -1 means none, or "all"; `None` takes the first if there
-            is one.
-        most: How many of them can be used.
+        selection: Their numbers, of which -1 means none, or "all"; `None` selects the first one
+            if there is any.
+        most: Largest number of GPUs to use.
 
     Returns:
-        Their names as TensorFlow counts them from then on.
+        Their names, as TensorFlow counts the visible ones.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    numbers = range(len(gpus)) if wanted == ALL_GPUS else dict.fromkeys(map(int, wanted or (0,)))
-    found = [gpus[number] for number in numbers if 0 <= number < len(gpus)][:most]
-    tf.config.set_visible_devices(found, "GPU")
+    numbers = (range(len(gpus)) if selection == ALL_GPUS
+               else dict.fromkeys(map(int, selection or (0,))))
+    visible = [gpus[number] for number in numbers if 0 <= number < len(gpus)][:most]
+    tf.config.set_visible_devices(visible, "GPU")
     missing = [f"GPU {number}" for number in numbers if number >= len(gpus)]
-    if wanted is not None and (missing or (wanted == ALL_GPUS and not found)):
-        used = f"{len(found)} of them" if found else "the CPU"
+    if selection is not None and (missing or (selection == ALL_GPUS and not visible)):
+        used = f"{len(visible)} of them" if visible else "the CPU"
         log.info(f"There is no {' and no '.join(missing) or 'GPU'} (found {len(gpus)}); "
                  f"using {used}.")
-    return [f"GPU:{number}" for number in range(len(found))]
+    return [f"GPU:{number}" for number in range(len(visible))]
 
 
 def disable_tf32() -> bool:
-    """Keeps GPUs from rounding to 10 bits (TensorFlow's default there).
+    """Disables TensorFloat-32, in which GPUs round to 10 bits by default.
 
-    What an image reads as must not depend on its batch or device.
+    With it, a prediction would depend on the batch and on the device.
 
     Returns:
-        Whether they rounded before.
+        Whether it was enabled.
     """
-    rounded: bool = tf.config.experimental.tensor_float_32_execution_enabled()
+    was_enabled: bool = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    return rounded
+    return was_enabled

@@ -1,4 +1,4 @@
-"""Small files that appear whole or not at all, on any file system that TensorFlow knows."""
+"""Atomic writes, removal and listings on any file system that TensorFlow supports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _BUFFER_BYTES = 1 << 20
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names its file system, as `gs://bucket/folder` does.
+    """Returns whether a path names its file system, as `gs://bucket/directory` does.
 
-    Folders of such cannot be renamed, and their files have no locks.
+    Directories of remote file systems cannot be renamed, and their files cannot be locked.
     """
     return "://" in path
 
 
 def is_special(path: str) -> bool:
-    """Whether a local path is a device, a pipe or a socket: nothing to put a file in place of."""
+    """Returns whether a local path is a device, a pipe or a socket, which no file may replace."""
     return not is_remote(path) and os.path.exists(path) and not (
         os.path.isfile(path) or os.path.isdir(path))
 
@@ -41,7 +41,7 @@ def numbered_dirs(path: str) -> dict[int, str]:
 
 
 def write(path: str, text: str) -> None:
-    """Writes a file aside and moves it into its place; a link or a device is written to itself.
+    """Writes a text file atomically; links and devices are written to directly.
 
     Raises:
         tf.errors.OpError: The file system refuses.
@@ -50,23 +50,23 @@ def write(path: str, text: str) -> None:
         with tf.io.gfile.GFile(path, "w") as file:
             file.write(text)
         return
-    # Of its own name, so that two who write the same file do not write into each other's.
-    part = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
+    # The name is unique, so that concurrent writers of a file do not share a temporary one.
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
     try:
-        with tf.io.gfile.GFile(part, "w") as file:
+        with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(text)
-        tf.io.gfile.rename(part, path, overwrite=True)
+        tf.io.gfile.rename(temporary, path, overwrite=True)
     except tf.errors.OpError:
-        if tf.io.gfile.exists(part):
-            tf.io.gfile.remove(part)
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
         raise
 
 
 def remove(path: str) -> None:
-    """Removes a file, or a folder with all that is in it; what is not there is no fault.
+    """Removes a file or a directory tree, if it exists.
 
-    The later names first: `ram://` lists `assets.extra` as a file `.extra` within `assets` too,
-    and `tf.io.gfile.rmtree` stumbles over it.
+    Names are removed in descending order: `ram://` lists `assets.extra` also as a file `.extra`
+    within `assets`, at which `tf.io.gfile.rmtree` fails.
     """
     if tf.io.gfile.isdir(path):
         for name in sorted(tf.io.gfile.listdir(path), reverse=True):

@@ -1,4 +1,4 @@
-"""Imports TensorFlow without its chatter, for the commands and for the Python interface."""
+"""Imports TensorFlow without its messages on standard error."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SETTINGS = {
     # oneDNN's convolutions are up to 1.5 times faster; off by default on processors
     # without AVX512.
     "TF_ENABLE_ONEDNN_OPTS": "1",
-    # A record of a batch on gs:// would otherwise download up to 64 MB after it.
+    # Otherwise, every record that is read from gs:// downloads up to 64 MB that follow it.
     "GCS_READAHEAD_BUFFER_SIZE_BYTES": str(1 << 16),
 }
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow with standard error aside; shows what was written if that fails.
+    """Imports TensorFlow; its messages on standard error are shown only if that fails.
 
-    No setting silences the lines that its libraries write while they are loaded, so the file
-    descriptor itself points elsewhere for that long.
+    No setting suppresses what its libraries write while they are loaded, so the file descriptor
+    is redirected for that time.
     """
     if "tensorflow" in sys.modules:
         return
@@ -37,46 +37,47 @@ def import_tensorflow() -> None:
 
 @contextmanager
 def captured_stderr() -> Iterator[int]:
-    """Keeps standard error from the terminal; what was written there is shown after a failure.
+    """Captures what is written to standard error, and writes it there if an error is raised.
 
-    A pipe takes what is written, the first 64 KiB of it; the rest is lost.
+    Only the first 64 KiB, the capacity of a pipe, are captured; the rest is lost.
 
-    Returns:
-        A file descriptor that still leads to the terminal.
+    Yields:
+        A file descriptor of the original standard error.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    said, end = os.pipe()
-    for each in (said, end):
-        os.set_blocking(each, False)
-    os.dup2(end, 2)
-    os.close(end)
+    stderr = os.dup(2)
+    read_end, write_end = os.pipe()
+    for descriptor in (read_end, write_end):
+        os.set_blocking(descriptor, False)
+    os.dup2(write_end, 2)
+    os.close(write_end)
     try:
-        yield kept
+        yield stderr
     except BaseException:
-        with contextlib.suppress(BlockingIOError):  # there is nothing
-            os.write(kept, os.read(said, 1 << 16))
+        with contextlib.suppress(BlockingIOError):  # nothing was written
+            os.write(stderr, os.read(read_end, 1 << 16))
         raise
     finally:
-        os.dup2(kept, 2)
-        os.close(said)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(read_end)
+        os.close(stderr)
 
 
 @contextmanager
 def native_stderr_hidden() -> Iterator[None]:
-    """Keeps what libraries write to standard error from the terminal; Python goes on writing there.
+    """Hides native libraries' writes to standard error; Python's still reach the terminal.
 
-    The libraries of TensorFlow's image decoders tell of damaged images in lines of their own, which
-    no setting silences. A crash that TensorFlow would have explained there is told by Python.
+    The libraries of TensorFlow's image decoders report damaged images in lines of their own, which
+    no setting suppresses. Python's fault handler reports crashes in place of TensorFlow.
     """
     python = sys.__stderr__
-    if python is None or sys.stderr is not python:  # closed, or somebody listens already
+    if python is None or sys.stderr is not python:  # closed, or redirected by the caller
         yield
         return
-    with captured_stderr() as kept, open(kept, "w", buffering=1, encoding=python.encoding,
-                               errors=python.errors, closefd=False) as sys.stderr:
-        faulthandler.enable(kept)
+    with captured_stderr() as stderr, open(
+            stderr, "w", buffering=1, encoding=python.encoding, errors=python.errors,
+            closefd=False) as sys.stderr:
+        faulthandler.enable(stderr)
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ import numpy as np
 
 from aocr.checkpoints import directory
 from aocr.evaluation import metrics
-from aocr.runtime.console import bar, log, on_bar
+from aocr.runtime.console import log, log_beside_bar, progress_bar
 from aocr.training.skipped import SkippedRecords
 from aocr.training.state import TrainingState, int_value
 from aocr.training.validation import Scores
@@ -44,7 +44,7 @@ class Progress:
     """
 
     def __init__(self, total: int, initial: int) -> None:
-        self._bar = bar(total=total, initial=initial, unit="step")
+        self._bar = progress_bar(total=total, initial=initial, unit="step")
         self._start = time.perf_counter()
         self._steps = 0
         self._means = RunningMeans()
@@ -65,7 +65,7 @@ class Progress:
         """Logs a step."""
         self._steps += 1
         self._means.add(seconds, loss)
-        on_bar(f"Step {self._steps}: {seconds:.3f}s, loss: {loss:.6f}, "
+        log_beside_bar(f"Step {self._steps}: {seconds:.3f}s, loss: {loss:.6f}, "
                f"perplexity: {metrics.perplexity(loss):.6f}.")
         self._bar.set_postfix_str(
             f"loss {loss:.4f}, {images / seconds:.0f} images/s{self._validation}", refresh=False)

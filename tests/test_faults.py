@@ -220,7 +220,7 @@ def said(folder: Path, *words: object) -> str:
 def test_exported_models_are_not_trained_into(world: World, tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    assert "folder of checkpoints" in said(
+    assert "directory of checkpoints" in said(
         tmp_path, "train", world.records, "--model-dir", tmp_path)
     assert not (tmp_path / "config.json").exists()
 

@@ -70,7 +70,8 @@ def _imported_packages(path: Path) -> set[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_modules_in_documents_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", prose):
         path = document.parent / target if target else document
         assert path.exists(), target
         assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr dataset` and its flags to the commands."""
     command = flags.add_command(
-        commands, "dataset", "make a TFRecords dataset from labelled images",
+        commands, "dataset", "make a TFRecords dataset from labeled images",
         "ANNOTATIONS [OUTPUT]",
         "Checks every image, writes the usable ones to TFRecords, and proposes a command\n"
         "to train on them.",

@@ -98,7 +98,7 @@ def add_size_flags(add: AddFlag) -> None:
 
 def add_color(add: AddFlag) -> None:
     """Adds `--color`."""
-    add("--color", action="store_true", default=None, help="read three channels instead of grey")
+    add("--color", action="store_true", default=None, help="read three channels instead of gray")
 
 
 def add_full_ascii(add: AddFlag) -> None:

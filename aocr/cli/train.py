@@ -1,4 +1,4 @@
-"""`aocr train`: its flags, and one call."""
+"""Flags of `aocr train`, and its call."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _add_start_flags(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """`aocr train`."""
+    """Runs `aocr train`."""
     from aocr.runtime import distributed
     from aocr.training import train
 

@@ -1,1 +1,1 @@
-"""The training loop and everything that a training changes or writes."""
+"""Training: the loop, the step, and everything that a run changes or writes."""

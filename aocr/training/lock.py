@@ -25,7 +25,7 @@ except ImportError:  # Windows
 LOCK_FILE = "training.lock"
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 5 * HEARTBEAT_SECONDS
-_INSTANCE = uuid.uuid4().hex  # of this process: a restarted container has the same number
+_INSTANCE = uuid.uuid4().hex  # a restarted container has the same host name and process number
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         with self.stop.defer_sigterm():
-            if self.stopped_by:  # whoever stops a run waits for seconds, not for a validation
+            if self.stopped_by:  # whoever stops a run waits seconds, not for a validation
                 self.checkpointer.save()
             else:
                 self.checkpointer.validate_and_save()

@@ -30,10 +30,10 @@ class StopRequest:
 
     @contextmanager
     def defer_sigterm(self) -> Iterator[None]:
-        """Within the block, a second SIGTERM ends the process only after `GRACE_SECONDS`.
+        """Lets a further SIGTERM end the process only after `GRACE_SECONDS`.
 
-        Programs that stop others send SIGTERM several times within seconds; a checkpoint that is
-        being written should not be lost for that.
+        Some process managers send SIGTERM several times within seconds; a checkpoint that is being
+        written should not be lost because of that.
         """
         self._saving.set()
         try:
@@ -41,23 +41,19 @@ class StopRequest:
         finally:
             self._saving.clear()
 
-    def repeated(self, number: int) -> None:
-        """Ends the process because of a further signal, now or at the deadline.
-
-        Args:
-            number: The signal.
-        """
+    def handle_repeated(self, number: int) -> None:
+        """Ends the process after a further signal, at once or at the deadline."""
         if number != signal.SIGTERM or not self._saving.is_set():
             os._exit(128 + number)
         if self._deadline is None:
-            log.warning(f"SIGTERM again: waiting up to {GRACE_SECONDS} seconds for the checkpoint "
-                        "that is being written; SIGINT (Ctrl-C) ends at once.")
             self._deadline = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
             self._deadline.daemon = True
             self._deadline.start()
+            log.warning(f"SIGTERM again: waiting up to {GRACE_SECONDS} seconds for the checkpoint "
+                        "that is being written; SIGINT (Ctrl-C) stops at once.")
 
     def cancel_deadline(self) -> None:
-        """Lets the process live on, after the run has finished."""
+        """Lets the process continue after the run has finished."""
         if self._deadline is not None:
             self._deadline.cancel()
 
@@ -66,7 +62,7 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a stop request.
 
-    A second one ends the process at once with 130 or 143, except for SIGTERM within
+    A further one ends the process at once with exit code 130 or 143, except for SIGTERM within
     `StopRequest.defer_sigterm`.
     """
     request = StopRequest()
@@ -112,5 +108,5 @@ def _watch(read_end: int, request: StopRequest) -> None:
     while data := os.read(read_end, 1):
         if data[0] in SIGNALS:
             if requested:
-                request.repeated(data[0])
+                request.handle_repeated(data[0])
             requested = True

@@ -210,9 +210,9 @@ def test_the_command_writes_equal_graphs_in_two_runs(
         world: World, tmp_path: Path, kind: str, file: str) -> None:
     hashes = set()
     for name in ("first", "second"):
-        found = in_process("export", name, "--model-dir", str(world.model_dir), "--format", kind,
-                           cwd=tmp_path)
-        assert found.returncode == 0, found.stderr
+        process = in_process("export", name, "--model-dir", str(world.model_dir), "--format", kind,
+                             cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
         hashes.add(hashlib.sha256((tmp_path / name / file).read_bytes()).hexdigest())
     assert len(hashes) == 1
 
@@ -303,6 +303,6 @@ def test_an_export_with_other_predictions_is_not_kept(
 
     formats = export_formats.FORMATS
     monkeypatch.setitem(formats, "savedmodel", formats["savedmodel"]._replace(load=load))
-    with pytest.raises(AocrError, match="does not answer as the checkpoint"):
+    with pytest.raises(AocrError, match="does not give the predictions of the checkpoint"):
         export.export(recognizer, str(tmp_path / "out"), "savedmodel")
     assert list(tmp_path.iterdir()) == []

@@ -96,13 +96,14 @@ def test_a_checkpoint_gives_the_predictions_of_the_original(original: OriginalMo
     assert prediction.widths.numpy().tolist() == [40] * len(files)
     for n, file in enumerate(files):
         pixels = originals.pixels(file)
-        truth = originals.predict(
+        expected = originals.predict(
             original, values, originals.load_image(pixels, 40, tf1), STEPS)
-        np.testing.assert_allclose(decoded.logits[n], truth.logits, atol=1e-4)
-        np.testing.assert_allclose(decoded.attention[n], truth.attention, atol=5e-5)
-        assert prediction.output[n].numpy().decode() == originals.text(truth.ids, config.alphabet)
+        np.testing.assert_allclose(decoded.logits[n], expected.logits, atol=1e-4)
+        np.testing.assert_allclose(decoded.attention[n], expected.attention, atol=5e-5)
+        assert prediction.output[n].numpy().decode() == originals.text(
+            expected.ids, config.alphabet)
         assert float(prediction.probability[n]) == pytest.approx(
-            reference.probability(truth.logits), rel=1e-3)
+            reference.probability(expected.logits), rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -120,7 +121,7 @@ def test_mixed_variable_names_give_the_same_model(tmp_path: Path, plain: Path, s
         np.testing.assert_array_equal(weights[name], value, name)
 
 
-@pytest.mark.parametrize("name", ["state", "lost state", "other machine", "Windows", "no state",
+@pytest.mark.parametrize("name", ["state", "missing files", "other machine", "Windows", "no state",
                                   "empty state", "garbage state", "two checkpoints"])
 def test_the_checkpoint_is_found_whatever_the_state_file_names(
         plain: Path, tmp_path: Path, name: str) -> None:
@@ -136,7 +137,7 @@ def test_the_checkpoint_is_found_whatever_the_state_file_names(
     else:
         state.write_bytes({
             "state": state.read_bytes(),
-            "lost state": line.format("model.ckpt-900").encode(),
+            "missing files": line.format("model.ckpt-900").encode(),
             "other machine": line.format("/home/me/checkpoints/model.ckpt-7").encode(),
             "Windows": line.format(r"C:\\Users\\me\\checkpoints\\model.ckpt-7").encode(),
             "empty state": b"", "garbage state": b"\x80{{"}[name])
@@ -307,10 +308,10 @@ def test_the_flags_of_the_original_are_accepted(tmp_path: Path) -> None:
         "--attn-num-layers", 1, "--attn-num-hidden", 5, "--target-embedding-size", 3,
         "--full-ascii", "--color", "--use-gru")
     assert code == 0, logged
-    truth = originals.predict(
+    expected = originals.predict(
         original, values, originals.load_image(originals.pixels(file), 40, True), STEPS)
-    assert logged[-1].endswith(f"Result: OK. {reference.probability(truth.logits):.2f} "
-                               + originals.text(truth.ids, PRINTABLE_ASCII))
+    assert logged[-1].endswith(f"Result: OK. {reference.probability(expected.logits):.2f} "
+                               + originals.text(expected.ids, PRINTABLE_ASCII))
     assert sum("(version 0.7.6, no step counter)" in line for line in logged) == 1
 
 
@@ -482,9 +483,9 @@ def test_debias_restores_predictions_that_the_start_value_changed(
     values["Variable"] = np.array(200, np.int32)
     originals.write(tmp_path, values)
     files = [(IMAGES / row["image"]).read_bytes() for row in rows[:8]]
-    truth = decoded.ids.numpy()[:8]
+    expected = decoded.ids.numpy()[:8]
     for debias, same in ((False, False), (True, True)):
         model = loader.load(str(tmp_path), choice=CheckpointChoice(debias=debias)).model
         redecoded = decode_all(model, files, recognizer.config)
-        assert np.array_equal(redecoded.ids, truth) is same
+        assert np.array_equal(redecoded.ids, expected) is same
         assert np.allclose(redecoded.logits, decoded.logits[:8], atol=0.02) is same

@@ -62,7 +62,7 @@ def _files(row: EvaluationRow, image: bytes) -> dict[str, bytes]:
 
 
 def _clear(directory: str) -> None:
-    """Removes the subdirectories that hold an image's text, which marks them as ours."""
+    """Removes the subdirectories that hold an image's text, which `write` has written."""
     for name in tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else ():
         path = tf.io.gfile.join(directory, name.rstrip("/"))
         if tf.io.gfile.exists(tf.io.gfile.join(path, _TEXT_FILE)):

@@ -104,8 +104,8 @@ def _check_predictions(model: ExportedModel, predict: Predict, directory: str) -
         output, probability = predict(images)
         if not np.array_equal(output, expected["output"].numpy()) or not np.allclose(
                 probability, expected["probability"].numpy(), atol=_TOLERANCE):
-            raise AocrError(f"the model written to {directory} does not answer as the checkpoint "
-                            "does; nothing was exported")
+            raise AocrError(f"the model written to {directory} does not give the predictions of "
+                            "the checkpoint; nothing was exported")
 
 
 def _move(staging: str, directory: str) -> None:

@@ -16,7 +16,7 @@ from aocr.inference.exported_model import ExportedModel, sample_images
 # Names of the tensors in the original's exports, by which TensorFlow 1 sessions feed and fetch.
 _SESSION_INPUT = "input_image_as_bytes"
 _SESSION_OUTPUTS = {"output": "prediction", "probability": "probability"}
-# TensorFlow sets it on some of the nodes of lowered loops, now on one, now on another.
+# TensorFlow sets this attribute on nodes of lowered loops, on other nodes in every run.
 _ARBITRARY_ATTRIBUTE = "_has_manual_control_dependencies"
 Predict = Callable[[tf.Tensor], tuple[np.ndarray, np.ndarray]]
 

@@ -211,8 +211,8 @@ class CheckpointRecognizer(Recognizer):
         return zip(_results(prediction, attention), losses.numpy().tolist(), strict=True)
 
     def _run(self, encoded: tf.Tensor) -> BatchPrediction:
-        # Apart from the network's graph, which most files can do without: building this one takes
-        # a quarter of a second.
+        # The check is a graph of its own, because building it takes a quarter of a second, and PNG
+        # and JPEG files do not need it.
         if not all(map(headers.is_safely_decoded, encoded.numpy())):
             encoded = self._check(encoded)
         prediction: BatchPrediction = self._read(encoded)

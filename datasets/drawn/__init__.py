@@ -1,0 +1,1 @@
+"""Draws labelled images of text lines to train the base model `latin` on."""

@@ -1,0 +1,18 @@
+"""The characters that labels are made of: the alphabet of the base model `latin`."""
+
+from __future__ import annotations
+
+ASCII = "".join(map(chr, range(32, 127)))  # with the space
+LOWER = (
+    "àáâãäåāăąæçćĉċčďđðèéêëēėęěĝğġģĥħìíîïĩīįıĵķĺļľłñńņňŋòóôõöøōőœŕŗřśŝşšșßſťŧțþ"
+    "ùúûüũūŭůűųŵẁẃẅýÿŷỳźżžə"
+)
+UPPER = (
+    "ÀÁÂÃÄÅĀĂĄÆÇĆĈĊČĎĐÐÈÉÊËĒĖĘĚĜĞĠĢĤĦÌÍÎÏĨĪĮİĴĶĹĻĽŁÑŃŅŇŊÒÓÔÕÖØŌŐŒŔŖŘŚŜŞŠȘẞŤŦȚÞ"
+    "ÙÚÛÜŨŪŬŮŰŲŴẀẂẄÝŸŶỲŹŻŽƏ"
+)
+CURRENCY = "¢£¥€₹₽₺₴₩₪₫₱₦₿"
+SIGNS = "“”„‚‘’«»‹›–—…•·°§¶©®™±×÷½¼¾¹²³µªº¡¿№†‡‰⸗¬"
+
+ALPHABET = ASCII + LOWER + UPPER + CURRENCY + SIGNS
+RARE = LOWER + UPPER + CURRENCY + SIGNS  # what everyday text has too seldom to be learned from it

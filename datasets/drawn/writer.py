@@ -1,0 +1,144 @@
+"""Draws in several processes and writes TFRecord shards.
+
+What a record looks like to `aocr` is in `example` alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+from tqdm import tqdm
+
+from datasets.drawn.fonts import Face
+from datasets.drawn.sample import Drawer, Sample, Settings
+from datasets.drawn.words import Vocabulary
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_CHUNK = 128  # images drawn at a time by one process
+_PART = ".part"
+
+
+@dataclass
+class Summary:
+    """What was written.
+
+    Attributes:
+        images: Number of images.
+        bytes: Size of the image files.
+        styles: Images of each style.
+        fonts: Images of each font file.
+        characters: How often each character was written.
+        paths: The shards.
+    """
+
+    images: int = 0
+    bytes: int = 0
+    styles: Counter[str] = field(default_factory=Counter)
+    fonts: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    paths: list[Path] = field(default_factory=list)
+
+    def add(self, sample: Sample) -> None:
+        """Counts one more image."""
+        self.images += 1
+        self.bytes += len(sample.image)
+        self.styles[sample.style] += 1
+        self.fonts[sample.font] += 1
+        self.characters.update(sample.label)
+
+
+def example(sample: Sample) -> tf.train.Example:
+    """The record of an image, as `aocr train` and `aocr test` read it."""
+    import tensorflow as tf
+
+    values = {"image": sample.image, "label": sample.label.encode("utf-8")}
+    return tf.train.Example(features=tf.train.Features(feature={
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in values.items()}))
+
+
+def draw_all(count: int, jobs: int, settings: Settings, faces: Sequence[Face],
+             vocabulary: Vocabulary) -> Iterator[Sample]:
+    """Draws images 0…count - 1 in their order, in as many processes as `jobs`.
+
+    Raises:
+        ProcessError: A process ended before its time.
+    """
+    if jobs == 1:
+        yield from map(Drawer(settings, faces, vocabulary).draw, range(count))
+        return
+    context = multiprocessing.get_context("spawn")
+    receivers = []
+    for job in range(jobs):
+        receiver, sender = context.Pipe(duplex=False)
+        chunks = [range(count)[start:start + _CHUNK]
+                  for start in range(job * _CHUNK, count, jobs * _CHUNK)]
+        context.Process(target=_draw_chunks, args=(sender, chunks, settings, faces, vocabulary),
+                        daemon=True).start()
+        sender.close()  # so that reading ends when the process does
+        receivers.append(receiver)
+    for chunk in range(-(-count // _CHUNK)):
+        try:
+            yield from receivers[chunk % jobs].recv()
+        except EOFError as error:
+            raise multiprocessing.ProcessError("a drawing process ended too early") from error
+
+
+def _draw_chunks(sender: Connection, chunks: Sequence[range], settings: Settings,
+                 faces: Sequence[Face], vocabulary: Vocabulary) -> None:
+    """Draws the images of one process and sends them, one chunk at a time."""
+    cv2.setNumThreads(1)
+    drawer = Drawer(settings, faces, vocabulary)
+    for numbers in chunks:
+        sender.send([drawer.draw(number) for number in numbers])
+
+
+def shard_paths(output: Path, shards: int) -> list[Path]:
+    """The files of a set: the name itself, or `NAME-00000-of-00008.tfrecords` and so on."""
+    stem = output.with_suffix("") if output.suffix == ".tfrecords" else output
+    if shards == 1:
+        return [stem.with_name(stem.name + ".tfrecords")]
+    return [stem.with_name(f"{stem.name}-{shard:05d}-of-{shards:05d}.tfrecords")
+            for shard in range(shards)]
+
+
+def write(output: Path, shards: int, count: int, samples: Iterator[Sample]) -> Summary:
+    """Writes samples to shards of equal size, each whole or not at all.
+
+    Args:
+        output: Name from which the shards make theirs.
+        shards: How many.
+        count: Number of samples, at least one for each shard.
+        samples: The samples.
+
+    Returns:
+        What was written.
+    """
+    import tensorflow as tf
+
+    summary = Summary()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=count, unit="image", dynamic_ncols=True) as bar:
+        for shard, path in enumerate(shard_paths(output, shards)):
+            end = count * (shard + 1) // shards
+            part = f"{path}{_PART}"
+            with tf.io.TFRecordWriter(part) as writer:
+                while summary.images < end:
+                    sample = next(samples)
+                    writer.write(example(sample).SerializeToString(deterministic=True))
+                    summary.add(sample)
+                    bar.update()
+            os.replace(part, path)
+            summary.paths.append(path)
+    return summary
+

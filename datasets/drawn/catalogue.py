@@ -108,7 +108,7 @@ def checked(source: Source) -> Face | None:
     try:
         if not source.target.exists():
             _merge(source.parts, source.target)
-        family, weight = _description(source.target)
+        family, weight, italic = _description(source.target)
         characters = drawable(source.target, _SEGMENTED.get(source.category, ALPHABET))
         size = fitting_size(source.target)
     except (TTLibError, OSError, AssertionError, KeyError) as error:
@@ -116,7 +116,8 @@ def checked(source: Source) -> Face | None:
         return None
     if weight < _LIGHTEST or len(characters) < _FEWEST_CHARACTERS:
         return None
-    return Face(str(source.target), source.family or family, source.category, characters, size)
+    return Face(str(source.target), source.family or family, source.category, characters, size,
+                italic)
 
 
 def _merge(parts: tuple[Path, ...], target: Path) -> None:
@@ -129,13 +130,14 @@ def _merge(parts: tuple[Path, ...], target: Path) -> None:
     font.save(target)
 
 
-def _description(path: Path) -> tuple[str, int]:
-    """Family and weight that a font file states."""
+def _description(path: Path) -> tuple[str, int, bool]:
+    """Family, weight and slant that a font file states."""
     with TTFont(path, lazy=True) as file:
         names = file["name"]
         family = names.getDebugName(16) or names.getDebugName(1) or path.stem
         weight = file["OS/2"].usWeightClass if "OS/2" in file else 400
-    return family, weight * 100 if weight < 10 else weight
+        italic = bool("post" in file and file["post"].italicAngle)
+    return family, weight * 100 if weight < 10 else weight, italic
 
 
 def limited(faces: Iterable[Face]) -> list[Face]:

@@ -32,6 +32,7 @@ class Face:
             segments7 or segments14.
         characters: Those of the alphabet that it draws.
         size: In pixels, so that a capital letter is `CAP_HEIGHT` tall.
+        italic: Its letters are slanted.
     """
 
     path: str
@@ -39,11 +40,16 @@ class Face:
     category: str
     characters: str
     size: int
+    italic: bool = False
 
     @functools.cached_property
     def coverage(self) -> int:
         """The characters as bits (see `bits`)."""
         return bits(self.characters)
+
+    def spelled(self, text: str) -> str:
+        """What to draw for a text: where the font's hyphen is double, it stands for `⸗`."""
+        return text if "-" in self.characters else text.replace("⸗", "-")
 
 
 def bits(text: Iterable[str]) -> int:

@@ -1,7 +1,8 @@
 """Which characters a font file really draws.
 
 A character counts when the font maps it to a glyph that is not `.notdef`, not blank and not the
-bare base letter, and, for lower-case letters, when it does not look like the capital.
+bare base letter, and, for lower-case letters, when it does not look like the capital. A font whose hyphen
+is double has `⸗` in its place.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def drawable(path: Path, wanted: Iterable[str]) -> str:
     found = "".join(character for character in wanted
                     if character in mapped and _is_real(font, character, missing))
     if _hyphen_is_double(font):
-        found = found.replace("-", "")
+        found = found.replace("⸗", "").replace("-", "⸗")
     if _has_only_capitals(font, found):
         found = "".join(character for character in found if not character.islower())
     return found
@@ -86,7 +87,10 @@ def _is_real(font: ImageFont.FreeTypeFont, character: str, missing: Glyph) -> bo
 def _hyphen_is_double(font: ImageFont.FreeTypeFont) -> bool:
     """Whether the hyphen is two strokes, one above the other, as in blackletter: that is `⸗`."""
     pixels = _glyph(font, "-").pixels
-    return bool(pixels.size) and cv2.connectedComponents((pixels > 96).astype(np.uint8))[0] > 2
+    if not pixels.size:
+        return False
+    with_ground = cv2.connectedComponents((pixels > 96).astype(np.uint8))[0]
+    return with_ground == 3
 
 
 def _has_only_capitals(font: ImageFont.FreeTypeFont, found: str) -> bool:

@@ -85,6 +85,7 @@ def draw(text: str, face: Face, spacing: Spacing, rng: Random) -> Lettering:
     Returns:
         The mask with room around the text.
     """
+    text = face.spelled(text)
     if spacing == Spacing():
         font = load(face.path, face.size)
         width = math.ceil(font.getlength(text)) + 2 * _BESIDE

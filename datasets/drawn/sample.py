@@ -110,15 +110,19 @@ class Drawer:
         """
         needed = bits(label)
         categories = [name for name in style.fonts if name in self._families]
-        tried = self._any_face(rng.choices(categories, [style.fonts[name] for name in categories])
-                               if categories else [], needed, rng)
-        return tried or self._any_face(categories or list(self._families), needed, rng)
+        italic = rng.random() < style.italic
+        weights = [style.fonts[name] for name in categories]
+        tried = rng.choices(categories, weights) if categories else []
+        return (self._any_face(tried, needed, italic, rng)
+                or self._any_face(categories or list(self._families), needed, True, rng))
 
-    def _any_face(self, categories: Sequence[str], needed: int, rng: Random) -> Face | None:
+    def _any_face(self, categories: Sequence[str], needed: int, italic: bool, rng: Random
+                  ) -> Face | None:
         fitting = []
         for category in categories:
             for faces in self._families[category].values():
-                able = [face for face in faces if face.coverage & needed == needed]
+                able = [face for face in faces if face.coverage & needed == needed
+                        and (italic or not face.italic)]
                 if able:
                     fitting.append(able)
         return rng.choice(rng.choice(fitting)) if fitting else None

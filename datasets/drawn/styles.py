@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets.drawn import texts
 from datasets.drawn.texts import TextMaker
@@ -19,6 +19,7 @@ class Style:
         makers: What is written, with weights.
         fonts: Categories of fonts, with weights.
         longest: Most characters, if less than asked for.
+        italic: Italic fonts are drawn with, too.
         stretch: Range of the factor of the width.
         slant: Deviation of the letters' slant.
         angle: Deviation of the rotation in degrees.
@@ -58,6 +59,7 @@ class Style:
     makers: tuple[tuple[TextMaker, float], ...]
     fonts: dict[str, float]
     longest: int = 48
+    italic: float = 0.5
     stretch: Range = (0.75, 1.25)
     slant: float = 0.03
     angle: float = 0.6
@@ -99,17 +101,14 @@ _SIGNS = {"sans": 5.0, "display": 3.5, "serif": 2.8, "script": 1.2, "mono": 0.8,
 _BOOKS = {"serif": 5.0, "sans": 3.0, "mono": 1.0, "script": 1.3, "display": 0.4}
 
 _RECEIPT_NUMBERS = Style(
-    share=20, makers=texts.RECEIPT_NUMBERS, fonts=_PRINT, longest=24, stretch=(0.55, 1.3),
-    angle=0.7, margin=(0.0, 0.22), cut=0.06, neighbours=0.08, rules=0.06, spaced=0.3, spread=0.25,
-    thin=0.12, ragged=0.1, dots=0.1, faded=0.4, broken=0.08, contrast=(60, 250), inverted=0.01,
-    uneven=0.25, texture=0.04, noise=8, white=0.7, strokes=0.02, blur=1.3, small=0.22,
-    sharpened=0.4, binary=0.08, quality=(35, 95))
-_RECEIPT_LINES = Style(
-    share=24, makers=texts.RECEIPT_LINES, fonts=_PRINT, longest=40, stretch=(0.55, 1.25),
-    angle=0.5, margin=(0.0, 0.25), cut=0.06, neighbours=0.15, rules=0.07, spaced=0.3, spread=0.25,
-    thin=0.12, ragged=0.1, dots=0.07, faded=0.35, broken=0.06, contrast=(60, 250), inverted=0.02,
-    uneven=0.25, texture=0.04, noise=8, white=0.7, strokes=0.01, blur=1.2, small=0.2,
-    sharpened=0.4, binary=0.08, quality=(35, 95))
+    share=20, makers=texts.RECEIPT_NUMBERS, fonts=_PRINT, longest=24, italic=0.12,
+    stretch=(0.55, 1.3), angle=0.7, margin=(0.0, 0.22), cut=0.06, neighbours=0.08, rules=0.06,
+    spaced=0.3, spread=0.25, thin=0.12, ragged=0.1, dots=0.1, faded=0.4, broken=0.08,
+    contrast=(60, 250), inverted=0.01, uneven=0.25, texture=0.04, noise=8, white=0.7,
+    strokes=0.02, blur=1.3, small=0.22, sharpened=0.4, binary=0.08, quality=(35, 95))
+_RECEIPT_LINES = replace(
+    _RECEIPT_NUMBERS, share=24, makers=texts.RECEIPT_LINES, longest=40, stretch=(0.55, 1.25),
+    angle=0.5, neighbours=0.15, dots=0.07, faded=0.35, broken=0.06, strokes=0.01, blur=1.2)
 _SCENE_WORDS = Style(
     share=24, makers=texts.SCENE_WORDS, fonts=_SIGNS, longest=24, stretch=(0.6, 1.5), slant=0.09,
     angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbours=0.14,
@@ -129,7 +128,7 @@ _CAPTCHAS = Style(
     share=5, makers=texts.CAPTCHAS, fonts={"sans": 4, "serif": 1.5, "display": 0.7, "mono": 1},
     longest=10, stretch=(0.7, 1.3), slant=0.12, angle=3, perspective=0.08, curved=0.25,
     margin=(0.05, 0.6), cut=0.0, neighbours=0.0, rules=0.0, spaced=0.7, shaky=0.65, spread=0.15,
-    faded=0.15, ragged=0.15, contrast=(90, 250), inverted=0.08, uneven=0.5, texture=0.12,
+    faded=0.05, ragged=0.1, contrast=(110, 250), inverted=0.08, uneven=0.5, texture=0.12,
     clutter=0.15, strokes=0.75, motley=0.35, blur=0.8, small=0.05, noise=14, binary=0.0,
     quality=(40, 95))
 _BLACKLETTER = Style(

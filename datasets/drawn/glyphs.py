@@ -1,8 +1,8 @@
 """Which characters a font file really draws.
 
 A character counts when the font maps it to a glyph that is not `.notdef`, not blank and not the
-bare base letter, and, for lower-case letters, when it does not look like the capital. A font whose hyphen
-is double has `⸗` in its place.
+bare base letter, and, for lower-case letters, when it does not look like the capital. A font whose
+hyphen is double has `⸗` in its place.
 """
 
 from __future__ import annotations

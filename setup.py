@@ -40,7 +40,9 @@ setup(
     extras_require={
         "serve": SERVE,
         "test": [*SERVE, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
-                 "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six"],
+                 "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six",
+                 "opencv-python-headless>=4.10,<6",  # tests of datasets/drawn
+                 "fonttools>=4.55,<5"],  # the same
     },
     entry_points={"console_scripts": ["aocr = aocr.__main__:main"]},
     classifiers=[

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.drawn import noise
 from datasets.drawn.styles import Style
 
-HEIGHTS = (32, 44)  # of the finished images, but for some of low resolution
+HEIGHTS = (32, 42)  # of the finished images, but for some of low resolution
 _SMALLEST = 15  # height in pixels to which low resolution goes
 _MOST_NOISE = 0.12  # deviation, of the range of brightness
 _NARROWEST = 7.0  # pixels a character at low resolution
@@ -117,7 +117,7 @@ def binarised(image: np.ndarray, rng: Random) -> np.ndarray:
 
 def encoded(image: np.ndarray, style: Style, rng: Random) -> bytes:
     """The image file, a JPEG."""
-    quality = round(style.quality[0] + (style.quality[1] - style.quality[0]) * rng.random() ** 0.8)
+    quality = round(style.quality[0] + (style.quality[1] - style.quality[0]) * rng.random() ** 1.2)
     if rng.random() < 0.12:  # saved twice
         first = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, rng.randint(20, 80)))[1]
         image = np.asarray(cv2.imdecode(first, cv2.IMREAD_GRAYSCALE))

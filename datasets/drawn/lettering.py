@@ -15,6 +15,8 @@ from datasets.drawn.fonts import CAP_HEIGHT, Face, load
 
 ABOVE, BELOW = 3 * CAP_HEIGHT, 2 * CAP_HEIGHT  # room over and under the baseline
 _BESIDE = 2 * CAP_HEIGHT
+_NEXT_WORD = 0.25  # probability, where there are neighbours at all
+_WIDE_LETTERS = "ABDEGHKMNORSUZ"  # of which the image never shows all
 _LOWEST_INK = 0.45  # of the height of capitals: the box of `-` is not only the stroke
 
 
@@ -139,7 +141,7 @@ def _ink_box(image: Image.Image) -> Box:
 
 def with_neighbours(drawn: Lettering, texts: Sequence[str], face: Face, pitch: float,
                     rng: Random) -> Lettering:
-    """Adds lines above and below.
+    """Adds lines above and below, and now and then the beginning of the next word.
 
     Args:
         drawn: The line.
@@ -159,6 +161,10 @@ def with_neighbours(drawn: Lettering, texts: Sequence[str], face: Face, pitch: f
         if text:
             left = drawn.box.left - rng.uniform(0, 0.5) * CAP_HEIGHT * len(text) / 2
             pen.text((left, baseline), text, 255, font, "ls")
+    letter = rng.choice(_WIDE_LETTERS)
+    if rng.random() < _NEXT_WORD and letter in face.characters:
+        gap = rng.uniform(0.2, 0.35) * CAP_HEIGHT
+        pen.text((drawn.box.right + gap, ABOVE), letter, 255, font, "ls")
     return replace(drawn, mask=np.asarray(image))
 
 

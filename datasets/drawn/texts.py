@@ -130,23 +130,23 @@ def _plain(text: str) -> str:
 def rare(rng: Random, words: Vocabulary) -> str:
     """Text with characters that are rare elsewhere, every one of them as often as the others."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.28:
         return accented(rng, words)
-    if kind < 0.45:
+    if kind < 0.42:
         return "".join(rng.choice(string.ascii_letters + LOWER + UPPER)
                        for _ in range(rng.randint(2, 8)))
-    if kind < 0.6:
+    if kind < 0.55:
         sign = rng.choice(_SIGN_TEXTS + tuple(SIGNS))
         near = rng.choice((words.word, numbers.integer, words.word))
         return rng.choice((f"{sign}{near(rng)}", f"{near(rng)}{sign}", f"{sign} {near(rng)}",
                            f"{near(rng)} {sign} {near(rng)}", f"{near(rng)}{sign}{near(rng)}"))
-    if kind < 0.75:
+    if kind < 0.67:
         sign = rng.choice(CURRENCY)
         return rng.choice((f"{sign}{numbers.amount(rng)}", f"{numbers.amount(rng)}{sign}",
                            f"{numbers.amount(rng)} {sign}"))
-    if kind < 0.9:
+    if kind < 0.82:
         return numbers.symbols(rng)
-    return "".join(rng.choices(string.punctuation + string.digits + string.ascii_letters,
+    return "".join(rng.choices(string.punctuation * 2 + string.digits + string.ascii_letters,
                                k=rng.randint(1, 10)))
 
 
@@ -155,7 +155,7 @@ def accented(rng: Random, words: Vocabulary) -> str:
     letters = list(words.word(rng))
     upper = rng.random() < 0.4
     pool = UPPER if upper else LOWER
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(1, 4)):
         letters[rng.randrange(len(letters))] = rng.choice(pool)
     text = "".join(letters)
     if upper:
@@ -209,14 +209,14 @@ def fit(text: str, longest: int, rng: Random) -> str | None:
 RECEIPT_NUMBERS: tuple[tuple[TextMaker, float], ...] = ((receipts.number, 1),)
 RECEIPT_LINES: tuple[tuple[TextMaker, float], ...] = (
     (receipts.heading, 5), (receipts.labelled, 6), (receipts.item, 6), (receipts.address, 6),
-    (receipts.calculation, 2), (phrase, 2), (web, 0.5), (name, 1), (rare, 0.3))
+    (receipts.calculation, 2), (phrase, 2), (web, 0.5), (name, 1), (rare, 0.9))
 SCENE_WORDS: tuple[tuple[TextMaker, float], ...] = (
-    (word, 10), (name, 3), (scene_number, 4), (web, 0.7), (code, 0.6), (rare, 1.5))
+    (word, 10), (name, 3), (scene_number, 4), (web, 0.7), (code, 0.6), (rare, 2.5))
 SCENE_LINES: tuple[tuple[TextMaker, float], ...] = (
-    (phrase, 6), (name, 2), (web, 1), (scene_number, 1), (receipts.address, 1), (rare, 0.5))
+    (phrase, 6), (name, 2), (web, 1), (scene_number, 1), (receipts.address, 1), (rare, 1))
 DOCUMENTS: tuple[tuple[TextMaker, float], ...] = (
     (prose, 7), (phrase, 2), (word, 4), (name, 1), (receipts.address, 1), (web, 1),
-    (scene_number, 1), (rare, 3.5), (code, 0.5))
+    (scene_number, 1), (rare, 5), (code, 0.5))
 CAPTCHAS: tuple[tuple[TextMaker, float], ...] = ((code, 8), (word, 1))
 BLACKLETTER: tuple[tuple[TextMaker, float], ...] = ((blackletter, 1),)
 DISPLAYS: tuple[tuple[TextMaker, float], ...] = ((clock, 1),)

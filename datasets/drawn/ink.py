@@ -10,14 +10,23 @@ import numpy as np
 from datasets.drawn import noise
 
 _LEAST_LEFT = 0.6  # of the ink: letters that lose more are not thinned
-_MOST_GAINED = 1.8  # times the ink: letters that gain more are not thickened
+_MOST_GAINED = 1.6  # times the ink: letters that gain more are not thickened
+_DENSEST = 0.42  # share of ink in its box: heavier letters would run together
 
 
 def spread(mask: np.ndarray, rng: Random) -> np.ndarray:
     """Ink that runs: thicker letters, counters still open."""
+    if _density(mask) > _DENSEST:
+        return mask
     size = rng.choice(((2, 2), (3, 2), (2, 3), (3, 3), (1, 2), (2, 1)))
     thick = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
     return thick if thick.sum(dtype=np.int64) < _MOST_GAINED * mask.sum(dtype=np.int64) else mask
+
+
+def _density(mask: np.ndarray) -> float:
+    """Share of ink in the box around it."""
+    left, top, width, height = cv2.boundingRect(mask)
+    return cv2.mean(mask[top:top + height, left:left + width])[0] / 255 if width else 0.0
 
 
 def thin(mask: np.ndarray, rng: Random) -> np.ndarray:
@@ -29,6 +38,8 @@ def thin(mask: np.ndarray, rng: Random) -> np.ndarray:
 
 def ragged(mask: np.ndarray, rng: Random) -> np.ndarray:
     """Uneven edges, as of letterpress, photocopies and typewriters."""
+    if _density(mask) > _DENSEST:
+        return mask
     height, width = mask.shape
     blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.8, 1.6)).astype(np.float32)
     field = noise.smooth(rng, height, width, (rng.uniform(1.5, 4),) * 2)

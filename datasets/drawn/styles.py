@@ -113,7 +113,7 @@ _SCENE_WORDS = Style(
     share=24, makers=texts.SCENE_WORDS, fonts=_SIGNS, longest=24, stretch=(0.6, 1.5), slant=0.09,
     angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbours=0.14,
     rules=0.03, spaced=0.35, shaky=0.08, spread=0.12, thin=0.05, ragged=0.06, faded=0.08,
-    broken=0.04, contrast=(35, 230), inverted=0.45, decorated=0.3, uneven=0.6, texture=0.4,
+    broken=0.04, contrast=(42, 230), inverted=0.45, decorated=0.3, uneven=0.6, texture=0.4,
     clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28, white=0.3,
     sharpened=0.2, binary=0.03, quality=(20, 95))
 _SCENE_LINES = Style(

@@ -18,6 +18,9 @@ awk '$1 == "debian" {print $2}' "$packages" | sort -u | while read -r package; d
         || echo "$package: not in the package lists; run apt-get update?" >&2
 done
 for archive in *.deb; do
+    case $(dpkg-deb --field "$archive" Section) in
+        */*) echo "$archive: left out, not of the section main" >&2; continue ;;
+    esac
     mkdir -p "$folder/debian/${archive%%_*}"
     dpkg-deb --extract "$archive" "$folder/debian/${archive%%_*}"
 done

@@ -1,6 +1,6 @@
 """Draws in several processes and writes TFRecord shards.
 
-What a record looks like to `aocr` is in `example` alone.
+What a record looks like is a matter of `aocr.data.example`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 from tqdm import tqdm
@@ -20,9 +19,6 @@ from tqdm import tqdm
 from datasets.drawn.fonts import Face
 from datasets.drawn.sample import Drawer, Sample, Settings
 from datasets.drawn.words import Vocabulary
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _CHUNK = 128  # images drawn at a time by one process
 _PART = ".part"
@@ -57,14 +53,11 @@ class Summary:
         self.characters.update(sample.label)
 
 
-def example(sample: Sample) -> tf.train.Example:
+def encoded(sample: Sample) -> bytes:
     """The record of an image, as `aocr train` and `aocr test` read it."""
-    import tensorflow as tf
+    from aocr.data.example import Record, encode
 
-    values = {"image": sample.image, "label": sample.label.encode("utf-8")}
-    return tf.train.Example(features=tf.train.Features(feature={
-        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in values.items()}))
+    return encode(Record(sample.image, sample.label, ""))
 
 
 def draw_all(count: int, jobs: int, settings: Settings, faces: Sequence[Face],
@@ -124,6 +117,9 @@ def write(output: Path, shards: int, count: int, samples: Iterator[Sample]) -> S
     Returns:
         What was written.
     """
+    from aocr.runtime import startup
+
+    startup.import_tensorflow()
     import tensorflow as tf
 
     summary = Summary()
@@ -135,7 +131,7 @@ def write(output: Path, shards: int, count: int, samples: Iterator[Sample]) -> S
             with tf.io.TFRecordWriter(part) as writer:
                 while summary.images < end:
                     sample = next(samples)
-                    writer.write(example(sample).SerializeToString(deterministic=True))
+                    writer.write(encoded(sample))
                     summary.add(sample)
                     bar.update()
             os.replace(part, path)

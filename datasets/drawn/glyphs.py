@@ -26,6 +26,7 @@ _STROKED = {"ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ł": "l", "Ł": "L", "�
             "ŧ": "t", "Ŧ": "T", "ı": "i", "ſ": "s", "ð": "d", "þ": "p", "ŋ": "n", "Ŋ": "N",
             "æ": "a", "Æ": "A", "œ": "o", "Œ": "O", "ß": "B", "ẞ": "S", "ə": "e", "Ə": "E"}
 
+_APOSTROPHES = "ďľťĽ"  # whose accent does stand beside the letter
 _PAIRS = {"ẞ": "SS", "ß": "ss"}  # how some fonts draw these letters
 
 
@@ -79,9 +80,20 @@ def _is_real(font: ImageFont.FreeTypeFont, character: str, missing: Glyph) -> bo
         return False
     if character in _PAIRS and _difference(glyph, _glyph(font, _PAIRS[character])) < _ALIKE:
         return False
+    if _accent_is_beside(font, character, glyph):
+        return False
     base = _STROKED.get(character, unicodedata.normalize("NFD", character)[0])
     return base == character or not any(
         glyph.same(_glyph(font, other)) for other in {base, base.upper(), base.lower()})
+
+
+def _accent_is_beside(font: ImageFont.FreeTypeFont, character: str, glyph: Glyph) -> bool:
+    """Whether an accent stands after its letter, as some fonts have it by mistake."""
+    parts = unicodedata.normalize("NFD", character)
+    if len(parts) == 1 or character in _APOSTROPHES:
+        return False
+    letter = _glyph(font, parts[0]).pixels.shape[1]
+    return glyph.pixels.shape[1] > max(letter, _SIZE // 3) + _SIZE // 5
 
 
 def _hyphen_is_double(font: ImageFont.FreeTypeFont) -> bool:

@@ -11,7 +11,7 @@ from datasets.drawn import noise
 
 _LEAST_LEFT = 0.6  # of the ink: letters that lose more are not thinned
 _MOST_GAINED = 1.6  # times the ink: letters that gain more are not thickened
-_DENSEST = 0.42  # share of ink in its box: heavier letters would run together
+_DENSEST = 0.38  # share of ink in its box: heavier letters would run together
 
 
 def spread(mask: np.ndarray, rng: Random) -> np.ndarray:

@@ -133,8 +133,8 @@ _CAPTCHAS = Style(
     quality=(40, 95))
 _BLACKLETTER = Style(
     share=5, makers=texts.BLACKLETTER, fonts={"blackletter": 3, "gothic": 1},
-    stretch=(0.75, 1.15), white=0.7,
-    neighbours=0.15, spread=0.3, thin=0.15, ragged=0.45, faded=0.08, broken=0.05, binary=0.55,
+    stretch=(0.75, 1.15), white=0.7, blur=0.8,
+    neighbours=0.15, spread=0.3, thin=0.15, ragged=0.3, faded=0.08, broken=0.05, binary=0.55,
     inverted=0.01, spaced=0.3, contrast=(110, 250), noise=8)
 _DISPLAYS = Style(
     share=2, makers=texts.DISPLAYS, fonts={"segments7": 3, "segments14": 2, "receipt": 1},

@@ -15,7 +15,7 @@ KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
 LAYOUTS = ("own-width", "padded")
 OVERSIZE = ("skip", "shrink")
 OPTIMIZERS = ("adam", "adadelta")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("inverse-sqrt", "constant", "cosine")
 _LEARNING_RATES = {"adam": 0.002, "adadelta": 1.0}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
@@ -129,7 +129,8 @@ class TrainConfig:
             as in the original, and Adam otherwise.
         initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam and
             1.0 for AdaDelta.
-        schedule: "constant", or "cosine" to lower the learning rate until `max_steps`.
+        schedule: How the learning rate falls: "inverse-sqrt", "constant", or "cosine", which ends
+            at `max_steps`; `None`: "inverse-sqrt" for Adam and "constant" for AdaDelta.
         max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.
         seed: Seed of all random numbers: weights, order of the data, dropout.
         keep: Number of newest checkpoints to keep, besides the best.
@@ -151,7 +152,7 @@ class TrainConfig:
     steps_per_checkpoint: int = 100
     optimizer: str | None = None
     initial_learning_rate: float | None = None
-    schedule: str = SCHEDULES[0]
+    schedule: str | None = None
     max_gradient_norm: float | None = 5.0
     seed: int = 0
     keep: int = 5
@@ -172,7 +173,8 @@ class TrainConfig:
         _require_one_of(self, "precision", PRECISIONS)
         if self.optimizer is not None:
             _require_one_of(self, "optimizer", OPTIMIZERS)
-        _require_one_of(self, "schedule", SCHEDULES)
+        if self.schedule is not None:
+            _require_one_of(self, "schedule", SCHEDULES)
         if self.schedule == "cosine" and self.max_steps is None:
             raise AocrError("--schedule cosine needs --max-steps, the step at which it ends")
         self._check_validation()
@@ -192,6 +194,11 @@ class TrainConfig:
         if self.initial_learning_rate is not None:
             return self.initial_learning_rate
         return _LEARNING_RATES[self.new_optimizer]
+
+    @property
+    def used_schedule(self) -> str:
+        """The schedule of the learning rate."""
+        return self.schedule or ("inverse-sqrt" if self.new_optimizer == "adam" else "constant")
 
     def _check_validation(self) -> None:
         if not 0 <= self.val_split < 1:

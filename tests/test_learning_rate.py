@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from aocr.config import TrainConfig
-from aocr.training.learning_rate import FINAL_SHARE, WARM_UP_STEPS, LearningRate
+from aocr.training.learning_rate import FINAL_SHARE, HOLD_STEPS, WARM_UP_STEPS, LearningRate
 
 
 def steps(number: int) -> tf.Tensor:
@@ -32,6 +32,17 @@ def test_adam_warms_up_linearly() -> None:
     rate = make_rate()
     assert at(rate, 0) == pytest.approx(0.002 / WARM_UP_STEPS)
     assert at(rate, WARM_UP_STEPS // 2 - 1) == pytest.approx(0.001)
+    assert at(rate, WARM_UP_STEPS - 1) == at(rate, HOLD_STEPS - 1) == pytest.approx(0.002)
+
+
+def test_the_rate_falls_with_the_inverse_square_root_of_the_steps() -> None:
+    rate = make_rate()
+    for factor in (1, 4, 100):
+        assert at(rate, factor * HOLD_STEPS - 1) == pytest.approx(0.002 / math.sqrt(factor))
+
+
+def test_a_constant_rate_is_constant() -> None:
+    rate = make_rate(schedule="constant")
     assert at(rate, WARM_UP_STEPS - 1) == at(rate, 10_000) == pytest.approx(0.002)
 
 
@@ -60,10 +71,23 @@ def test_a_prolonged_run_continues_from_the_rate_that_it_had_reached(step: int) 
     assert at(rate, 3000) == pytest.approx(FINAL_SHARE * 0.002)
 
 
-def test_the_same_settings_change_nothing() -> None:
-    rate = make_rate(schedule="cosine", max_steps=1000)
+def test_another_schedule_continues_from_the_rate_that_was_reached() -> None:
+    rate = make_rate()
+    before = at(rate, 700)
+    for settings in (TrainConfig(schedule="cosine", max_steps=1000), TrainConfig(),
+                     TrainConfig(schedule="constant")):
+        rate.update(steps(700), settings, new_optimizer=False)
+        assert at(rate, 700) == pytest.approx(before)
+
+
+@pytest.mark.parametrize("settings", [
+    TrainConfig(schedule="cosine", max_steps=1000), TrainConfig(), TrainConfig(schedule="constant")
+    ], ids=lambda settings: settings.used_schedule)
+def test_the_same_settings_change_nothing(settings: TrainConfig) -> None:
+    rate = LearningRate(settings)
+    rate.update(steps(0), settings, new_optimizer=True)
     before = [at(rate, step) for step in range(0, 1001, 100)]
-    rate.update(steps(400), TrainConfig(schedule="cosine", max_steps=1000), new_optimizer=False)
+    rate.update(steps(400), settings, new_optimizer=False)
     assert [at(rate, step) for step in range(0, 1001, 100)] == before
 
 
@@ -71,9 +95,9 @@ def test_a_changed_rate_holds_from_its_step_on() -> None:
     rate = make_rate()
     rate.update(steps(400), TrainConfig(optimizer="adam", initial_learning_rate=0.0005),
                 new_optimizer=False)
-    assert at(rate, 400) == pytest.approx(0.0005)
+    assert at(rate, 400) == at(rate, 400 + HOLD_STEPS - 1) == pytest.approx(0.0005)
     rate.update(steps(500), TrainConfig(optimizer="adam"), new_optimizer=False)
-    assert at(rate, 500) == pytest.approx(0.0005)
+    assert at(rate, 400 + 4 * HOLD_STEPS - 1) == pytest.approx(0.00025)
 
 
 def test_another_optimizer_starts_with_its_own_rate_and_warm_up() -> None:

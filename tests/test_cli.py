@@ -464,8 +464,9 @@ def test_a_missing_gpu_is_reported_if_it_was_requested(world: World, command: Co
 
 def test_an_unwritable_log_path_is_an_error(
         world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
     code = main(["predict", str(world.images[0]), "--model-dir", str(world.model_dir),
-                 "--log-path", str(tmp_path / "no" / "such" / "folder.log")])
+                 "--log-path", str(tmp_path / "file" / "folder" / "aocr.log")])
     assert code == 1
     assert "--log-path" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from aocr.data import example, parallel
-from aocr.data.tfrecord import TFRecordFile, find_damage
+from aocr.data.tfrecord import PARALLEL_FILES, TFRecordFile, find_damage
 from aocr.errors import AocrError, reason
 from aocr.images import header_ops
 
@@ -18,7 +18,6 @@ BUCKETS = 10_000
 _BATCH_RECORDS = 1024
 _BATCH_BYTES = 1 << 23
 _THREADS = 2  # measured: 15 % faster than one, although Python's lock is held most of the time
-_PARALLEL_FILES = 4  # an object store gives one reader only part of its bandwidth
 
 
 class RecordMetadata(NamedTuple):
@@ -28,8 +27,8 @@ class RecordMetadata(NamedTuple):
         file: Position of the file in the list of files, int64.
         labels: Labels as stored, `[n]` object; `None` where the record is malformed.
         lengths: Lengths of the records in bytes, `[n]` int32.
-        heights: Heights of the images in pixels, 0 if unreadable, `[n]` int32.
-        widths: Widths of the images in pixels, 0 if unreadable, `[n]` int32.
+        heights: Heights of the images in pixels, 0 if unreadable, `[n]` int64.
+        widths: Widths of the images in pixels, 0 if unreadable, `[n]` int64.
         pixels: Pixels that decoding takes, over all frames of a GIF, `[n]` int64.
         buckets: Hashes of the encoded images, 0 to `BUCKETS` - 1, `[n]` int64.
     """
@@ -52,7 +51,7 @@ def scan_records(files: Sequence[TFRecordFile]) -> Iterator[RecordMetadata]:
     Raises:
         AocrError: A file is damaged or cannot be read.
     """
-    batches = parallel.without_autotuning(_serialized_batches(files).prefetch(_PARALLEL_FILES))
+    batches = parallel.without_autotuning(_serialized_batches(files).prefetch(PARALLEL_FILES))
     try:
         yield from parallel.ordered_map(_metadata, batches, _THREADS, max_pending=_THREADS + 1)
     except tf.errors.DataLossError as error:
@@ -77,7 +76,7 @@ def _serialized_batches(files: Sequence[TFRecordFile]) -> tf.data.Dataset:
         ([file.readable_path for file in files],
          tf.constant([_batch_size(file) for file in files], tf.int64)))
     return sources.enumerate().interleave(
-        read_file, _PARALLEL_FILES, num_parallel_calls=_PARALLEL_FILES, deterministic=True)
+        read_file, PARALLEL_FILES, num_parallel_calls=PARALLEL_FILES, deterministic=True)
 
 
 def _batch_size(file: TFRecordFile) -> int:

@@ -29,7 +29,7 @@ FRAMING_BYTES = HEADER_BYTES + _FOOTER_BYTES
 _EMPTY_RECORD = bytes(8) + b"\x29\x03\x98\x07"
 _GZIP = b"\x1f\x8b\x08"
 _CHUNK_BYTES = 1 << 20
-_PARALLEL_FILES = 4  # an object store gives one reader only part of its bandwidth
+PARALLEL_FILES = 4  # an object store gives one reader only part of its bandwidth
 _PARALLEL_READS = 16
 _unpack_length = struct.Struct("<Q").unpack_from
 
@@ -57,7 +57,7 @@ class TFRecordFile(NamedTuple):
 
 def validate_tfrecords(paths: Sequence[str], max_length: int) -> list[TFRecordFile]:
     """Checks the framing of several files in parallel; see `validate_tfrecord`."""
-    with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
+    with ThreadPoolExecutor(PARALLEL_FILES) as pool:
         return list(pool.map(lambda path: validate_tfrecord(path, max_length), paths))
 
 

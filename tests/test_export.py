@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
+import aocr
 from aocr.checkpoints import config_file
 from aocr.cli.main import main
 from aocr.errors import AocrError
@@ -194,6 +196,23 @@ def test_a_frozen_graph_holds_only_what_its_outputs_need(frozen: Path) -> None:
         "input_image_as_bytes"]
     used = {name.lstrip("^").partition(":")[0] for node in graph.node for name in node.input}
     assert {node.name for node in graph.node} - used == {"prediction", "probability"}
+
+
+def test_the_example_in_the_readme_loads_both_formats(
+        world: World, saved: Path, frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    readme = Path(aocr.__file__).with_name("serving") / "README.md"
+    examples = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = (example for example in examples if "frozen_graph.pb" in example)
+    for path, target in (("images/003001.png", world.images[0]), ("exported/1", saved),
+                         ("frozen", frozen.parent)):
+        link = tmp_path / "quickstart" / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})  # noqa: S102
+    text, text_and_probability = capsys.readouterr().out.splitlines()
+    assert text_and_probability.rpartition(" ")[0] == text
 
 
 @pytest.mark.slow

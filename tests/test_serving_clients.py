@@ -227,6 +227,8 @@ def test_origins_that_browsers_send_are_accepted(origin: str) -> None:
 def test_origins_on_the_command_line_are_not_taken_for_remote_paths(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for origin, message in ((ORIGIN, "no version in"), (f"{ORIGIN}/", "--cors-origin")):
-        assert main(["serve", str(tmp_path), "--cors-origin", "http://localhost:3000",
-                     "--cors-origin", origin, "--log-path", str(tmp_path / "log")]) == 1
+        assert main(["serve", str(tmp_path), "--port", "0",
+                     "--rest-api-port", str(serving.free_ports()[0]),
+                     "--cors-origin", "http://localhost:3000", "--cors-origin", origin,
+                     "--log-path", str(tmp_path / "log")]) == 1
         assert message in capsys.readouterr().err.splitlines()[-1]

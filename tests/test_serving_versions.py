@@ -192,6 +192,14 @@ def test_the_command_reports_errors_in_one_line(tmp_path: Path,
             assert message in last_line, last_line
 
 
+def test_ports_are_free_after_a_failed_start(tmp_path: Path) -> None:
+    rest_port, grpc_port = serving.free_ports()
+    for _ in range(2):
+        assert main(["serve", str(tmp_path), "--port", str(grpc_port), "--rest-api-port",
+                     str(rest_port), "--log-path", str(tmp_path / "log")]) == 1
+        assert "no version in" in (tmp_path / "log").read_text().splitlines()[-1]
+
+
 def test_missing_packages_are_reported_in_one_line(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         ) -> None:

@@ -50,10 +50,13 @@ async def run(base: str, options: ServerOptions, stop: asyncio.Future[int]) -> N
     versions = VersionManager(base, options.model_name, metrics)
     batcher = Batcher(options, metrics)
     service = PredictionService(versions, batcher, options.limits)
+    endpoints: list[RestEndpoint | GrpcEndpoint] = []
     try:
         # Before the model is loaded, so that an unavailable port is reported at once.
-        endpoints = [endpoint(service, metrics, options) for endpoint, port in (
-            (RestEndpoint, options.rest_port), (GrpcEndpoint, options.grpc_port)) if port]
+        if options.rest_port:
+            endpoints.append(RestEndpoint(service, metrics, options))
+        if options.grpc_port:
+            endpoints.append(GrpcEndpoint(service, metrics, options))
         await versions.start()
         await asyncio.gather(*(endpoint.open() for endpoint in endpoints))
         log.info(f"Serving {options.model_name}: "
@@ -63,8 +66,8 @@ async def run(base: str, options: ServerOptions, stop: asyncio.Future[int]) -> N
         await stop
         log.info("Shutting down: pending requests are completed first.")
         watching.cancel()
-        await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
     finally:
+        await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
         await batcher.close()
         versions.close()
 
@@ -94,6 +97,7 @@ class RestEndpoint:
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(options.limits.request_seconds) + 1))
+        self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Starts to accept requests."""
@@ -104,7 +108,10 @@ class RestEndpoint:
     async def close(self) -> None:
         """Stops accepting requests and returns when all pending ones have a response."""
         self._server.should_exit = True
-        await self._task
+        if self._task is None:
+            self._socket.close()
+        else:
+            await self._task
 
 
 class _Uvicorn(uvicorn.Server):
@@ -115,7 +122,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class GrpcEndpoint:
-    """The gRPC endpoint. It reserves its port at once and accepts calls after `open`.
+    """The gRPC endpoint. It checks its port at once and accepts calls after `open`.
 
     Args:
         service: Runs predictions.
@@ -134,16 +141,21 @@ class GrpcEndpoint:
         handlers = grpc_service.GrpcHandlers(service, metrics)
         self._server = grpc_service.make_server(handlers, metrics, options)
         self._grace_seconds = options.limits.request_seconds + 1
-        address = f"{_url_host(options.host)}:{options.grpc_port}"
-        self.name = f"gRPC on {address}"
+        self._address = f"{_url_host(options.host)}:{options.grpc_port}"
+        self.name = f"gRPC on {self._address}"
         _bind(options.host, options.grpc_port).close()  # has a better error text than gRPC
-        try:
-            self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise AocrError(f"cannot listen on {address}: {error}") from error
 
     async def open(self) -> None:
-        """Starts to accept calls."""
+        """Starts to accept calls.
+
+        Raises:
+            AocrError: The port is not available any more.
+        """
+        # Not before: gRPC frees the port only of a server that has started.
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise AocrError(f"cannot listen on {self._address}: {error}") from error
         await self._server.start()
 
     async def close(self) -> None:

@@ -128,7 +128,7 @@ def _choose_optimizer(settings: TrainConfig, model_dir: str | None) -> TrainConf
         for path in directory.candidates(model_dir, "latest"):
             try:
                 return dataclasses.replace(settings, optimizer=saved_optimizer(path))
-            except (tf.errors.OpError, ValueError, RuntimeError):  # damaged; `restore` tells
+            except (tf.errors.OpError, ValueError, RuntimeError):  # damaged; `restore` reports it
                 continue
     elif settings.initial_learning_rate is not None:
         log.info("--initial-learning-rate is given without --optimizer: training with AdaDelta, "

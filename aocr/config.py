@@ -13,6 +13,7 @@ DIGITS_AND_CAPITALS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
 LAYOUTS = ("own-width", "padded")
+ALPHA_RULES = ("composite", "drop")
 OVERSIZE = ("skip", "shrink")
 OPTIMIZERS = ("adam", "adadelta")
 SCHEDULES = ("inverse-sqrt", "constant", "cosine")
@@ -45,6 +46,9 @@ class ModelConfig:
         layout: "own-width": every image is scaled to height 32 and keeps its aspect ratio.
             "padded" (models of the original): an image is never enlarged, and padded to 32 x
             `input_width` with values that the network reads as black.
+        alpha: "composite": transparent pixels show a white background, or a black one if the
+            visible pixels are lighter than mid-grey. "drop" (models of the original, and those
+            trained before this setting existed): they show their color as if they were opaque.
 
     Raises:
         AocrError: A value is out of its range.
@@ -62,6 +66,7 @@ class ModelConfig:
     oversize: str = "skip"
     kernel: str = KERNELS[0]
     layout: str = LAYOUTS[0]
+    alpha: str = ALPHA_RULES[0]
 
     def __post_init__(self) -> None:
         for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
@@ -79,6 +84,7 @@ class ModelConfig:
         _require_one_of(self, "oversize", OVERSIZE)
         _require_one_of(self, "kernel", KERNELS)
         _require_one_of(self, "layout", LAYOUTS)
+        _require_one_of(self, "alpha", ALPHA_RULES)
 
     @property
     def input_width(self) -> int:

@@ -107,20 +107,26 @@ def _sixteen_bit() -> Image.Image:
 
 @pytest.mark.parametrize("image", [
     Image.new("1", (100, 32), 1), Image.new("L", (100, 32), 200),
-    Image.new("LA", (100, 32), (200, 0)), Image.new("P", (100, 32), 200),
+    Image.new("LA", (100, 32), (200, 255)), Image.new("P", (100, 32), 200),
     Image.new("RGB", (100, 32), (200, 200, 200)), _sixteen_bit(),
-    Image.new("RGBA", (100, 32), (200, 200, 200, 0)),
+    Image.new("RGBA", (100, 32), (200, 200, 200, 255)),
 ], ids=["1", "L", "LA", "P", "RGB", "16-bit", "RGBA"])
 def test_images_of_all_modes_are_drawn(image: Image.Image) -> None:
     if image.mode == "P":
         image.putpalette([value for value in range(256) for _ in range(3)])
-        image.info["transparency"] = bytes(range(256))
     pictures = draw(_encode(image), _one_hot([3], 25), 100, "a")
     expected = 0.25 * (255 if image.mode == "1" else 200)
     for picture in (_decode(pictures.stills[0]), *_frames(pictures.animation)):
         assert picture[:64, 100:].mean() == pytest.approx(expected, abs=2)
     with Image.open(io.BytesIO(pictures.stills[0])) as still:
         assert still.mode == "RGB"
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [("composite", 255), ("drop", 50)])
+def test_transparent_pixels_are_drawn_as_the_model_sees_them(alpha: str, expected: int) -> None:
+    image = Image.new("RGBA", (100, 32), (50, 50, 50, 0))
+    pictures = draw(_encode(image), _one_hot([3], 25), 100, "a", alpha)
+    assert _decode(pictures.stills[0])[:64, 100:].mean() == pytest.approx(expected / 4, abs=2)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "GIF", "BMP", "TIFF", "WEBP"])

@@ -88,8 +88,9 @@ def test_a_checkpoint_gives_the_predictions_of_the_original(original: OriginalMo
     config, tf1 = loaded.config, original.norm == "BatchNorm"
     assert config == ModelConfig(
         **LIMITS, alphabet=alphabet(original), color=original.channels == 3, use_gru=original.gru,
-        attn_num_layers=original.layers, attn_num_hidden=original.hidden, layout="padded",
-        target_embedding_size=original.embedding, kernel="bicubic-tf1" if tf1 else "bicubic-tf2")
+        attn_num_layers=original.layers, attn_num_hidden=original.hidden,
+        target_embedding_size=original.embedding, layout="padded", alpha="drop",
+        kernel="bicubic-tf1" if tf1 else "bicubic-tf2")
     files = drawn(original)
     decoded = decode_all(loaded.model, files, config)
     prediction = RecognitionGraph(config, loaded.model).read(tf.constant(files))
@@ -201,7 +202,7 @@ def test_an_alphabet_of_another_size_has_to_be_given(tmp_path: Path) -> None:
 
 def test_the_resize_kernel_can_be_given(plain: Path) -> None:
     config = loader.load(str(plain), {"kernel": "bicubic-tf2"}).config
-    assert (config.kernel, config.layout) == ("bicubic-tf2", "padded")
+    assert (config.kernel, config.layout, config.alpha) == ("bicubic-tf2", "padded", "drop")
 
 
 @pytest.mark.parametrize("missing", [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_bytes_between_jpeg_segments_are_skipped_as_decoders_do(junk: bytes) -> 
     at = file.index(b"\xff\xdb")
     damaged = file[:at] + junk + file[at:]
     assert header_sizes([damaged, b"text" * 20, file]) == [SIZE, (0, 0), SIZE]
-    assert preprocessing.decode(tf.constant(damaged), 3).shape == (SIZE[1], SIZE[0], 3)
+    assert preprocessing.decode(tf.constant(damaged), 3, "drop").shape == (SIZE[1], SIZE[0], 3)
 
 
 def test_no_files_have_no_sizes() -> None:
@@ -179,11 +180,14 @@ def test_grey_files_have_three_equal_channels_in_color() -> None:
         np.testing.assert_allclose(loaded, np.repeat(load(ENCODINGS[name]), 3, 2), atol=1e-2)
 
 
-def test_alpha_is_dropped_and_not_blended() -> None:
-    plain = word("Ab", SIZE)
-    clear = plain.convert("RGBA")
-    clear.putalpha(0)
-    np.testing.assert_array_equal(load(encoded(clear), COLOR), load(encoded(plain), COLOR))
+def test_transparent_pixels_are_composited_or_show_their_colors_as_the_config_says() -> None:
+    opaque = word("Ab", SIZE)
+    transparent = opaque.convert("RGBA")
+    transparent.putalpha(0)
+    dropping = dataclasses.replace(COLOR, alpha="drop")
+    np.testing.assert_array_equal(load(encoded(transparent), dropping),
+                                  load(encoded(opaque), COLOR))
+    np.testing.assert_allclose(load(encoded(transparent), COLOR), 127 / 128, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(60, 24), (160, 60), (333, 101), (900, 60), (86, 32), (5, 200)])

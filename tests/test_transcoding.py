@@ -126,7 +126,7 @@ def shown(file: bytes) -> Image.Image:
 
 
 def decoded(file: bytes, channels: int) -> NDArray[np.int64]:
-    return preprocessing.decode(tf.constant(file), channels).numpy().astype(np.int64)
+    return preprocessing.decode(tf.constant(file), channels, "drop").numpy().astype(np.int64)
 
 
 @pytest.mark.parametrize("file", [*PLAIN.values(), *CONVERTED.values()],
@@ -256,8 +256,8 @@ def test_threads_leave_the_warning_filters_alone() -> None:
 
 
 @pytest.mark.parametrize(("mode", "stored"), [
-    ("1", "L"), ("L", "L"), ("LA", "L"), ("I;16", "L"), ("F", "L"), ("P", "RGB"), ("RGB", "RGB"),
-    ("RGBA", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB")])
+    ("1", "L"), ("L", "L"), ("LA", "LA"), ("I;16", "L"), ("F", "L"), ("P", "RGB"), ("RGB", "RGB"),
+    ("RGBA", "RGBA"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB")])
 def test_pillow_images_of_every_mode_keep_their_colours(mode: str, stored: str) -> None:
     given_image = word("Ab1", SIZE, mode)
     read = opened(transcoding.from_pillow(given_image))
@@ -280,19 +280,20 @@ def test_a_pillow_image_without_pixels_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa"])
-def test_premultiplied_alpha_is_dropped(mode: str) -> None:
-    assert opened(transcoding.from_pillow(Image.new(mode, (5, 4)))).size == (5, 4)
+def test_premultiplied_alpha_becomes_straight_alpha(mode: str) -> None:
+    stored = opened(transcoding.from_pillow(Image.new(mode, (5, 4))))
+    assert (stored.mode, stored.size) == (mode.upper(), (5, 4))
 
 
 @pytest.mark.parametrize(("shape", "mode"), [
-    ((24, 60), "L"), ((24, 60, 1), "L"), ((24, 60, 2), "L"), ((24, 60, 3), "RGB"),
-    ((24, 60, 4), "RGB"), ((1, 1), "L"), ((3, 1, 1), "L")])
-def test_arrays_come_back_without_alpha(shape: tuple[int, ...], mode: str) -> None:
+    ((24, 60), "L"), ((24, 60, 1), "L"), ((24, 60, 2), "LA"), ((24, 60, 3), "RGB"),
+    ((24, 60, 4), "RGBA"), ((1, 1), "L"), ((3, 1, 1), "L")])
+def test_arrays_keep_their_pixels(shape: tuple[int, ...], mode: str) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, shape, np.uint8)
     read = opened(transcoding.from_array(pixels))
     assert (read.mode, read.size) == (mode, (shape[1], shape[0]))
-    colours = pixels.reshape(*shape[:2], -1)[:, :, :len(mode)]
-    np.testing.assert_array_equal(np.asarray(read).reshape(colours.shape), colours)
+    expected = pixels.reshape(*shape[:2], -1)
+    np.testing.assert_array_equal(np.asarray(read).reshape(expected.shape), expected)
 
 
 def test_arrays_need_not_be_contiguous() -> None:

@@ -212,7 +212,8 @@ def test_training_from_an_original_writes_a_directory_of_this_aocr(tuned: FineTu
     assert sum("contain their start value" in line for line in tuned.lines) == 1
     assert sum("36 characters keep their weights" in line for line in tuned.lines) == 1
     config = json.loads((tuned.model_dir / "config.json").read_text(encoding="utf-8"))["model"]
-    assert (config["layout"], config["kernel"]) == ("padded", "bicubic-tf1")
+    assert (config["layout"], config["kernel"], config["alpha"]) == (
+        "padded", "bicubic-tf1", "composite")
     log = tmp_path / "log"
     assert main(["predict", str(world.images[7]), "--model-dir", str(tuned.model_dir),
                  "--log-path", str(log)]) == 0

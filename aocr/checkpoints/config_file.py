@@ -15,6 +15,8 @@ from aocr.runtime import filesystem
 
 NAME = "config.json"
 _FORMAT = 1
+# Settings that files of earlier versions lack, and what those versions did.
+_ADDED = {"alpha": "drop"}
 _REMEDY = "restore the file that `aocr train` or `aocr export` wrote"
 
 
@@ -85,12 +87,13 @@ def _parse(path: str, content: object) -> ModelConfig:
                         f"{_FORMAT}; a newer aocr wrote it, or it is damaged: use a newer aocr, or "
                         "restore the file")
     fields = {field.name for field in dataclasses.fields(ModelConfig)}
-    unexpected = sorted(content["model"].keys() ^ fields)
+    settings = {**_ADDED, **content["model"]}
+    unexpected = sorted(settings.keys() ^ fields)
     if unexpected:
         raise AocrError(f"{path}: these settings are missing or unknown: "
                         f"{shown(', '.join(unexpected))}; {_REMEDY}")
     try:
-        return ModelConfig(**content["model"])
+        return ModelConfig(**settings)
     except (AocrError, TypeError) as error:
         raise AocrError(f"{path}: {reason(error)}; {_REMEDY}") from error
 

@@ -93,8 +93,8 @@ class LegacyCheckpoint:
         values = {name: setting.value for name, setting in inferred.items()}
         alphabet = self._alphabet(given.get("alphabet"))
         kernel = "bicubic-tf2" if self._is_port() else "bicubic-tf1"
-        return ModelConfig(**{"layout": "padded", "kernel": kernel, **given, **values,
-                              "alphabet": alphabet})
+        return ModelConfig(**{"layout": "padded", "kernel": kernel, "alpha": "drop", **given,
+                              **values, "alphabet": alphabet})
 
     def describe(self, config: ModelConfig) -> str:
         """Returns a log line about the checkpoint, and the settings that it is read with."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from aocr.checkpoints import loader
 from aocr.checkpoints.loader import CheckpointChoice, LoadedModel
-from aocr.config import ModelConfig
+from aocr.config import ALPHA_RULES, ModelConfig
 from aocr.model import AttentionOCR
 from aocr.runtime.console import log
 from aocr.tokenizer import FIRST_CHARACTER_ID
@@ -39,7 +39,7 @@ def load(model_dir: str, given: Mapping[str, Any], choice: CheckpointChoice
     names = _SHAPES + _LIMITS if loader.is_legacy(model_dir) else _SHAPES
     fixed = {name: value for name, value in given.items() if name in names}
     old = loader.load(model_dir, fixed, choice)
-    return old, dataclasses.replace(old.config, **given)
+    return old, dataclasses.replace(old.config, **{"alpha": ALPHA_RULES[0], **given})
 
 
 def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:

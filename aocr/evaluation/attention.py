@@ -11,9 +11,13 @@ import io
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
-from aocr.config import COLUMN_PIXELS
+from aocr.config import ALPHA_RULES, COLUMN_PIXELS
+from aocr.errors import SkipError
+from aocr.images import preprocessing
+from aocr.images.headers import UNREADABLE
 from aocr.images.transcoding import to_decodable
 
 FRAME_MILLISECONDS = 500
@@ -44,7 +48,8 @@ class Pictures(NamedTuple):
     animation: bytes
 
 
-def draw(encoded: bytes, attention: np.ndarray, width: int, text: str) -> Pictures:
+def draw(encoded: bytes, attention: np.ndarray, width: int, text: str,
+         alpha: str = ALPHA_RULES[0]) -> Pictures:
     """Draws the attention of each character over the image.
 
     Args:
@@ -52,6 +57,7 @@ def draw(encoded: bytes, attention: np.ndarray, width: int, text: str) -> Pictur
         attention: `[characters, columns]` float, over the network's feature columns.
         width: Width of the image in the network's input, in pixels; later columns are padding.
         text: The prediction, one character for each row of `attention`.
+        alpha: How the model sees transparent pixels, see `ModelConfig`.
 
     Raises:
         SkipError: The image cannot be read.
@@ -59,7 +65,7 @@ def draw(encoded: bytes, attention: np.ndarray, width: int, text: str) -> Pictur
     """
     if len(attention) != len(text):
         raise ValueError(f"expected attention for {len(text)} characters, got {len(attention)}")
-    pixels = _display_pixels(encoded)
+    pixels = _display_pixels(encoded, alpha)
     curves = _curves(_without_padding(attention, width), width, pixels.shape[1])
     frames = [_frame(pixels, curve, (n + 1) / len(text)) for n, curve in enumerate(curves)]
     stills = [_jpeg(frame) for frame in frames]
@@ -123,12 +129,13 @@ def _curves(weights: np.ndarray, width: int, display_width: int) -> np.ndarray:
     return curves
 
 
-def _display_pixels(encoded: bytes) -> np.ndarray:
+def _display_pixels(encoded: bytes, alpha: str) -> np.ndarray:
     """Returns the image at the size to display, `[height, width, 3]` float32, 0 to 255."""
-    with Image.open(io.BytesIO(to_decodable(encoded)[0])) as image:
-        image.load()
-        image.info.pop("transparency", None)
-        rgb = image.convert("RGB")
+    try:
+        pixels = preprocessing.decode(tf.constant(to_decodable(encoded)[0]), 3, alpha)
+    except tf.errors.InvalidArgumentError as error:
+        raise SkipError(UNREADABLE, "its data cannot be decoded") from error
+    rgb = Image.fromarray(pixels.numpy())
     size = _display_size(*rgb.size)
     rgb = rgb.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(rgb, np.float32)

@@ -70,7 +70,7 @@ def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options:
             _require_agreement(graph, index, options, cluster)
     if options.pictures_dir is not None and cluster.chief:
         pictures.clear(options.pictures_dir)
-    results = EvaluationReport(index, options)
+    results = EvaluationReport(index, options, graph.config.alpha)
     _evaluate_batches(recognizer, index, results, cluster)
     return results.finish() if cluster.chief else {}
 
@@ -114,13 +114,15 @@ class EvaluationReport:
     Args:
         index: The records.
         options: What to report, and where to.
+        alpha: How the model sees transparent pixels, see `ModelConfig`.
 
     Attributes:
         options: What to report, and where to.
     """
 
-    def __init__(self, index: RecordIndex, options: EvaluationOptions) -> None:
+    def __init__(self, index: RecordIndex, options: EvaluationOptions, alpha: str) -> None:
         self.options = options
+        self._alpha = alpha
         self._index = index
         self._totals = Totals()
         self._rows: list[dict[str, object]] = []
@@ -177,7 +179,7 @@ class EvaluationReport:
             self._rows.append(row.to_json())
         if self.options.pictures_dir is not None:
             (record,) = read_records(self._index, [score.number])
-            pictures.write(self.options.pictures_dir, images, row, record.image)
+            pictures.write(self.options.pictures_dir, images, row, record.image, self._alpha)
 
     def _row(self, score: ImageScore, label: str, seconds: float) -> EvaluationRow:
         number, result = score.number, score.result()

@@ -28,7 +28,7 @@ def clear(directory: str) -> None:
             _clear(tf.io.gfile.join(directory, subdirectory))
 
 
-def write(directory: str, number: int, row: EvaluationRow, image: bytes) -> None:
+def write(directory: str, number: int, row: EvaluationRow, image: bytes, alpha: str) -> None:
     """Writes the text and the pictures of one image to a subdirectory of its own.
 
     Args:
@@ -36,6 +36,7 @@ def write(directory: str, number: int, row: EvaluationRow, image: bytes) -> None
         number: Number of the image in the evaluation, from 1; it names the subdirectory.
         row: The prediction, with the attention.
         image: The encoded image.
+        alpha: How the model sees transparent pixels, see `ModelConfig`.
 
     Raises:
         AocrError: They cannot be written.
@@ -43,18 +44,18 @@ def write(directory: str, number: int, row: EvaluationRow, image: bytes) -> None
     with _write_errors(directory):
         path = tf.io.gfile.join(directory, _SUBDIRECTORIES[row.correct], f"{number:06}")
         tf.io.gfile.makedirs(path)
-        for name, content in _files(row, image).items():
+        for name, content in _files(row, image, alpha).items():
             with tf.io.gfile.GFile(tf.io.gfile.join(path, name), "wb") as file:
                 file.write(content)
 
 
-def _files(row: EvaluationRow, image: bytes) -> dict[str, bytes]:
+def _files(row: EvaluationRow, image: bytes, alpha: str) -> dict[str, bytes]:
     """Returns the content of each file of an image, by name."""
     content = {_TEXT_FILE: f"{row.result.text}\n{row.label}\n".encode()}
     try:
         drawn = attention.draw(image, np.asarray(row.result.attention), row.width,
-                               row.result.text)
-    except (SkipError, OSError) as error:  # TensorFlow decodes some files that Pillow refuses
+                               row.result.text, alpha)
+    except SkipError as error:  # TensorFlow decodes some files that Pillow refuses
         log.warning(f"No picture of record {row.number} of {row.dataset}: {error}")
         return content
     stills = {f"image_{n}.jpg": still for n, still in enumerate(drawn.stills)}

@@ -1,4 +1,7 @@
-"""Encoded bytes → float32 `[32, width, channels]`: the only home of the resizing laws."""
+"""Decodes, resizes and normalizes images in TensorFlow operations.
+
+Records, `predict` and exported models all use these, so that the network's input is the same.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,28 @@ import tensorflow as tf
 from aocr.config import IMAGE_HEIGHT, ModelConfig
 
 _MIDDLE_GREY = 128.0
+_PNG, _JPEG, _WEBP = b"\x89P", b"\xff\xd8", b"RI"
+_PNG_COLOR_TYPE = 25  # offset in the file
+_PNG_ALPHA = 4  # flag in the color type
+_OPAQUE = 255
 
 
 def preprocess(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
-    """One image as the network sees it.
+    """Returns an image as the network's input.
 
-    See `scaled_size` for its size; the padded layout fills up what is left with zeros, as black.
+    The size is that of `scaled_size`; the padded layout fills the rest with zeros, which is black.
 
     Args:
-        encoded: Scalar string: PNG, JPEG, GIF (first frame), BMP or WebP.
-        config: Channels, widths and kernel.
+        encoded: Scalar string: a PNG, JPEG, GIF (first frame), BMP or WebP file.
+        config: Channels, widths, resizing kernel and alpha.
 
     Returns:
-        `[32, width, channels]` float32, `(value - 128) / 128`.
+        `[32, width, channels]`, `(value - 128) / 128`.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes cannot be decoded.
+        tf.errors.InvalidArgumentError: The file cannot be decoded.
     """
-    pixels = decode(encoded, config.channels)
+    pixels = decode(encoded, config.channels, config.alpha)
     shape = tf.shape(pixels)
     size = tf.stack(scaled_size(shape[0], shape[1], config))
     scaled = _RESIZERS[config.kernel](pixels, size)
@@ -37,65 +44,80 @@ def preprocess(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
 
 
 def preprocess_batch(encoded: tf.Tensor, config: ModelConfig) -> tuple[tf.Tensor, tf.Tensor]:
-    """Several images, padded with zeros to the widest of them.
+    """Returns several images, padded with zeros to the widest.
 
     Args:
         encoded: `[batch]` string.
-        config: Channels, widths and kernel.
+        config: As in `preprocess`.
 
     Returns:
-        Images `[batch, 32, width, channels]` and their own widths `[batch]` int32.
+        Images `[batch, 32, width, channels]` and their widths in pixels, `[batch]` int32.
     """
     size = tf.size(encoded)
     columns = tf.TensorArray(tf.float32, size, infer_shape=False,
                              element_shape=[None, IMAGE_HEIGHT, config.channels])
     widths = tf.TensorArray(tf.int32, size, element_shape=[])
 
-    def one(n: tf.Tensor, columns: tf.TensorArray, widths: tf.TensorArray
-            ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
+    def step(n: tf.Tensor, columns: tf.TensorArray, widths: tf.TensorArray
+             ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
         image = tf.transpose(preprocess(encoded[n], config), [1, 0, 2])
         return n + 1, columns.write(n, image), widths.write(n, tf.shape(image)[0])
 
     start = (tf.constant(0), columns, widths)
-    # Two images are decoded at a time: with more, large ones would take too much memory at once.
+    # More than two large images decoded at the same time would take too much memory.
     _, columns, widths = tf.while_loop(
-        lambda n, *_: n < size, one, start, parallel_iterations=2)
-    own = tf.ensure_shape(widths.stack(), [None])
-    rows = tf.RaggedTensor.from_row_lengths(columns.concat(), own).to_tensor()
+        lambda n, *_: n < size, step, start, parallel_iterations=2)
+    lengths = tf.ensure_shape(widths.stack(), [None])
+    rows = tf.RaggedTensor.from_row_lengths(columns.concat(), lengths).to_tensor()
     images = tf.transpose(rows, [0, 2, 1, 3])
-    return tf.ensure_shape(images, [None, IMAGE_HEIGHT, None, config.channels]), own
+    return tf.ensure_shape(images, [None, IMAGE_HEIGHT, None, config.channels]), lengths
 
 
-def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """Pixels `[height, width, channels]` uint8; alpha is dropped, not blended.
+def decode(encoded: tf.Tensor, channels: int, alpha: str) -> tf.Tensor:
+    """Decodes an image to `[height, width, channels]` uint8.
 
-    Grey comes from libpng and libjpeg themselves where they offer it (its values differ a
-    little from a weighted sum of RGB); GIF, BMP and WebP are decoded as RGB first.
+    The grey values of PNG and JPEG files are those of libpng and libjpeg, which differ a little
+    from a weighted sum of RGB. GIF, BMP and WebP files are decoded to RGB first.
+
+    TensorFlow decodes the alpha of PNG and WebP files only: transparent pixels of a GIF file are
+    black, and the fourth channel of a BMP file, which need not be alpha, is dropped.
+    `aocr.images.transcoding` re-encodes such files.
+
+    Args:
+        encoded: Scalar string.
+        channels: 1 or 3.
+        alpha: "composite" blends transparent pixels with a background (see `_composite`), "drop"
+            shows their colors as they are.
     """
-    head = tf.strings.substr(encoded, 0, 2)
-    direct = (head == b"\x89P") | (head == b"\xff\xd8")
-    return tf.cond(direct, lambda: _decode(encoded, channels), lambda: _convert(encoded, channels))
+    magic = tf.strings.substr(encoded, 0, 2)
+    return tf.cond((magic == _PNG) | (magic == _JPEG),
+                   lambda: _decode_directly(encoded, channels, alpha),
+                   lambda: _decode_by_rgb(encoded, channels, alpha))
 
 
 def scaled_size(height: tf.Tensor, width: tf.Tensor, config: ModelConfig
                 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width in the network's input, int32.
+    """Returns the height and width of an image in the network's input, int32.
 
-    The shape is kept when height 32 makes the image at most `config.input_width` wide. With own
-    widths it is scaled to that height, up or down, and a wider one squeezed to 32 x
-    `input_width`. In the padded layout (the original's) a lower image is left as it is, and a
-    wider one keeps its shape at width `input_width`.
+    Layout "own-width": the image is scaled to height 32, up or down. The aspect ratio is kept up
+    to a width of `config.input_width`; wider images are squeezed to that.
+
+    Layout "padded" (the original's): the aspect ratio is always kept. An image that would be wider
+    than `input_width` at height 32 is scaled to that width. Of the others, those of at most 32
+    pixels height are left as they are, and higher ones are scaled to height 32.
     """
     height = tf.maximum(tf.cast(height, tf.int64), 1)
-    own = tf.maximum(-(-tf.cast(width, tf.int64) * IMAGE_HEIGHT // height), 1)
+    proportional = tf.maximum(-(-tf.cast(width, tf.int64) * IMAGE_HEIGHT // height), 1)
     widest = tf.constant(config.input_width, tf.int64)
     if config.layout == "padded":
-        fits, low = own <= widest, height <= IMAGE_HEIGHT
-        tall = tf.where(fits, tf.minimum(height, IMAGE_HEIGHT), -(-widest * IMAGE_HEIGHT // own))
-        wide = tf.where(fits, tf.where(low, tf.cast(width, tf.int64), own), widest)
+        fits, low = proportional <= widest, height <= IMAGE_HEIGHT
+        tall = tf.where(fits, tf.minimum(height, IMAGE_HEIGHT),
+                        -(-widest * IMAGE_HEIGHT // proportional))
+        wide = tf.where(
+            fits, tf.where(low, tf.cast(width, tf.int64), proportional), widest)
     else:
-        tall, wide = tf.fill(tf.shape(own), tf.constant(IMAGE_HEIGHT, tf.int64)), tf.minimum(
-            own, widest)
+        tall = tf.fill(tf.shape(proportional), tf.constant(IMAGE_HEIGHT, tf.int64))
+        wide = tf.minimum(proportional, widest)
     return tf.cast(tall, tf.int32), tf.cast(wide, tf.int32)
 
 
@@ -116,16 +138,60 @@ _RESIZERS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "bicubic-tf2": _resize_as_tf2}
 
 
-def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    pixels = tf.io.decode_image(encoded, channels, expand_animations=False)
-    return tf.ensure_shape(pixels, [None, None, channels])
+def _decode_directly(encoded: tf.Tensor, channels: int, alpha: str) -> tf.Tensor:
+    """Decodes PNG and JPEG, which TensorFlow converts to the wanted channels."""
+    colors = _decode(encoded, channels)
+    if alpha == "drop":
+        return colors
+    return tf.cond(_has_png_alpha(encoded),
+                   lambda: _composite(colors, _decode(encoded, 4)[:, :, 3:]), lambda: colors)
 
 
-def _convert(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """GIF, BMP, WebP: decoders that do not convert between 1, 3 and 4 channels."""
-    pixels = tf.io.decode_image(encoded, 0, expand_animations=False)
-    pixels = tf.ensure_shape(pixels, [None, None, None])
+def _decode_by_rgb(encoded: tf.Tensor, channels: int, alpha: str) -> tf.Tensor:
+    """Decodes GIF, BMP and WebP, which TensorFlow decodes only to the channels of the file."""
+    pixels = _decode(encoded, 0)
     rgb = tf.cond(tf.shape(pixels)[2] < 3, lambda: tf.repeat(pixels[:, :, :1], 3, axis=2),
                   lambda: pixels[:, :, :3])
     rgb = tf.ensure_shape(rgb, [None, None, 3])
+    if alpha == "composite":
+        has_alpha = (tf.strings.substr(encoded, 0, 2) == _WEBP) & (tf.shape(pixels)[2] == 4)
+        rgb = tf.cond(has_alpha, lambda: _composite(rgb, pixels[:, :, 3:]), lambda: rgb)
     return rgb if channels == 3 else tf.image.rgb_to_grayscale(rgb)
+
+
+def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    pixels = tf.io.decode_image(encoded, channels, expand_animations=False)
+    return tf.ensure_shape(pixels, [None, None, channels or None])
+
+
+def _has_png_alpha(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a PNG file has an alpha channel or a transparency chunk.
+
+    The bytes of the chunk's name may also be part of another chunk. Then the alpha that is decoded
+    is opaque.
+    """
+    head = tf.io.decode_raw(encoded, tf.uint8, fixed_length=_PNG_COLOR_TYPE + 1)
+    before_pixels = tf.strings.split(encoded, "IDAT", maxsplit=1)[0]
+    has_chunk = tf.size(tf.strings.split(before_pixels, "tRNS")) > 1
+    is_png = tf.strings.substr(encoded, 0, 2) == _PNG
+    return is_png & ((head[_PNG_COLOR_TYPE] & _PNG_ALPHA > 0) | has_chunk)
+
+
+def _composite(colors: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Blends an image with white, or with black if its visible pixels are lighter than mid-grey.
+
+    Args:
+        colors: `[height, width, 1 or 3]` uint8.
+        alpha: `[height, width, 1]` uint8; pixels count as visible in proportion to it.
+
+    Returns:
+        `[height, width, 1 or 3]` uint8; opaque pixels keep their values.
+    """
+    grey = colors if colors.shape[2] == 1 else tf.image.rgb_to_grayscale(colors)
+    weights = tf.cast(alpha, tf.int64)
+    is_light = 2 * tf.reduce_sum(tf.cast(grey, tf.int64) * weights) > (
+        _OPAQUE * tf.reduce_sum(weights))
+    background = tf.where(is_light, 0, _OPAQUE)
+    opacity = tf.cast(alpha, tf.int32)
+    blended = tf.cast(colors, tf.int32) * opacity + background * (_OPAQUE - opacity)
+    return tf.cast((blended + _OPAQUE // 2) // _OPAQUE, tf.uint8)

@@ -1,7 +1,9 @@
 """Re-encodes images that TensorFlow would not decode, or not as people see them.
 
 TensorFlow decodes PNG, JPEG, GIF, BMP and WebP. It rejects TIFF and CMYK, ignores EXIF orientation
-and truncates 16-bit samples. Such images become PNG files; all others keep their bytes.
+and the transparency of GIF and BMP, and truncates 16-bit samples. Such images become PNG files; all
+others keep their bytes. Transparency is kept, as it depends on the model how it is shown (see
+`preprocessing.decode`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from aocr.errors import SkipError
 from aocr.images.headers import DECODING_ERRORS, UNREADABLE, Size, open_image
 
 ORIENTATION_TAG = 0x0112
+_OPAQUE = 255
 _PLAIN_MODES = {
     "PNG": {"1", "L", "LA", "P", "PA", "RGB", "RGBA"},
     "JPEG": {"L", "RGB"},
@@ -54,14 +57,18 @@ def to_decodable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, S
     with open_image(encoded, max_pixels, _FORMATS) as image:
         if _decodes_correctly(image, encoded):
             return encoded, Size(*image.size)
-        if image.mode in ("RGBA", "LA", "PA"):
-            image = image.convert("L" if image.mode == "LA" else "RGB")
+        if _has_16_bit_samples(image):
+            image.info.pop("transparency", None)  # Pillow would compare it with 8-bit samples
+        if image.format == "GIF" and _fills_canvas(image) and _is_transparent(image):
+            image = _with_black_transparency(image)
         upright = _upright(image)
         return _encode_png(upright), Size(*upright.size)
 
 
 def from_pillow(image: Image.Image) -> bytes:
     """Returns the PNG encoding of a Pillow image, rotated upright by its EXIF orientation.
+
+    Transparency is kept.
 
     Raises:
         SkipError: The image has no pixels, or its file is damaged.
@@ -86,14 +93,14 @@ def from_array(pixels: np.ndarray) -> bytes:
             squeezed.ndim == 3 and squeezed.shape[2] not in (2, 3, 4)):
         raise SkipError(UNREADABLE, "expected uint8 pixels [height, width] or [height, "
                         f"width, channels], got {pixels.dtype} {list(pixels.shape)}")
-    image = Image.fromarray(squeezed)
-    if image.mode in ("RGBA", "LA"):
-        image = image.convert(image.mode[:-1])  # alpha is dropped, as everywhere
-    return from_pillow(image)
+    return from_pillow(Image.fromarray(squeezed))
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Returns the image rotated by its EXIF orientation, in mode L or RGB."""
+    """Returns the image rotated by its EXIF orientation, in mode L, LA, RGB or RGBA.
+
+    Modes with alpha are for images that are transparent somewhere.
+    """
     if 0 in image.size:
         raise SkipError(UNREADABLE, "it has no pixels")
     image = ImageOps.exif_transpose(image)
@@ -101,10 +108,24 @@ def _upright(image: Image.Image) -> Image.Image:
         image = image.convert(image.mode.upper())
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
-    elif image.mode not in ("L", "RGB"):
-        grey = image.mode in ("1", "LA", "F")
-        image = image.convert("L" if grey else "RGB")
+    else:
+        mode = "L" if image.mode in ("1", "L", "LA", "F") else "RGB"
+        image = image.convert(mode + "A" * _is_transparent(image))
     return image
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Returns whether a pixel is not opaque."""
+    if not image.has_transparency_data:
+        return False
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    return bool(alpha.min(initial=_OPAQUE) < _OPAQUE)
+
+
+def _with_black_transparency(gif: Image.Image) -> Image.Image:
+    """Returns the image as TensorFlow decodes it, with alpha: transparent pixels are black."""
+    image = gif.convert("RGBA")
+    return Image.composite(image, Image.new("RGBA", image.size), image.getchannel("A"))
 
 
 def _to_8_bits(samples: np.ndarray) -> np.ndarray:
@@ -134,6 +155,8 @@ def _decodes_correctly(image: Image.Image, encoded: bytes) -> bool:
     if name == "BMP" and encoded[_BMP_PIXEL_FORMAT] != _BMP_24_BITS_UNCOMPRESSED:
         return False
     if name in ("GIF", "WEBP") and not _fills_canvas(image):
+        return False
+    if name == "GIF" and _is_transparent(image):
         return False
     return not _may_have_orientation(image, encoded) or (
         image.getexif().get(ORIENTATION_TAG, 1) in (0, 1))

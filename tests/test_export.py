@@ -9,7 +9,6 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -75,14 +74,6 @@ def frozen(recognizer: CheckpointRecognizer, tmp_path_factory: pytest.TempPathFa
 
 def frozen_graph(path: Path) -> tf.compat.v1.GraphDef:
     return tf.compat.v1.GraphDef.FromString(path.read_bytes())
-
-
-def run_frozen(path: Path, images: Any) -> list[Any]:  # noqa: ANN401  # bytes in any nesting
-    """Text and probability that a frozen graph gives in a TensorFlow 1 session."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.import_graph_def(frozen_graph(path), name="")
-        outputs: list[Any] = session.run(SESSION_OUTPUTS, {SESSION_INPUT: images})
-    return outputs
 
 
 def assert_outputs(output: np.ndarray, probability: np.ndarray, expected: list[Result]) -> None:
@@ -178,16 +169,17 @@ def test_the_fingerprint_is_that_of_the_saved_model(saved: Path, tmp_path: Path)
 
 def test_a_frozen_graph_gives_scalars_for_exactly_one_image(
         frozen: Path, encoded: list[bytes], expected: list[Result]) -> None:
-    output, probability = run_frozen(frozen, encoded)
-    assert_outputs(output, probability, expected)
-    for images in (encoded[0], encoded[:1], [encoded[:1]]):
-        text, probability = run_frozen(frozen, images)
-        assert text.decode() == expected[0].text
-        assert np.shape(probability) == ()
-    output, probability = run_frozen(frozen, [encoded[:2]])
-    assert (np.shape(output), np.shape(probability)) == ((1, 2), (1, 2))
-    output, probability = run_frozen(frozen, np.array([], object))
-    assert (np.shape(output), np.shape(probability)) == ((0,), (0,))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(frozen_graph(frozen), name="")
+        output, probability = session.run(SESSION_OUTPUTS, {SESSION_INPUT: encoded})
+        assert_outputs(output, probability, expected)
+        for images in (encoded[0], encoded[:1], [encoded[:1]]):
+            text, probability = session.run(SESSION_OUTPUTS, {SESSION_INPUT: images})
+            assert text.decode() == expected[0].text
+            assert np.shape(probability) == ()
+        for array, shape in (([encoded[:2]], (1, 2)), (np.array([], object), (0,))):
+            output, probability = session.run(SESSION_OUTPUTS, {SESSION_INPUT: array})
+            assert (np.shape(output), np.shape(probability)) == (shape, shape)
 
 
 def test_a_frozen_graph_holds_only_what_its_outputs_need(frozen: Path) -> None:

@@ -31,14 +31,14 @@ class ModelConfig:
     """Settings that determine the weights and the input, stored beside the weights.
 
     Attributes:
-        max_width: Widest image file in pixels that training and testing take.
+        max_width: Maximum width in pixels of the images that training and testing use.
         max_height: With `max_width`, the largest aspect ratio that is kept (see `input_width`).
-        max_prediction: Longest label in characters.
+        max_prediction: Maximum length of a label in characters.
         alphabet: The characters, in the order of their ids (the first has id 3).
-        color: Three channels instead of one.
-        use_gru: GRU cells in the decoder instead of LSTM cells.
-        attn_num_layers: Decoder layers.
-        attn_num_hidden: Units of a decoder layer.
+        color: Whether images have three channels instead of one.
+        use_gru: Whether the decoder has GRU cells instead of LSTM cells.
+        attn_num_layers: Number of decoder layers.
+        attn_num_hidden: Number of units of a decoder layer.
         target_embedding_size: Size of a character's embedding.
         oversize: What happens to an image wider than `max_width`: "skip" or "shrink".
         kernel: The resizing kernel: bicubic with antialiasing, or that of TensorFlow 1 or 2
@@ -80,7 +80,7 @@ class ModelConfig:
         if not self.alphabet or len(set(self.alphabet)) != len(self.alphabet):
             raise AocrError("the alphabet must hold at least one character, and each only once")
         if any(0xD800 <= ord(character) < 0xE000 for character in self.alphabet):
-            raise AocrError("the alphabet must hold Unicode characters, and holds a surrogate")
+            raise AocrError("the alphabet must hold Unicode characters, and contains a surrogate")
         _require_one_of(self, "oversize", OVERSIZE)
         _require_one_of(self, "kernel", KERNELS)
         _require_one_of(self, "layout", LAYOUTS)
@@ -93,12 +93,12 @@ class ModelConfig:
 
     @property
     def channels(self) -> int:
-        """Colour channels of the input: 1 or 3."""
+        """Color channels of the input: 1 or 3."""
         return 3 if self.color else 1
 
     @property
     def vocab_size(self) -> int:
-        """PAD, GO, EOS and the characters."""
+        """Number of ids: those of PAD, GO and EOS, and one for each character."""
         return 3 + len(self.alphabet)
 
     @property
@@ -128,7 +128,7 @@ class TrainConfig:
     Attributes:
         batch_size: Maximum number of images in a step.
         num_epoch: Passes over the data, including those of earlier runs.
-        max_steps: Steps, including those of earlier runs; `None` for no limit.
+        max_steps: Maximum number of steps, including those of earlier runs; `None` for no limit.
         steps_per_checkpoint: Steps between two checkpoints.
         optimizer: "adam", or "adadelta", the original's; `None`: the optimizer of the checkpoint
             that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given,
@@ -142,11 +142,13 @@ class TrainConfig:
         keep: Number of newest checkpoints to keep, besides the best.
         val: Names or globs of TFRecords files to validate on.
         val_split: Share of the images to validate on instead of training on them.
-        early_stop: Validations without improvement that stop the training; `None` for never.
-        max_pixels: Most pixels that the header of an image may declare; larger ones are skipped.
+        early_stop: Number of validations without improvement after which training stops; `None`
+            disables early stopping.
+        max_pixels: Maximum number of pixels that the header of an image may declare; larger images
+            are skipped.
         precision: "float32", or the type in which the CNN and the encoder's input gates are
             computed, "mixed_bfloat16" or "mixed_float16"; weights, statistics, softmax, loss
-            and all of validation are float32 always.
+            and validation are always float32.
 
     Raises:
         AocrError: A value is out of its range.
@@ -219,7 +221,7 @@ class TrainConfig:
 
 
 def max_bytes(max_pixels: int) -> int:
-    """Returns the most bytes that an image file can have: its pixels without compression."""
+    """Returns the maximum size of an image file in bytes: that of its uncompressed pixels."""
     return _BYTES_PER_PIXEL * max_pixels + (1 << 20)
 
 
@@ -234,7 +236,7 @@ def flag(name: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Returns a value in short form, for an error of one line."""
+    """Returns the `repr` of a value, truncated for an error message of one line."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 

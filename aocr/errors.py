@@ -22,13 +22,13 @@ class DamagedError(AocrError):
                          "and .data-… must both exist and be complete")
 
 
-# Lines that TensorFlow writes around the reason of an error in a graph.
+# Lines that TensorFlow adds around the reason of an error in a graph.
 _CONTEXT = re.compile(
     r"Graph execution error:|Detected at node |<stack traces? |File \"|\d+ root error|\[\[|\s*$")
 
 
 def reason(error: BaseException) -> str:
-    """Returns the reason in an error of TensorFlow, without the names of nodes and ops."""
+    """Returns the reason that an error of TensorFlow states, without names of nodes and ops."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]|^AocrError: ", "", str(error))
     lines = [line.strip() for line in text.splitlines()]
     reasons = [line for line in lines if not _CONTEXT.match(line)]

@@ -1,4 +1,4 @@
-"""Text to ids and back: the alphabet and three special ids."""
+"""Converts text to ids and back: an id for each character, and three special ids."""
 
 from __future__ import annotations
 

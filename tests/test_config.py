@@ -119,5 +119,5 @@ def test_sizes_that_are_too_large_are_refused(name: str) -> None:
 
 
 def test_surrogates_are_refused() -> None:
-    with pytest.raises(AocrError, match="holds a surrogate"):
+    with pytest.raises(AocrError, match="contains a surrogate"):
         ModelConfig(alphabet="a\ud800")

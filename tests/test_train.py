@@ -285,7 +285,7 @@ def test_records_that_disappear_during_training_are_one_line(
     code, logged = command("train", path, "--model-dir", tmp_path / "m", *SHORT)
     assert code == 1
     error = messages(logged)[-1]
-    assert error.startswith("aocr train: cannot read on in the dataset: ")
+    assert error.startswith("aocr train: cannot continue to read the dataset: ")
     assert "removed.tfrecords" in error
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 AnyRecognizer = TypeVar("AnyRecognizer", bound="Recognizer")
 AddFlag = Callable[..., argparse.Action]
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_parser belongs to
+Commands = argparse._SubParsersAction  # argparse has no public name for this class
 
 MODEL_DEFAULTS = ModelConfig()
 TRAIN_DEFAULTS = TrainConfig()
@@ -83,10 +83,10 @@ def add_strict(add: AddFlag) -> None:
 
 
 def add_size_flags(add: AddFlag) -> None:
-    """Adds the sizes of images and labels.
+    """Adds the flags for the sizes of images and labels.
 
-    Like all flags that shape the model they have no argparse default: what the user does not
-    name comes from the model directory.
+    Like all flags that determine the model, they have no argparse default: settings that the
+    user does not give come from the model directory.
     """
     for name, text in (
             ("max_width", "width in pixels of the widest image to use"),
@@ -108,7 +108,7 @@ def add_full_ascii(add: AddFlag) -> None:
 
 
 def add_network_flags(add: AddFlag) -> None:
-    """Adds the sizes of the network."""
+    """Adds the flags for the sizes of the network."""
     for name, text in (
             ("attn_num_layers", "decoder layers"),
             ("attn_num_hidden", "units of a decoder layer; each direction of the encoder has "
@@ -191,7 +191,7 @@ def add_legacy_flags(command: argparse.ArgumentParser) -> None:
 
 
 def at_least_one(text: str) -> int:
-    """Type of a flag: a whole number of at least 1."""
+    """Parses the value of a flag: a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
@@ -203,7 +203,7 @@ def _gpus(text: str) -> tuple[int, ...] | str:
 
 
 def port(text: str) -> int:
-    """Type of a flag: a TCP port, 0 for none."""
+    """Parses the value of a flag: a TCP port, 0 for none."""
     number = int(text)
     if not 0 <= number < 1 << 16:
         raise argparse.ArgumentTypeError(f"expected a port, 0 to 65535, got {text}")
@@ -211,7 +211,7 @@ def port(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """Type of a flag: a finite number above 0."""
+    """Parses the value of a flag: a finite number above 0."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
@@ -219,7 +219,7 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
-    """Type of a flag: a finite number of at least 0."""
+    """Parses the value of a flag: a finite number of at least 0."""
     return 0.0 if float(text) == 0 else positive(text)
 
 
@@ -230,7 +230,7 @@ at_least_one.__name__ = "whole number"  # argparse names the type in its message
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the model settings that the user named, by the fields of `ModelConfig`."""
+    """Returns the model settings that the user gave, by field of `ModelConfig`."""
     given = {name: getattr(args, name) for name in _MODEL_FLAGS
              if getattr(args, name, None) is not None}
     if args.full_ascii:
@@ -255,7 +255,7 @@ def load_recognizer(args: argparse.Namespace, load: Callable[..., AnyRecognizer]
 
 
 def checkpoint_choice(args: argparse.Namespace) -> CheckpointChoice:
-    """Returns what `--checkpoint`, `--strict` and `--debias` select."""
+    """Returns the choice that `--checkpoint`, `--strict` and `--debias` describe."""
     from aocr.checkpoints import loader
 
     return loader.CheckpointChoice(args.checkpoint, args.strict, args.debias)

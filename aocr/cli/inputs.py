@@ -1,4 +1,4 @@
-"""The files that `aocr predict` reads: from its arguments, directories and standard input."""
+"""Lists the input files of `aocr predict`, from arguments, directories and standard input."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from aocr.runtime.console import log
 def file_names(arguments: Iterable[str]) -> Iterator[str | None]:
     """Yields file names, and `None` at each pause.
 
-    A pause is where standard input has no further line yet, so that whoever types names, or sends
-    them one at a time, gets each result immediately.
+    A pause means that standard input has no further line yet. A user who types names, or a program
+    that sends one name at a time, therefore gets each result immediately.
 
     Args:
         arguments: Files, directories, whose images are listed, or `-` for names on standard input.
@@ -42,7 +42,7 @@ def _is_directory(name: str) -> bool:
 
 
 def _images_in(directory: str) -> list[str]:
-    """Returns the images in a directory; the directory itself, which cannot be read, if none."""
+    """Returns the images in a directory; if there are none, the directory, to report an error."""
     list_directory = tf.io.gfile.listdir if filesystem.is_remote(directory) else os.listdir
     try:
         names = sorted(list_directory(directory))

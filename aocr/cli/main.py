@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                   "--batch-size, or train a smaller model")
         return FAILED
     except BrokenPipeError:
-        # Nobody reads standard output any more; Python would report that once more at exit.
+        # The reader of standard output has closed it; Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _out_of_memory() -> tuple[type[BaseException], ...]:
-    """Returns the errors of too little memory; TensorFlow's own only once it is imported."""
+    """Returns the out-of-memory errors, with TensorFlow's if TensorFlow has been imported."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None:
         return (MemoryError,)
@@ -83,7 +83,7 @@ def _out_of_memory() -> tuple[type[BaseException], ...]:
 
 
 def _check_paths(args: argparse.Namespace) -> None:
-    """Checks that the paths among the flags can be used at all.
+    """Checks that the paths among the flags are usable.
 
     Raises:
         AocrError: A model path would be a pattern to TensorFlow, or TensorFlow cannot access the

@@ -1,4 +1,4 @@
-"""Flags of `aocr predict`, and the forms of its results."""
+"""Flags of `aocr predict`, and the formats of its results."""
 
 from __future__ import annotations
 

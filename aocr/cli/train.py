@@ -36,7 +36,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add("--optimizer", choices=OPTIMIZERS, help="optimizer (default: that of the checkpoint to "
         "resume from; for a new run adam, or adadelta, the optimizer of aocr 0.7, if "
         "--initial-learning-rate is given)")
-    add("--schedule", choices=SCHEDULES, help="how the learning rate falls; cosine ends at "
+    add("--schedule", choices=SCHEDULES, help="learning rate schedule; cosine ends at "
         "--max-steps (default: inverse-sqrt for Adam, constant for AdaDelta)")
     flags.add_optimizer_flags(add)
     add("--seed", type=int, default=flags.TRAIN_DEFAULTS.seed, metavar="N",

@@ -33,7 +33,7 @@ _SHOWN_CHARACTERS = 80
 
 
 class AnnotationOptions(NamedTuple):
-    """How annotations are read.
+    """Options for reading annotations.
 
     Attributes:
         format: One of `aocr.data.annotations.FORMATS`.
@@ -58,9 +58,9 @@ class Entry(NamedTuple):
 
     Attributes:
         number: Number of its last line, or of the image, from 1.
-        position: Bytes of the file, or images, up to its end.
-        parse: Returns what the entry may mean, the most likely first; the first whose image exists
-            counts. Raises `SkipError` if it means nothing.
+        position: Number of bytes of the file, or of images, up to the end of the entry.
+        parse: Returns the possible interpretations, the most likely first, of which the first
+            whose image exists is used. Raises `SkipError` if there are none.
     """
 
     number: int
@@ -89,7 +89,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
                     position += _byte_count(part)
                 yield position, line.removesuffix("\n")
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot read on in {path}: {reason(error)}") from error
+        raise AocrError(f"cannot continue to read {path}: {reason(error)}") from error
 
 
 def _byte_count(text: str) -> int:
@@ -103,7 +103,7 @@ def text_entries(path: str, _options: AnnotationOptions) -> Iterator[Entry]:
 
 
 def parse_line(line: str) -> list[Annotation]:
-    """Returns what a line `path label` may mean, the most likely first.
+    """Returns the possible interpretations of a line `path label`, the most likely first.
 
     The path ends at the first tab if there is one, otherwise at the first white space; it may also
     be in quotes. The label is the remainder, which may be empty.
@@ -243,7 +243,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401  # whatever JSON may be
 
 
 def label_file_entries(directory: str, _options: AnnotationOptions) -> Iterator[Entry]:
-    """Yields the images of a directory that have a label file beside them, and what lacks one."""
+    """Yields the images of a directory with their label files, and files without counterpart."""
     for number, (image, label_file) in enumerate(pair_label_files(directory), 1):
         if image is None:
             parse = partial(_refuse, "missing file", f"no image beside {label_file}")
@@ -281,14 +281,14 @@ def _parse_label_file(image: str, label_file: str) -> list[Annotation]:
 
 
 def _annotations(path: str, label: str) -> list[Annotation]:
-    """Returns path and label; again with the slashes of this system if the path has others."""
+    """Returns path and label; on POSIX systems, also with `/` in place of backslashes."""
     paths = dict.fromkeys((path, path.replace("\\", "/") if os.sep == "/" else path))
     label = normalize(_storable(label).strip())
     return [Annotation(_storable(path), label) for path in paths]
 
 
 def _storable(text: str) -> str:
-    """Returns a text unless it cannot be stored as UTF-8, or be part of a file name."""
+    """Returns a text unchanged; raises `SkipError` if it is not UTF-8 or contains NUL."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -50,7 +50,7 @@ class Annotations:
         return os.path.dirname(self.path)
 
     def entries(self) -> Iterator[Entry]:
-        """Yields the entries from the first one.
+        """Yields the entries, starting with the first one.
 
         Raises:
             AocrError: They cannot be read any further, or a table does not name its columns.
@@ -85,7 +85,7 @@ def _count_images(directory: str) -> int:
 
 
 def _check_readable(path: str) -> int:
-    """Returns the size of an annotation file in bytes, one of which has been read."""
+    """Returns the size of an annotation file in bytes, after reading one of them as a check."""
     if filesystem.is_special(path):
         raise AocrError(f"{path} is not a regular file; write the annotations to one")
     try:

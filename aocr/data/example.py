@@ -71,7 +71,7 @@ def parse(serialized: bytes) -> tuple[bytes, bytes | None]:
 def decode_label(label: bytes) -> str:
     """Returns the text of a stored label in NFC.
 
-    Labels are UTF-8; what is not valid UTF-8 is read as Latin-1, which the original aocr wrote.
+    Labels that are not valid UTF-8 are read as Latin-1, which the original aocr wrote.
     """
     try:
         return normalize(six.ensure_text(label))

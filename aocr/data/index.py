@@ -1,4 +1,4 @@
-"""The record index: where the usable records of a dataset are, and reading them.
+"""The record index: positions of the usable records of a dataset, and reading them.
 
 A dataset is one or more TFRecords files of `tf.train.Example`, one for each image. Feature `image`
 holds the encoded image, `label` its text (UTF-8 in NFC; the original aocr wrote Latin-1, which is
@@ -140,7 +140,7 @@ def build_index(paths: Sequence[str], config: ModelConfig, tokenizer: Tokenizer,
         paths: TFRecords files, as returned by `resolve_paths`.
         config: Limits of image width and label length.
         tokenizer: Characters that labels may contain.
-        max_pixels: Most pixels that an image may take to decode.
+        max_pixels: Maximum number of pixels to decode for an image.
 
     Raises:
         AocrError: A file is damaged or not a TFRecords file.

@@ -1,4 +1,4 @@
-"""Work in other threads."""
+"""Ordered parallel execution in threads, and control of tf.data's threads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], th
                 max_pending: int) -> Iterator[_Result]:
     """Yields `function(item)` for every item, in order, computed by several threads.
 
-    Unlike `ThreadPoolExecutor.map`, it takes items only as results are consumed, so that a bounded
-    number of them is in memory.
+    Unlike `ThreadPoolExecutor.map`, it takes items only as results are consumed, so that only a
+    bounded number of them is in memory.
 
     Args:
         function: Function of one item.

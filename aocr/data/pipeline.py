@@ -93,7 +93,7 @@ def iterate(data: tf.data.Dataset) -> Iterator[Batch]:
     try:
         yield from data
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot read on in the dataset: {reason(error)}; a file was changed or "
+        raise AocrError(f"cannot continue to read the dataset: {reason(error)}; a file was changed or "
                         "removed in the meantime: restore it, and give the same command again"
                         ) from error
 
@@ -115,7 +115,7 @@ def fill_undecodable(batch: Batch, planned: np.ndarray, min_rows: int) -> Batch:
     Args:
         batch: A batch from the pipeline.
         planned: The records that were planned for it.
-        min_rows: Least number of rows.
+        min_rows: Minimum number of rows.
 
     Returns:
         The batch with one row in `images`, `widths` and `targets` for each planned record. Blank

@@ -19,7 +19,7 @@ class BatchPlan(NamedTuple):
 
     Attributes:
         epoch: Number of the epoch, from 0.
-        position: Records of the epoch that are used once the batch is done.
+        position: Number of records of the epoch that have been used after this batch.
         records: Positions of the batch's records in the index.
     """
 
@@ -68,7 +68,7 @@ def training_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int,
         batch_size: Maximum number of records in a batch.
         seed: Seed of the training run.
         epoch: The first epoch.
-        position: Records of the first epoch that are used already, and are left out.
+        position: Number of records of the first epoch that were used before, and are left out.
     """
     for number in itertools.count(epoch):
         order, done = _epoch_order(index, seed, number), 0

@@ -1,4 +1,4 @@
-"""Sharding: a dataset in several files, their names, and which annotation line goes to which."""
+"""Sharding: names the files of a dataset, and assigns annotation lines to them."""
 
 from __future__ import annotations
 

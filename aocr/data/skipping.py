@@ -44,7 +44,7 @@ class RecordChecker:
     Attributes:
         config: Limits of image width and label length.
         tokenizer: Characters that labels may contain.
-        max_pixels: Most pixels that an image may take to decode.
+        max_pixels: Maximum number of pixels to decode for an image.
     """
 
     config: ModelConfig
@@ -52,7 +52,7 @@ class RecordChecker:
     max_pixels: int
 
     def unusable(self, metadata: RecordMetadata) -> Iterator[tuple[int, SkipError]]:
-        """Yields position in the batch and reason of every record that cannot be used."""
+        """Yields the position in the batch and the error of every record that cannot be used."""
         usable = self._usable_sizes(metadata) & self._usable_labels(metadata)
         for n in np.flatnonzero(~usable).tolist():
             try:
@@ -72,7 +72,7 @@ class RecordChecker:
                          for label in labels])
 
     def _check(self, metadata: RecordMetadata, n: int) -> None:
-        """Raises the reason why record `n` of a batch cannot be used."""
+        """Raises a `SkipError` that states why record `n` of a batch cannot be used."""
         label = metadata.labels[n]
         if label is None:
             raise SkipError("not an image with a label", "expected one string of bytes for each")

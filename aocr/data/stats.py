@@ -17,8 +17,8 @@ from aocr.data.example import decode_label
 from aocr.errors import AocrError, SkipError
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
-# An outlier is so many times larger than the largest of the other images. A wide image is skipped
-# in training, and an image of a wide shape only squeezed.
+# An outlier is larger than the largest of the other images by more than this factor. The factors
+# differ because a wide image is skipped in training, while one of a wide shape is only squeezed.
 _WIDTH_OUTLIER, _SHAPE_OUTLIER = 3.0, 1.5
 _OUTLIER_SHARE = 0.01
 _MIN_IMAGES_WITH_OUTLIER = 10

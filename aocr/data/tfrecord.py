@@ -113,8 +113,8 @@ def find_damage(files: Sequence[TFRecordFile]) -> AocrError:
 def record_reader() -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns the graph that reads records from paths `[n]`, offsets `[n]` and lengths `[n]`.
 
-    Records are read in parallel, which hides the latency of remote files, and each costs only its
-    own bytes; `tf.io.gfile.GFile` would read half a megabyte for each, one after the other.
+    Records are read in parallel, which hides the latency of remote files, and each reads only its own
+    bytes; `tf.io.gfile.GFile` would read half a megabyte for each, one after the other.
     """
     def read_one(path: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         records = tf.raw_ops.TFRecordDatasetV2(
@@ -173,8 +173,8 @@ def _decompress(path: str, file: tf.io.gfile.GFile, max_length: int) -> TFRecord
         raise AocrError(f"{path} is damaged and cannot be decompressed with gzip ({error}); write "
                         "it again") from error
     except OSError as error:
-        raise AocrError(f"cannot decompress {path} to {directory}: {error.strerror}; the "
-                        "environment variable TMPDIR names another directory") from error
+        raise AocrError(f"cannot decompress {path} to {directory}: {error.strerror}; name "
+                        "another directory with the environment variable TMPDIR") from error
     return TFRecordFile(path, *lengths, copy)
 
 
@@ -199,7 +199,7 @@ def _check_lengths(path: str, stream: BinaryIO | gzip.GzipFile,
         (length,) = _unpack_length(header)
         if not length and header != _EMPTY_RECORD:
             raise damaged_error(path, count)
-        # In a file of another format, the first eight bytes usually make a huge number.
+        # In a file of another format, the first eight bytes usually form a huge number.
         if length > max_length and count:
             raise _too_long_error(path, count + 1, length, max_length)
         if length > max_length or not skip(header, length + _FOOTER_BYTES):

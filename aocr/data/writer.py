@@ -1,4 +1,4 @@
-"""Writes datasets: annotation lines → checked images → TFRecords."""
+"""Writes datasets: reads annotations, checks the images, and writes TFRecords."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from aocr.runtime import filesystem
 from aocr.runtime.console import log, printable, progress_bar
 from aocr.tokenizer import normalize
 
-VERIFIED_IMAGES = 20_000  # above, decoding would take longer than a user wants to wait
+VERIFIED_IMAGES = 20_000  # decoding more images would take minutes
 _PENDING_LINES = 4  # for each thread
 _PARTIAL = ".part"
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """How annotations become records.
+    """Options for converting annotations to records.
 
     Attributes:
         force_uppercase: Convert the labels to upper case.
         save_filename: Store the path of each image as the comment of its record.
         jobs: Number of files to read in parallel.
-        log_step: Log a line every so many pairs.
-        max_pixels: Most pixels that the header of an image may declare.
+        log_step: Number of pairs after which a line is logged.
+        max_pixels: Maximum number of pixels that the header of an image may declare.
         sharding: Number of output files, and which of them to write.
         verify: Decode every image; `None` for up to `VERIFIED_IMAGES` lines only.
         annotations: Format and columns of the annotations.
@@ -71,7 +71,7 @@ def write_dataset(annotations: str, output: str, options: DatasetOptions) -> Dat
         annotations: File of annotations, or directory of images and label files. Paths are
             relative to the working directory, or else to the directory of the annotation file.
         output: The TFRecords file, or the name from which those of the shards are derived.
-        options: How annotations become records.
+        options: Options of the conversion.
 
     Returns:
         Statistics of the records and of the skipped lines.
@@ -140,7 +140,7 @@ def _labelled_images(annotations: Annotations, options: DatasetOptions, stats: D
                 stats.skip(entry.number, result)
                 log.warning(f"Skipped line {entry.number} of {annotations.path}: {result}")
             else:
-                _note_oddities(result, entry.number, annotations.path, stats)
+                _count_anomalies(result, entry.number, annotations.path, stats)
                 yield entry.number, result
 
 
@@ -160,7 +160,8 @@ def _should_verify(annotations: Annotations, options: DatasetOptions) -> bool:
     return False
 
 
-def _note_oddities(image: LabelledImage, line: int, annotations: str, stats: DatasetStats) -> None:
+def _count_anomalies(image: LabelledImage, line: int, annotations: str, stats: DatasetStats
+                     ) -> None:
     """Counts repeated paths and control characters in labels, and logs the first of each."""
     path, label = image.size.path, image.record.label
     if hash(path) in stats.paths:
@@ -183,7 +184,7 @@ class _ImageLoader:
 
     Args:
         directory: Directory of the annotation file.
-        options: How annotations become records.
+        options: Options of the conversion.
         verify: Whether to decode the images.
     """
 
@@ -238,7 +239,7 @@ class _ImageLoader:
 def _exists(path: str) -> bool:
     if filesystem.is_remote(path):
         return bool(tf.io.gfile.exists(path))
-    return os.path.exists(path)  # many times faster, and no error for names that are too long
+    return os.path.exists(path)  # many times faster, and does not raise for long names
 
 
 def _verify_decodable(encoded: bytes) -> None:

@@ -39,11 +39,11 @@ def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:
         try:
             return bytes(file.read(length))
         except tf.errors.FailedPreconditionError as error:
-            raise SkipError(_UNOPENABLE, "it is a folder; name a file, or a folder that holds "
-                            "some") from error
+            raise SkipError(_UNOPENABLE, "it is a folder; name a file, or a folder that "
+                            "contains images") from error
 
 
 def has_image_extension(name: str) -> bool:
-    """Returns whether a file name ends as those of an image format do, in upper or lower case."""
+    """Returns whether a file name has the extension of an image format, in upper or lower case."""
     image_format = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
     return image_format in Image.OPEN or image_format == "MPO"  # a JPEG of several pictures

@@ -66,11 +66,11 @@ def decoded_sizes(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def refuse_oversized(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the same files, unless a decoder would allocate too much memory for one of them.
+    """Returns the files unchanged, unless decoding one of them would allocate too much memory.
 
     Args:
         encoded: `[batch]` string.
-        max_pixels: Most pixels of a file.
+        max_pixels: Maximum number of pixels of a file.
 
     Returns:
         `[batch]` string, empty where the header is not understood: no decoder accepts that.
@@ -97,7 +97,7 @@ def _big_endian(head: tf.Tensor, offset: int, size: int) -> tf.Tensor:
 
 
 def _bmp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A negative height, in two's complement, means rows from top to bottom."""
+    """Returns height and width; the stored height is negative if rows go from top to bottom."""
     height = _little_endian(head, 22, 4)
     return tf.where(height >= 1 << 31, (1 << 32) - height, height), _little_endian(head, 18, 4)
 
@@ -108,7 +108,7 @@ def _lossless_webp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _extended_webp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """0 for an animation: TensorFlow 2.21 writes all frames into the memory of one."""
+    """Returns 0 for an animation: TensorFlow 2.21 writes all frames into the memory of one."""
     still = tf.cast(head[:, 20] & _WEBP_ANIMATED == 0, tf.int64)
     return still * (_little_endian(head, 27, 3) + 1), still * (_little_endian(head, 24, 3) + 1)
 
@@ -162,7 +162,7 @@ def _jpeg_sizes(encoded: tf.Tensor, is_jpeg: tf.Tensor) -> tuple[tf.Tensor, tf.T
 
 
 def _jpeg_step(segment: tf.Tensor, marker: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes to the next marker, or as many as are known to hold none, int32."""
+    """Returns the number of bytes to the next marker, or of bytes without a marker, int32."""
     is_marker = tf.concat([segment == 0xFF, tf.ones_like(segment[:, :1], tf.bool)], -1)
     without_length = (marker == 0x00) | (marker == 0x01) | (marker >= 0xD0) & (marker <= 0xD7)
     length = tf.where(marker == 0xFF, tf.ones_like(marker), tf.where(
@@ -203,6 +203,6 @@ def _gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_palette_bytes(packed: tf.Tensor) -> tf.Tensor:
-    """Returns the length of the color table that a packed field announces, int64."""
+    """Returns the length of the color table that a packed field declares, int64."""
     return tf.where(packed >= 0x80, 3 * tf.bitwise.left_shift(
         tf.constant(2, tf.int64), packed % 8), 0)

@@ -23,8 +23,8 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeE
                    zlib.error)
 _SAFELY_DECODED = (b"\x89PNG", b"\xff\xd8")
 _TENSORFLOW_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-# Pillow warns about unusual metadata, which do not matter here. A filter for each call would not
-# be safe in threads.
+# Pillow warns about unusual metadata, which does not matter here. A filter for each call would not
+# be thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -49,7 +49,7 @@ def open_image(encoded: bytes, max_pixels: int, formats: tuple[str, ...]) -> Ite
 
     Args:
         encoded: An image file.
-        max_pixels: Most pixels that the header may declare.
+        max_pixels: Maximum number of pixels that the header may declare.
         formats: Pillow's names of the accepted formats.
 
     Raises:
@@ -67,7 +67,7 @@ def open_image(encoded: bytes, max_pixels: int, formats: tuple[str, ...]) -> Ite
         raise _too_large(str(error).split(" exceeds")[0], max_pixels) from error
     except UnidentifiedImageError as error:
         raise SkipError(UNREADABLE, "expected an image file, got "
-                        f"{len(encoded)} bytes of something else") from error
+                        f"{len(encoded)} bytes in an unknown format") from error
     except DECODING_ERRORS as error:
         raise SkipError(UNREADABLE, f"damaged: {error}") from error
 
@@ -91,8 +91,8 @@ def decoded_size(encoded: bytes, max_pixels: int) -> Size:
 def is_safely_decoded(encoded: bytes) -> bool:
     """Returns whether a file whose header Pillow accepts is safe for TensorFlow's decoders.
 
-    PNG and JPEG files are. For GIF and WebP, TensorFlow 2.21 allocates memory by what it finds
-    after the header, and a damaged WebP file may overwrite memory: `header_ops` refuses these.
+    PNG and JPEG files are. For GIF and WebP, TensorFlow 2.21 allocates memory according to the
+    data after the header, and a damaged WebP file may overwrite memory: `header_ops` refuses these.
     """
     return encoded.startswith(_SAFELY_DECODED)
 

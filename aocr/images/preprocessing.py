@@ -104,7 +104,7 @@ def scaled_size(height: tf.Tensor, width: tf.Tensor, config: ModelConfig
 
     Layout "padded" (the original's): the aspect ratio is always kept. An image that would be wider
     than `input_width` at height 32 is scaled to that width. Of the others, those of at most 32
-    pixels height are left as they are, and higher ones are scaled to height 32.
+    pixels height are left as they are, and taller ones are scaled to height 32.
     """
     height = tf.maximum(tf.cast(height, tf.int64), 1)
     proportional = tf.maximum(-(-tf.cast(width, tf.int64) * IMAGE_HEIGHT // height), 1)

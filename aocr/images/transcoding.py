@@ -1,8 +1,8 @@
-"""Re-encodes images that TensorFlow would not decode, or not as people see them.
+"""Re-encodes images that TensorFlow cannot decode, or decodes differently from image viewers.
 
 TensorFlow decodes PNG, JPEG, GIF, BMP and WebP. It rejects TIFF and CMYK, ignores EXIF orientation
 and the transparency of GIF and BMP, and truncates 16-bit samples. Such images become PNG files; all
-others keep their bytes. Transparency is kept, as it depends on the model how it is shown (see
+others keep their bytes. Transparency is kept, because its treatment depends on the model (see
 `preprocessing.decode`).
 """
 
@@ -34,22 +34,22 @@ Image.init()
 # Pillow tries formats in this order, so the frequent ones come first.
 _FORMATS = ("PNG", "JPEG", *(name for name in Image.OPEN if name not in {
     "PNG", "JPEG"} | _EXTERNAL | _CONTAINERS))
-# Whatever the version of a BMP header is, TensorFlow takes these bytes for the bits per pixel and
-# the compression. Pillow does not report the version, so they are compared directly.
+# TensorFlow reads the bits per pixel and the compression from these bytes, whatever the version of
+# the BMP header. Pillow does not report the version, so they are compared directly.
 _BMP_PIXEL_FORMAT = slice(28, 34)
 _BMP_24_BITS_UNCOMPRESSED = b"\x18\x00\x00\x00\x00\x00"
 _PNG_ORIENTATION_TAGS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def to_decodable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Size]:
-    """Returns an image file that TensorFlow decodes as people see it.
+    """Returns an image file that TensorFlow decodes as image viewers do.
 
     Args:
         encoded: An image file of any format that Pillow decodes without other programs.
-        max_pixels: Most pixels that its header may declare.
+        max_pixels: Maximum number of pixels that its header may declare.
 
     Returns:
-        The bytes, unchanged where possible and else those of a PNG file, and the image's size.
+        The bytes, unchanged where possible, otherwise those of a PNG file, and the image's size.
 
     Raises:
         SkipError: The file is empty, not an image, damaged, or larger than allowed.
@@ -132,7 +132,7 @@ def _to_8_bits(samples: np.ndarray) -> np.ndarray:
     """Reduces integer samples to uint8 as image viewers do.
 
     Of 16-bit samples the high byte is kept, as in TensorFlow and in browsers. The range of 32-bit
-    samples is unknown: they are taken for 8 bits if all of them fit, and else for 16.
+    samples is unknown: they are taken for 8 bits if all of them fit, otherwise for 16.
     """
     if samples.dtype.itemsize > 2 and samples.max() <= np.iinfo(np.uint8).max:
         return samples.clip(0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Collective operations of the replicas that take a step together."""
+"""Collective operations across replicas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def all_reduce_sum(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Sums values over all replicas; a single replica keeps its own.
+    """Sums values over all replicas; returns those of a single replica unchanged.
 
     Args:
         values: Tensors of the same shape on every replica.

@@ -1,4 +1,4 @@
-"""The log, in the format of the original, and progress bars on a terminal."""
+"""Logging in the format of the original aocr, and progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def start_log(path: str, chosen: bool) -> None:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         _attach(_LocalFileHandler(path, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
-        problem = f"cannot write the log file {path} ({error.strerror}); --log-path names another"
+        problem = (f"cannot write the log file {path} ({error.strerror}); name another with "
+                   "--log-path")
         if chosen:
             raise AocrError(problem) from error
         log.warning(problem)
@@ -131,8 +132,8 @@ def _open_remote(path: str) -> _RemoteFileHandler:
         tf.io.gfile.exists(path)
         return _RemoteFileHandler(path)
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot write the log file {path} ({reason(error)}); --log-path names "
-                        "another") from error
+        raise AocrError(f"cannot write the log file {path} ({reason(error)}); name another "
+                        "with --log-path") from error
 
 
 def _attach(handler: logging.Handler) -> None:

@@ -20,7 +20,7 @@ def use_gpus(selection: Sequence[int] | str | None, most: int | None = None) -> 
         most: Largest number of GPUs to use.
 
     Returns:
-        Their names, as TensorFlow counts the visible ones.
+        The names of the visible GPUs, numbered from 0, such as `GPU:0`.
     """
     gpus = tf.config.list_physical_devices("GPU")
     numbers = (range(len(gpus)) if selection == ALL_GPUS

@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
 
 class Cluster:
-    """The replicas that process a batch together; each is a device and takes its share of it.
+    """The replicas that process a batch together; each is a device and processes a share of it.
 
     Args:
         strategy: TensorFlow's distribution strategy.
@@ -70,7 +70,7 @@ class Cluster:
     def local_rows(self, count: int) -> np.ndarray:
         """Returns which rows of a global batch this process takes, `[count]` bool.
 
-        Replicas take rows in turn. As rows are ordered by width, each gets as many wide ones.
+        Replicas take rows in turn. As rows are ordered by width, all get as many wide rows.
         """
         return np.arange(count) % self.replicas // self.local_replicas == self.worker
 
@@ -145,7 +145,7 @@ def _replica_sum(values: tf.Tensor) -> tf.Tensor:
 
 
 def join(gpus: Sequence[int] | str | None, most: int | None = None) -> Cluster:
-    """Joins the cluster that `TF_CONFIG` describes, or else returns one of this process's GPUs.
+    """Joins the cluster that `TF_CONFIG` describes, or else creates one of this process's GPUs.
 
     Must be called before TensorFlow has run anything. A worker other than the chief then logs
     only errors, to standard error.

@@ -26,13 +26,13 @@ def is_special(path: str) -> bool:
 
 
 def numbered_dirs(path: str) -> dict[int, str]:
-    """Returns the entries of a directory that a number in ASCII digits names, as model versions.
+    """Returns the entries of a directory that are named by a number, such as model versions.
 
     Args:
         path: A directory; it need not exist.
 
     Returns:
-        The path of each entry by its number, in ascending order.
+        The path of each entry by its number (ASCII digits only), in ascending order.
     """
     names = tf.io.gfile.listdir(path) if tf.io.gfile.isdir(path) else []
     numbers = {int(name): name for name in (name.rstrip("/") for name in names)

@@ -93,9 +93,9 @@ def iterate(data: tf.data.Dataset) -> Iterator[Batch]:
     try:
         yield from data
     except tf.errors.OpError as error:
-        raise AocrError(f"cannot continue to read the dataset: {reason(error)}; a file was changed or "
-                        "removed in the meantime: restore it, and give the same command again"
-                        ) from error
+        raise AocrError(f"cannot continue to read the dataset: {reason(error)}; a file was "
+                        "changed or removed in the meantime: restore it, and give the same command "
+                        "again") from error
 
 
 def undecoded(planned: np.ndarray, batch: Batch) -> np.ndarray:

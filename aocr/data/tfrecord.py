@@ -113,8 +113,8 @@ def find_damage(files: Sequence[TFRecordFile]) -> AocrError:
 def record_reader() -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns the graph that reads records from paths `[n]`, offsets `[n]` and lengths `[n]`.
 
-    Records are read in parallel, which hides the latency of remote files, and each reads only its own
-    bytes; `tf.io.gfile.GFile` would read half a megabyte for each, one after the other.
+    Records are read in parallel, which hides the latency of remote files, and only their own bytes
+    are read; `tf.io.gfile.GFile` would read half a megabyte for each, one after the other.
     """
     def read_one(path: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         records = tf.raw_ops.TFRecordDatasetV2(

@@ -18,23 +18,23 @@ ORIENTATION_TAG = 0x0112
 
 @functools.cache
 def _word(text: str, width: int, height: int) -> Image.Image:
-    """Dark letters on a smooth colourful ground, no two corners alike."""
+    """Draws dark letters on a backbackground with two gradients, so that all corners differ."""
     across = np.linspace(150, 250, width)[None, :]
     down = np.linspace(0, -60, height)[:, None]
-    ground = np.stack([across + down, across[:, ::-1] + down, 0 * across + 200 + down], -1)
-    image = Image.fromarray(ground.round().astype(np.uint8))
+    background = np.stack([across + down, across[:, ::-1] + down, 0 * across + 200 + down], -1)
+    image = Image.fromarray(background.round().astype(np.uint8))
     font = ImageFont.load_default(max(6, height * 2 // 3))
     ImageDraw.Draw(image).text((2, 1), text, (20, 60, 90), font)
     return image
 
 
 def word(text: str, size: tuple[int, int] = (60, 24), mode: str = "RGB") -> Image.Image:
-    """A drawn word; with alpha, the picture's right half is half transparent.
+    """Returns a drawn word; with alpha, the right half of the image is partly transparent.
 
     Args:
         text: The letters.
         size: Width and height in pixels.
-        mode: Any mode of Pillow that RGB converts to, or "I;16" (the grey, times 257).
+        mode: A mode of Pillow that RGB converts to, or "I;16" (the grey values times 257).
     """
     image = _word(text, *size).copy()
     if mode == "I;16":
@@ -49,14 +49,14 @@ def word(text: str, size: tuple[int, int] = (60, 24), mode: str = "RGB") -> Imag
 
 
 def encoded(image: Image.Image, name: str = "PNG", **options: Any) -> bytes:
-    """The image as a file of a format of Pillow."""
-    out = io.BytesIO()
-    image.save(out, name, **options)
-    return out.getvalue()
+    """Returns the image as a file of one of Pillow's formats."""
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
 
 
 def opened(file: bytes) -> Image.Image:
-    """The file as Pillow reads it."""
+    """Returns the file as Pillow decodes it."""
     image = Image.open(io.BytesIO(file))
     image.load()
     return image
@@ -64,42 +64,42 @@ def opened(file: bytes) -> Image.Image:
 
 def with_orientation(image: Image.Image, orientation: int, name: str = "JPEG",
                      **options: Any) -> bytes:
-    """A file whose EXIF data say how to turn it."""
+    """Returns a file with an EXIF orientation."""
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     return encoded(image, name, exif=exif, **options)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG file, with its checksum."""
+    """Returns a chunk of a PNG file, with its checksum."""
     return (struct.pack(">I", len(data)) + kind + data
             + struct.pack(">I", zlib.crc32(kind + data)))
 
 
 def png(samples: NDArray[Any]) -> bytes:
-    """A PNG file written by hand.
+    """Returns a PNG file that is not written by a library.
 
     Args:
         samples: `[height, width, channels]` uint8 or uint16; 1 to 4 channels.
     """
     height, width, channels = samples.shape
-    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    big = samples.astype(samples.dtype.newbyteorder(">"))
-    rows = b"".join(b"\0" + row.tobytes() for row in big)
-    head = struct.pack(">IIBBBBB", width, height, 8 * samples.dtype.itemsize, kind, 0, 0, 0)
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    big_endian = samples.astype(samples.dtype.newbyteorder(">"))
+    rows = b"".join(b"\0" + row.tobytes() for row in big_endian)
+    head = struct.pack(">IIBBBBB", width, height, 8 * samples.dtype.itemsize, color_type, 0, 0, 0)
     return (PNG_MAGIC + png_chunk(b"IHDR", head) + png_chunk(b"IDAT", zlib.compress(rows))
             + png_chunk(b"IEND", b""))
 
 
 def png_promising(width: int, height: int) -> bytes:
-    """A PNG file whose header promises a size that its data do not hold."""
+    """Returns a PNG file whose header declares a size for which it holds no data."""
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return (PNG_MAGIC + png_chunk(b"IHDR", head) + png_chunk(b"IDAT", zlib.compress(b"\0\0"))
             + png_chunk(b"IEND", b""))
 
 
 def undecodable_png(size: tuple[int, int] = (60, 24)) -> bytes:
-    """A PNG file with a good header and broken data, whose checksums hold."""
+    """Returns a PNG file with a valid header and checksums, and invalid data."""
     head = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
     return (PNG_MAGIC + png_chunk(b"IHDR", head) + png_chunk(b"IDAT", b"\0no pixels here\xff")
             + png_chunk(b"IEND", b""))

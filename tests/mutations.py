@@ -1,4 +1,4 @@
-"""Damaged files of every kind, the same for the same number."""
+"""Mutations of files of every kind; the same number gives the same file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from aocr.data import example
 from aocr.data.example import Record
 from tests.drawing import PNG_MAGIC, encoded, png_chunk, with_orientation, word
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
+REAL_IMAGES = Path(__file__).parents[2] / "shared" / "data"
 _REAL_FILES, _REAL_BYTES = 60, 12_000
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 50_000, 0x7FFFFFFF, 0xFFFFFFFF)
-_TABLE: list[int] = []
-for _n in range(256):
+
+
+def _crc_entry(byte: int) -> int:
     for _ in range(8):
-        _n = _n >> 1 ^ 0x82F63B78 * (_n & 1)
-    _TABLE.append(_n)
+        byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
+    return byte
+
+
+_CRC_TABLE = [_crc_entry(byte) for byte in range(256)]
 
 
 def images() -> list[bytes]:
-    """Whole files to begin with: drawn ones of all formats, and real ones where there are any."""
+    """Returns undamaged files: drawn ones of all formats, and real ones if there are any."""
     small = {mode: word("Ab", (24, 12), mode)
              for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK")}
     files = [encoded(small[mode]) for mode in small if mode != "CMYK"]
@@ -38,22 +42,24 @@ def images() -> list[bytes]:
               for name in ("GIF", "WEBP")]
     files += [encoded(small["RGB"], name) for name in ("PPM", "TGA", "PCX", "ICO", "JPEG2000")]
     files += [with_orientation(small["RGB"], 6, name) for name in ("JPEG", "PNG", "WEBP")]
-    real = [path for path in sorted(REAL.glob("*/images/*")) if path.stat().st_size < _REAL_BYTES]
+    files.append(encoded(small["P"], "GIF", transparency=0))
+    real = [path for path in sorted(REAL_IMAGES.glob("*/images/*"))
+            if path.stat().st_size < _REAL_BYTES]
     return files + [path.read_bytes() for path in real[::max(1, len(real) // _REAL_FILES)]]
 
 
 def damaged(file: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
-    """A file with one to four damages; of a PNG, the checksums are mostly made good."""
+    """Returns a file with one to four changes; the checksums of a PNG are mostly corrected."""
     changed = bytearray(file)
     for _ in range(chance.choice((1, 1, 1, 1, 2, 4))):
         _damage(changed, others, chance)
     if chance.random() < 0.7 and changed.startswith(PNG_MAGIC):
-        return _good_checksums(bytes(changed))
+        return _with_valid_checksums(bytes(changed))
     return bytes(changed)
 
 
 def _damage(file: bytearray, others: Sequence[bytes], chance: random.Random) -> None:
-    # Most of what can go wrong stands in the first bytes.
+    # Decoders make most of their decisions by the first bytes.
     end = len(file) if chance.random() < 0.7 else min(len(file), 64)
     at, length = chance.randint(0, end), chance.randint(1, 40)
     kind = chance.randrange(8)
@@ -78,37 +84,37 @@ def _damage(file: bytearray, others: Sequence[bytes], chance: random.Random) -> 
         file[at:] = other[chance.randint(0, len(other)):]
 
 
-def _good_checksums(file: bytes) -> bytes:
-    """Gives every chunk of a PNG the checksum of what it holds now."""
-    made, at = PNG_MAGIC, len(PNG_MAGIC)
+def _with_valid_checksums(file: bytes) -> bytes:
+    """Returns a PNG with recomputed checksums of its chunks."""
+    result, at = PNG_MAGIC, len(PNG_MAGIC)
     while at + 8 <= len(file):
         (length,) = struct.unpack_from(">I", file, at)
-        made += png_chunk(file[at + 4:at + 8], file[at + 8:at + 8 + length])
+        result += png_chunk(file[at + 4:at + 8], file[at + 8:at + 8 + length])
         at += 12 + length
-    return made
+    return result
 
 
 def record_file(number: int, seed: int, files: Sequence[bytes]) -> bytes:
-    """A file of a few records, damaged in one of the ways that a file of records can be."""
+    """Returns a file of a few records with one kind of damage."""
     chance = random.Random(f"records {seed} {number}")
     labels = ("", "A", "AB", "\u00e9", "\u65e5", "A" * 300)
-    stored = [example.encode(Record(chance.choice(files), chance.choice(labels), ""))
-              for _ in range(chance.randint(1, 4))]
+    records = [example.encode(Record(chance.choice(files), chance.choice(labels), ""))
+               for _ in range(chance.randint(1, 4))]
     kind = chance.random()
-    if kind < 0.35:  # whole records of damaged images
-        stored = [example.encode(Record(damaged(chance.choice(files), files, chance),
-                                        chance.choice(labels), "")) for _ in stored]
-    elif kind < 0.7:  # whole records of damaged examples
-        stored = [damaged(one, files, chance) for one in stored]
-    made = b"".join(map(_framed, stored))
-    if kind > 0.9:  # damage that the checksums tell
-        made = damaged(made, files, chance)
-    elif kind > 0.7:  # lengths and ends
-        made = _misframed(made, len(stored[0]), chance)
-    return _zipped(made, chance) if chance.random() < 0.1 else made
+    if kind < 0.35:  # valid records of damaged images
+        records = [example.encode(Record(damaged(chance.choice(files), files, chance),
+                                         chance.choice(labels), "")) for _ in records]
+    elif kind < 0.7:  # valid framing of damaged examples
+        records = [damaged(record, files, chance) for record in records]
+    file = b"".join(map(_frame, records))
+    if kind > 0.9:  # damage that the checksums reveal
+        file = damaged(file, files, chance)
+    elif kind > 0.7:  # wrong lengths, a truncated file
+        file = _with_wrong_framing(file, len(records[0]), chance)
+    return _compress(file, chance) if chance.random() < 0.1 else file
 
 
-def _misframed(file: bytes, first: int, chance: random.Random) -> bytes:
+def _with_wrong_framing(file: bytes, first: int, chance: random.Random) -> bytes:
     kind = chance.randrange(4)
     if kind == 0:
         return file[:chance.randint(0, len(file))]
@@ -119,22 +125,22 @@ def _misframed(file: bytes, first: int, chance: random.Random) -> bytes:
     return file[:at] + length + struct.pack("<I", checksum(length)) + file[at + 12:]
 
 
-def _zipped(file: bytes, chance: random.Random) -> bytes:
-    packed = gzip.compress(file, 1)
-    return damaged(packed, [file], chance) if chance.random() < 0.5 else packed
+def _compress(file: bytes, chance: random.Random) -> bytes:
+    compressed = gzip.compress(file, 1)
+    return damaged(compressed, [file], chance) if chance.random() < 0.5 else compressed
 
 
-def _framed(record: bytes) -> bytes:
+def _frame(record: bytes) -> bytes:
     length = struct.pack("<Q", len(record))
     return (length + struct.pack("<I", checksum(length)) + record
             + struct.pack("<I", checksum(record)))
 
 
 def checksum(data: bytes) -> int:
-    """The masked CRC-32C of a TFRecords file."""
+    """Returns the masked CRC-32C that TFRecords files use."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -151,21 +157,21 @@ _ANNOTATION_LINES = {
 
 
 def annotation_file(number: int, seed: int) -> bytes:
-    """Good and bad annotations as text, CSV or JSON Lines, often damaged."""
+    """Returns valid and invalid annotations as text, CSV or JSON Lines, often damaged."""
     chance = random.Random(f"annotations {seed} {number}")
     first = chance.choice(list(_ANNOTATION_LINES))
     lines = [first] * bool(first)
     lines += [chance.choice(_ANNOTATION_LINES[first]) for _ in range(chance.randint(0, 6))]
-    made = chance.choice((b"\n", b"\r\n", b"\r")).join(lines)
-    return damaged(made, [made], chance) if chance.random() < 0.7 else made
+    file = chance.choice((b"\n", b"\r\n", b"\r")).join(lines)
+    return damaged(file, [file], chance) if chance.random() < 0.7 else file
 
 
-def config(number: int, seed: int, whole: bytes) -> bytes:
-    """A damaged `config.json`."""
+def config(number: int, seed: int, original: bytes) -> bytes:
+    """Returns a damaged `config.json`."""
     chance = random.Random(f"config {seed} {number}")
     if chance.random() < 0.4:
-        return damaged(whole, [whole], chance)
-    text = whole.decode()
+        return damaged(original, [original], chance)
+    text = original.decode()
     old = chance.choice(["160", "60", "8", "false", '"skip"', "{", "1", '"model"', "null", '"'])
     new = chance.choice(["-1", "1e999", "NaN", "true", "[]", "{}", '""', "null", "9" * 400, "0.5",
                          "[" * 3000, "12345678901234567890"])

@@ -1,4 +1,4 @@
-"""Sizes from headers, decoding, and the resizing laws, beside Pillow."""
+"""Header sizes, decoding and resizing, compared with Pillow."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ sizes_of = tf.function(header_ops.sizes, input_signature=[tf.TensorSpec([None], 
 
 
 def header_sizes(files: list[bytes]) -> list[tuple[int, int]]:
-    """Width and height of each file, as its header tells."""
+    """Returns the width and height that each header declares."""
     heights, widths = sizes_of(tf.constant(files, tf.string, [len(files)]))
     return list(zip(widths.numpy().tolist(), heights.numpy().tolist(), strict=True))
 
 
 def load(file: bytes, config: ModelConfig = GREY) -> np.ndarray:
-    loaded: np.ndarray = preprocessing.preprocess(tf.constant(file), config).numpy()
-    return loaded
+    image: np.ndarray = preprocessing.preprocess(tf.constant(file), config).numpy()
+    return image
 
 
-def test_header_sizes_are_pillows_for_every_format() -> None:
-    found = dict(zip(ENCODINGS, header_sizes(list(ENCODINGS.values())), strict=True))
-    assert found == dict.fromkeys(ENCODINGS, SIZE)
+def test_header_sizes_are_those_of_pillow_for_every_format() -> None:
+    sizes = dict(zip(ENCODINGS, header_sizes(list(ENCODINGS.values())), strict=True))
+    assert sizes == dict.fromkeys(ENCODINGS, SIZE)
 
 
 @pytest.mark.parametrize("name", ["PNG", "GIF", "BMP", "JPEG", "WEBP"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (3000, 2), (255, 257)])
-def test_header_sizes_of_odd_shapes(name: str, size: tuple[int, int]) -> None:
+def test_header_sizes_of_extreme_shapes(name: str, size: tuple[int, int]) -> None:
     blank = Image.new("RGB", size, (9, 90, 200))
     files = [encoded(blank, name)]
     files += [encoded(blank, name, lossless=True)] * (name == "WEBP")
     assert header_sizes(files) == [size] * len(files)
 
 
-def test_header_sizes_beyond_what_can_be_decoded() -> None:
+def test_header_sizes_too_large_to_be_decoded() -> None:
     assert header_sizes([png_promising(2**31 - 1, 70_000)]) == [(2**31 - 1, 70_000)]
 
 
@@ -77,7 +77,7 @@ def test_top_down_bmp_has_a_positive_height() -> None:
     assert header_sizes([bytes(file)]) == [SIZE]
 
 
-def test_jpeg_with_many_segments_is_understood() -> None:
+def test_the_size_of_a_jpeg_file_with_many_segments() -> None:
     file = ENCODINGS["jpeg"]
     assert header_sizes([file[:2] + b"\xff\xfe\0\x05abc" * 200 + file[2:]]) == [SIZE]
     assert header_sizes([file[:2] + b"\xff" * 9 + file[2:]]) == [SIZE]
@@ -92,7 +92,7 @@ def test_bytes_between_jpeg_segments_are_skipped_as_decoders_do(junk: bytes) -> 
     assert preprocessing.decode(tf.constant(damaged), 3, "drop").shape == (SIZE[1], SIZE[0], 3)
 
 
-def test_no_files_have_no_sizes() -> None:
+def test_an_empty_batch_has_no_sizes() -> None:
     assert header_sizes([]) == []
 
 
@@ -102,12 +102,12 @@ def test_no_files_have_no_sizes() -> None:
     b"\xff\xd8\0\xc0\0\x11\x08\x01\x01\x01\x01" + bytes(20)],
     ids=["empty", "zero", "text", "soi", "soi ff", "soi eoi", "png magic", "tiff", "wave",
          "no marker"])
-def test_garbage_has_size_0(file: bytes) -> None:
+def test_files_that_are_no_images_have_size_0(file: bytes) -> None:
     assert header_sizes([file]) == [(0, 0)]
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_head_cut_before_the_size_has_size_0(name: str) -> None:
+def test_a_header_truncated_before_the_size_has_size_0(name: str) -> None:
     file = ENCODINGS[name]
     before = {"gif": 6, "png RGB": 16, "bmp": 18, "jpeg": 20}.get(name, 20)
     assert all(0 in size for size in header_sizes([file[:n] for n in range(before + 1)]))
@@ -120,16 +120,16 @@ def test_a_head_cut_before_the_size_has_size_0(name: str) -> None:
               st.sampled_from([ENCODINGS[name] for name in HEADERS]), st.integers(0, 60),
               st.binary(max_size=6)),
     st.binary(max_size=80).map(lambda rest: b"\xff\xd8" + rest)), max_size=20))
-def test_header_sizes_never_raise_and_do_not_depend_on_the_batch(files: list[bytes]) -> None:
-    together = header_sizes(files)
-    assert all(width >= 0 and height >= 0 for width, height in together)
-    assert [header_sizes([file])[0] for file in files[:3]] == together[:3]
+def test_header_sizes_of_any_file_do_not_depend_on_the_batch(files: list[bytes]) -> None:
+    sizes = header_sizes(files)
+    assert all(width >= 0 and height >= 0 for width, height in sizes)
+    assert [header_sizes([file])[0] for file in files[:3]] == sizes[:3]
 
 
 @pytest.mark.parametrize(("size", "width"), [
     ((160, 60), 86), ((60, 24), 80), ((1, 1), 32), ((1, 5000), 1), ((5000, 1), 86),
     ((161, 60), 86), ((30, 60), 16), ((31, 60), 17), ((86, 32), 86), ((10, 10), 32)])
-def test_loaded_width_is_the_shapes_own_up_to_the_limit(
+def test_the_width_keeps_the_aspect_ratio_up_to_the_limit(
         size: tuple[int, int], width: int) -> None:
     file = encoded(Image.new("L", size, 200))
     assert load(file).shape == (32, width, 1)
@@ -137,7 +137,7 @@ def test_loaded_width_is_the_shapes_own_up_to_the_limit(
 
 @given(st.integers(1, 10**5), st.integers(1, 10**5), st.integers(1, 500))
 @settings(max_examples=50, deadline=None)
-def test_own_width_is_the_exact_ceiling(height: int, width: int, widest: int) -> None:
+def test_the_width_is_rounded_up_exactly(height: int, width: int, widest: int) -> None:
     config = ModelConfig(max_width=widest, max_height=32)
     size = preprocessing.scaled_size(tf.constant(height), tf.constant(width), config)
     assert [int(side) for side in size] == [32, min(widest, -(-width * 32 // height))]
@@ -147,12 +147,12 @@ def test_own_width_is_the_exact_ceiling(height: int, width: int, widest: int) ->
     ((60, 24), (24, 60)), ((86, 32), (32, 86)), ((86, 31), (31, 86)), ((70, 30), (30, 70)),
     ((100, 50), (32, 64)), ((160, 60), (32, 86)), ((160, 20), (11, 86)), ((5000, 1), (1, 86)),
     ((1, 1), (1, 1)), ((1, 5000), (32, 1))])
-def test_the_padded_layout_enlarges_nothing_and_keeps_the_shape(
+def test_the_padded_layout_never_enlarges_and_keeps_the_aspect_ratio(
         size: tuple[int, int], scaled: tuple[int, int]) -> None:
-    """The original's rules, with its input width of 86 pixels for 160 x 60."""
+    """The expected sizes follow the rules of the original, with an input 86 pixels wide."""
     config = ModelConfig(layout="padded", kernel="bicubic-tf1")
-    found = preprocessing.scaled_size(tf.constant(size[1]), tf.constant(size[0]), config)
-    assert tuple(int(side) for side in found) == scaled
+    sides = preprocessing.scaled_size(tf.constant(size[1]), tf.constant(size[0]), config)
+    assert tuple(int(side) for side in sides) == scaled
     loaded = load(encoded(Image.new("L", size, 255)), config)
     assert loaded.shape == (32, 86, 1)
     np.testing.assert_allclose(loaded[:scaled[0], :scaled[1]], 127 / 128, atol=1e-5)
@@ -162,19 +162,19 @@ def test_the_padded_layout_enlarges_nothing_and_keeps_the_shape(
 
 @pytest.mark.parametrize("level", [0, 64, 128, 255])
 @pytest.mark.parametrize("size", [(20, 10), (50, 90)])
-def test_values_are_normalised_about_128(level: int, size: tuple[int, int]) -> None:
+def test_values_are_normalized_around_128(level: int, size: tuple[int, int]) -> None:
     loaded = load(encoded(Image.new("L", size, level)))
     assert loaded.dtype == np.float32
     np.testing.assert_allclose(loaded, (level - 128) / 128, atol=1e-5)
 
 
-def test_color_keeps_the_channels_and_grey_weighs_them() -> None:
+def test_color_keeps_the_channels_and_grey_is_their_weighted_sum() -> None:
     file = encoded(Image.new("RGB", (64, 32), (250, 100, 10)))
     np.testing.assert_allclose(load(file, COLOR)[5, 5] * 128 + 128, [250, 100, 10], atol=1e-3)
     np.testing.assert_allclose(load(file)[5, 5] * 128 + 128, 0.299 * 250 + 58.7 + 1.14, atol=1.5)
 
 
-def test_grey_files_have_three_equal_channels_in_color() -> None:
+def test_grey_files_have_three_equal_channels_in_a_color_model() -> None:
     for name in ("png L", "png 1", "jpeg grey", "bmp grey"):
         loaded = load(ENCODINGS[name], COLOR)
         np.testing.assert_allclose(loaded, np.repeat(load(ENCODINGS[name]), 3, 2), atol=1e-2)
@@ -192,7 +192,7 @@ def test_transparent_pixels_are_composited_or_show_their_colors_as_the_config_sa
 
 @pytest.mark.parametrize("size", [(60, 24), (160, 60), (333, 101), (900, 60), (86, 32), (5, 200)])
 @pytest.mark.parametrize("config", [GREY, COLOR], ids=["grey", "color"])
-def test_resizing_is_pillows_antialiased_bicubic(
+def test_resizing_equals_pillows_bicubic_with_antialiasing(
         size: tuple[int, int], config: ModelConfig) -> None:
     drawn = word("Abg8", size, "RGB" if config.color else "L")
     loaded = load(encoded(drawn), config) * 128 + 128
@@ -202,7 +202,7 @@ def test_resizing_is_pillows_antialiased_bicubic(
 
 
 @pytest.mark.parametrize("config", [GREY, COLOR], ids=["grey", "color"])
-def test_a_batch_is_its_images_padded_with_zeros(config: ModelConfig) -> None:
+def test_a_batch_holds_its_images_padded_with_zeros(config: ModelConfig) -> None:
     files = [ENCODINGS[name] for name in ("png RGB", "jpeg", "gif", "bmp", "webp")]
     files += [encoded(word("I", (9, 40))), encoded(word("wide", (300, 20)))]
     images, widths = preprocessing.preprocess_batch(tf.constant(files), config)
@@ -218,17 +218,17 @@ def _batch(files: tf.Tensor) -> Any:
     return preprocessing.preprocess_batch(files, GREY)
 
 
-def test_eager_function_and_pipeline_agree() -> None:
+def test_eager_mode_function_and_pipeline_give_equal_results() -> None:
     files = tf.constant([ENCODINGS["png RGB"], ENCODINGS["jpeg"], encoded(word("I", (9, 40)))])
     eager = _batch(files)
     in_function = tf.function(_batch, input_signature=[tf.TensorSpec([None], tf.string)])(files)
     (in_pipeline,) = tf.data.Dataset.from_tensors(files).map(_batch)
     for other in (in_function, in_pipeline):
-        for one, same in zip(eager, other, strict=True):
-            np.testing.assert_array_equal(one, same)
+        for expected, actual in zip(eager, other, strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
-def test_an_empty_batch_stays_empty_in_a_graph() -> None:
+def test_an_empty_batch_gives_an_empty_batch() -> None:
     run = tf.function(_batch, input_signature=[tf.TensorSpec([None], tf.string)])
     images, widths = run(tf.constant([], tf.string))
     assert images.shape[0] == 0
@@ -238,6 +238,6 @@ def test_an_empty_batch_stays_empty_in_a_graph() -> None:
 
 @pytest.mark.parametrize("file", [b"", b"text", ENCODINGS["png RGB"][:200],
                                   ENCODINGS["jpeg"][:300]])
-def test_what_cannot_be_decoded_is_an_invalid_argument(file: bytes) -> None:
+def test_an_undecodable_file_is_an_invalid_argument(file: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         load(file)

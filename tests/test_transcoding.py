@@ -1,4 +1,4 @@
-"""Files of every format become bytes that TensorFlow reads as people see them."""
+"""Files of every format become files that TensorFlow decodes as people see them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.drawing import (
 
 SIZE = (60, 24)
 SMALL = (12, 8)
-# Chroma is upsampled a little differently by the JPEG libraries of Pillow and TensorFlow.
+# The JPEG libraries of Pillow and TensorFlow upsample chroma a little differently.
 JPEG_TOLERANCE = 6
-READABLE_BY_TENSORFLOW = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+DECODED_BY_TENSORFLOW = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 
 
 def samples(channels: int, dtype: type = np.uint16) -> NDArray[Any]:
-    """Smooth samples over the whole range, other ones in each channel."""
+    """Returns a gradient over the full range, another one in each channel."""
     across = np.linspace(0, 1, SIZE[0])[None, :, None]
     down = np.linspace(0.2, 1, SIZE[1])[:, None, None]
     shifted = (across * down + np.arange(channels) / 4) % 1
@@ -45,17 +45,17 @@ def samples(channels: int, dtype: type = np.uint16) -> NDArray[Any]:
 
 
 def partial_gif() -> bytes:
-    """A GIF whose one frame covers the lower right quarter of its canvas."""
-    frame = encoded(word("A", (30, 12), "P"), "GIF")
-    at = frame.index(b"\x2c")
-    while struct.unpack("<4H", frame[at + 1:at + 9]) != (0, 0, 30, 12):
-        at = frame.index(b"\x2c", at + 1)
-    placed = frame[:at + 1] + struct.pack("<2H", 30, 12) + frame[at + 5:]
-    return placed[:6] + struct.pack("<2H", *SIZE) + placed[10:]
+    """Returns a GIF whose only frame covers the lower right quarter of its canvas."""
+    file = encoded(word("A", (30, 12), "P"), "GIF")
+    offset = file.index(b"\x2c")
+    while struct.unpack("<4H", file[offset + 1:offset + 9]) != (0, 0, 30, 12):
+        offset = file.index(b"\x2c", offset + 1)
+    moved = file[:offset + 1] + struct.pack("<2H", 30, 12) + file[offset + 5:]
+    return moved[:6] + struct.pack("<2H", *SIZE) + moved[10:]
 
 
-def turned_late() -> bytes:
-    """A PNG whose EXIF chunk stands after its pixels, as the format allows."""
+def oriented_after_pixels() -> bytes:
+    """Returns a PNG whose EXIF chunk follows the pixels, as the format allows."""
     file = encoded(word("Ab1", SIZE))
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = 6
@@ -74,9 +74,9 @@ def animated(name: str) -> bytes:
 PLAIN = {
     **{f"png {mode}": drawn("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
     "png palette of 4": encoded(word("Ab1", SIZE).quantize(4)),
-    "png palette with a clear colour": drawn("PNG", "P", transparency=3),
-    "png grey with a clear level": drawn("PNG", "L", transparency=200),
-    **{f"png {n} channels by hand": png(samples(n, np.uint8)) for n in (1, 2, 3, 4)},
+    "png palette with a transparent color": drawn("PNG", "P", transparency=3),
+    "png grey with a transparent level": drawn("PNG", "L", transparency=200),
+    **{f"png {n} channels written by hand": png(samples(n, np.uint8)) for n in (1, 2, 3, 4)},
     **{f"jpeg {mode}{' progressive' * progressive}": drawn("JPEG", mode, progressive=progressive)
        for mode in ("L", "RGB") for progressive in (False, True)},
     **{f"{name} upright": with_orientation(word("Ab1", SIZE), 1, name)
@@ -105,18 +105,18 @@ CONVERTED = {
     "ppm": drawn("PPM", "RGB"),
     **{f"{name} orientation {n}": with_orientation(word("Ab1", SIZE), n, name)
        for name in ("JPEG", "PNG", "WEBP", "TIFF") for n in range(2, 9)},
-    **{f"tiff {mode} turned": with_orientation(word("Ab1", SIZE, mode), 6, "TIFF")
+    **{f"tiff {mode} rotated": with_orientation(word("Ab1", SIZE, mode), 6, "TIFF")
        for mode in ("LA", "RGBA", "I;16")},
-    **{f"png {mode} turned": with_orientation(word("Ab1", SIZE, mode), 6, "PNG")
+    **{f"png {mode} rotated": with_orientation(word("Ab1", SIZE, mode), 6, "PNG")
        for mode in ("P", "LA", "RGBA", "I;16")},
-    "png turned after its pixels": turned_late(),
-    "jpeg turned by xmp": drawn("JPEG", "RGB", xmp=b'<x xmlns:tiff="t" tiff:Orientation="6"/>'),
-    "webp RGBA turned": with_orientation(word("Ab1", SIZE, "RGBA"), 6, "WEBP"),
+    "png rotated after its pixels": oriented_after_pixels(),
+    "jpeg rotated by xmp": drawn("JPEG", "RGB", xmp=b'<x xmlns:tiff="t" tiff:Orientation="6"/>'),
+    "webp RGBA rotated": with_orientation(word("Ab1", SIZE, "RGBA"), 6, "WEBP"),
 }
 
 
-def shown(file: bytes) -> Image.Image:
-    """What Pillow shows, upright, 8 bits, without alpha."""
+def displayed(file: bytes) -> Image.Image:
+    """Returns what Pillow displays: upright, 8 bits, without alpha."""
     upright = ImageOps.exif_transpose(opened(file))
     if upright.mode.startswith("I"):  # "I" in older Pillows, "I;16" in newer ones
         return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -131,15 +131,15 @@ def decoded(file: bytes, channels: int) -> NDArray[np.int64]:
 
 @pytest.mark.parametrize("file", [*PLAIN.values(), *CONVERTED.values()],
                          ids=[*PLAIN, *CONVERTED])
-def test_tensorflow_sees_what_pillow_shows(file: bytes) -> None:
+def test_tensorflow_decodes_what_pillow_displays(file: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = shown(file)
-        wanted = {1: expected.convert("RGB").convert("L"), 3: expected.convert("RGB")}
+        expected = displayed(file)
+        by_channels = {1: expected.convert("RGB").convert("L"), 3: expected.convert("RGB")}
     stored, size = transcoding.to_decodable(file)
     assert size == expected.size
     tolerance = JPEG_TOLERANCE if stored.startswith(b"\xff\xd8") else 2
-    for channels, pillow in wanted.items():
+    for channels, pillow in by_channels.items():
         pixels = decoded(stored, channels)
         assert pixels.shape == (size[1], size[0], channels)
         difference = np.abs(pixels - np.asarray(pillow).reshape(pixels.shape))
@@ -147,12 +147,12 @@ def test_tensorflow_sees_what_pillow_shows(file: bytes) -> None:
 
 
 @pytest.mark.parametrize("file", PLAIN.values(), ids=PLAIN)
-def test_plain_files_pass_unchanged(file: bytes) -> None:
+def test_files_that_tensorflow_decodes_correctly_are_not_changed(file: bytes) -> None:
     assert transcoding.to_decodable(file)[0] == file
 
 
 @pytest.mark.parametrize("file", CONVERTED.values(), ids=CONVERTED)
-def test_others_become_png_that_passes_unchanged(file: bytes) -> None:
+def test_other_files_become_png_that_is_not_changed_again(file: bytes) -> None:
     stored, size = transcoding.to_decodable(file)
     assert stored.startswith(b"\x89PNG")
     assert transcoding.to_decodable(stored) == (stored, size)
@@ -160,14 +160,14 @@ def test_others_become_png_that_passes_unchanged(file: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_orientations_that_do_not_exist_turn_nothing(orientation: int, name: str) -> None:
+def test_invalid_orientations_are_ignored(orientation: int, name: str) -> None:
     stored, size = transcoding.to_decodable(with_orientation(word("Ab1", SIZE), orientation, name))
     assert size == SIZE
     assert opened(stored).size == SIZE
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF", "BMP", "PPM"])
-def test_same_pixels_give_same_pixels_whatever_the_lossless_format(name: str) -> None:
+def test_lossless_formats_give_equal_pixels(name: str) -> None:
     pixels = np.asarray(word("Ab1", SIZE))
     np.testing.assert_array_equal(decoded(transcoding.to_decodable(drawn(name, "RGB"))[0], 3),
                                   pixels)
@@ -175,7 +175,7 @@ def test_same_pixels_give_same_pixels_whatever_the_lossless_format(name: str) ->
     np.testing.assert_array_equal(decoded(transcoding.from_pillow(word("Ab1", SIZE)), 3), pixels)
 
 
-def test_conversion_gives_the_same_bytes_each_time() -> None:
+def test_transcoding_is_reproducible() -> None:
     for file in (CONVERTED["tiff RGB None"], CONVERTED["JPEG orientation 6"]):
         assert transcoding.to_decodable(file) == transcoding.to_decodable(file)
 
@@ -193,7 +193,7 @@ def test_conversion_gives_the_same_bytes_each_time() -> None:
     ids=["empty", "one byte", "text", "magic alone", "cut png", "cut jpeg", "cut gif",
          "cut tiff", "cut tiff head", "cut cmyk", "bomb", "above our limit",
          "largest bomb"])
-def test_what_cannot_be_read_is_skipped_with_a_reason(file: bytes, reason: str) -> None:
+def test_unreadable_files_are_skipped_with_a_reason(file: bytes, reason: str) -> None:
     with pytest.raises(SkipError) as caught:
         transcoding.to_decodable(file)
     assert caught.value.reason.startswith(reason)
@@ -217,11 +217,11 @@ def _seeds() -> list[bytes]:
 @given(st.sampled_from(_seeds()),
        st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
        st.integers(0, 60))
-def test_damaged_files_are_read_or_skipped_and_nothing_else(
+def test_damaged_files_are_transcoded_or_skipped(
         file: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     damaged = bytearray(file)
-    for at, value in changes:
-        damaged[at % len(file)] = value
+    for offset, value in changes:
+        damaged[offset % len(file)] = value
     if cut < 20:
         del damaged[len(file) * cut // 20:]
     try:
@@ -229,21 +229,21 @@ def test_damaged_files_are_read_or_skipped_and_nothing_else(
     except SkipError as error:
         assert error.reason
         return
-    assert stored.startswith(READABLE_BY_TENSORFLOW)
+    assert stored.startswith(DECODED_BY_TENSORFLOW)
     assert Image.open(io.BytesIO(stored)).size == size
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"BM",
                         b"II*\0", b"RIFF\x20\0\0\0WEBPVP8 "]), st.binary(max_size=80))
-def test_garbage_is_skipped(magic: bytes, rest: bytes) -> None:
+def test_random_bytes_are_skipped(magic: bytes, content: bytes) -> None:
     try:
-        transcoding.to_decodable(magic + rest)
+        transcoding.to_decodable(magic + content)
     except SkipError as error:
         assert error.detail
 
 
-def test_threads_leave_the_warning_filters_alone() -> None:
+def test_threads_do_not_change_the_warning_filters() -> None:
     before = list(warnings.filters)
     file = encoded(word("A", SMALL, "CMYK"), "JPEG")
     threads = [threading.Thread(target=lambda: [transcoding.to_decodable(file) for _ in range(40)])
@@ -258,20 +258,19 @@ def test_threads_leave_the_warning_filters_alone() -> None:
 @pytest.mark.parametrize(("mode", "stored"), [
     ("1", "L"), ("L", "L"), ("LA", "LA"), ("I;16", "L"), ("F", "L"), ("P", "RGB"), ("RGB", "RGB"),
     ("RGBA", "RGBA"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB")])
-def test_pillow_images_of_every_mode_keep_their_colours(mode: str, stored: str) -> None:
-    given_image = word("Ab1", SIZE, mode)
-    read = opened(transcoding.from_pillow(given_image))
-    assert (read.mode, read.size) == (stored, SIZE)
+def test_pillow_images_of_all_modes_keep_their_colors(mode: str, stored: str) -> None:
+    result = opened(transcoding.from_pillow(word("Ab1", SIZE, mode)))
+    assert (result.mode, result.size) == (stored, SIZE)
     grey = word("Ab1", SIZE, "1" if mode == "1" else "L").convert("L")
-    worst = 40 if mode == "P" else 4
-    difference = np.asarray(read.convert("L"), int) - np.asarray(grey, int)
-    assert np.abs(difference).max() <= worst
+    tolerance = 40 if mode == "P" else 4
+    difference = np.asarray(result.convert("L"), int) - np.asarray(grey, int)
+    assert np.abs(difference).max() <= tolerance
 
 
-def test_pillow_images_are_turned_upright_and_left_alone() -> None:
-    turned = opened(with_orientation(word("Ab1", SIZE), 6, "PNG"))
-    assert opened(transcoding.from_pillow(turned)).size == (24, 60)
-    assert turned.size == SIZE
+def test_pillow_images_are_rotated_upright_in_a_copy() -> None:
+    image = opened(with_orientation(word("Ab1", SIZE), 6, "PNG"))
+    assert opened(transcoding.from_pillow(image)).size == (24, 60)
+    assert image.size == SIZE
 
 
 def test_a_pillow_image_without_pixels_is_skipped() -> None:
@@ -290,10 +289,10 @@ def test_premultiplied_alpha_becomes_straight_alpha(mode: str) -> None:
     ((24, 60, 4), "RGBA"), ((1, 1), "L"), ((3, 1, 1), "L")])
 def test_arrays_keep_their_pixels(shape: tuple[int, ...], mode: str) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, shape, np.uint8)
-    read = opened(transcoding.from_array(pixels))
-    assert (read.mode, read.size) == (mode, (shape[1], shape[0]))
+    result = opened(transcoding.from_array(pixels))
+    assert (result.mode, result.size) == (mode, (shape[1], shape[0]))
     expected = pixels.reshape(*shape[:2], -1)
-    np.testing.assert_array_equal(np.asarray(read).reshape(expected.shape), expected)
+    np.testing.assert_array_equal(np.asarray(result).reshape(expected.shape), expected)
 
 
 def test_arrays_need_not_be_contiguous() -> None:
@@ -305,7 +304,7 @@ def test_arrays_need_not_be_contiguous() -> None:
     ((4, 5), "float32"), ((4, 5), "bool"), ((4, 5), "uint16"), ((4, 5), "int8"), ((5,), "uint8"),
     ((), "uint8"), ((4, 5, 5), "uint8"), ((4, 5, 0), "uint8"), ((0, 5), "uint8"),
     ((1, 4, 5, 3), "uint8"), ((4, 5, 1, 1), "uint8")])
-def test_other_arrays_are_refused_with_type_and_shape(shape: tuple[int, ...], dtype: str) -> None:
+def test_other_arrays_are_refused_by_type_and_shape(shape: tuple[int, ...], dtype: str) -> None:
     with pytest.raises(SkipError) as caught:
         transcoding.from_array(np.zeros(shape, dtype))
     assert dtype in caught.value.detail

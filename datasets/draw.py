@@ -1,20 +1,20 @@
-r"""Draw labelled pictures of single words, to train and to test on.
+r"""Draws labeled images of single words for training and testing.
 
-A set of 3000 training and 300 testing words, none of them in both::
+A set of 3000 training words and 300 other testing words::
 
     python datasets/draw.py OUT_DIR
 
-writes ``OUT_DIR/images/000001.png`` and so on (every fifth one is a JPEG),
+writes ``OUT_DIR/images/000001.png`` and so on (every fifth file is a JPEG),
 ``OUT_DIR/annotations-training.txt`` and ``OUT_DIR/annotations-testing.txt``. An annotation
-line is the path of a picture and its label, with a space between; the paths begin with
-OUT_DIR as it was given, so they hold for the working directory of this command.
+line is the path of an image and its label, separated by a space. The paths begin with OUT_DIR
+as it was given, so they are relative to the working directory of this command.
 
-The small set in this folder is drawn, from the root of the project, by::
+The small set in this directory is drawn, from the root of the project, by::
 
     python datasets/draw.py datasets --words datasets/words.txt --names word \
         --count 30 --test-count 12 --shared 2
 
-Only Pillow is needed: 10.1 or newer with FreeType, whose own scalable font is used.
+Only Pillow is needed: 10.1 or newer with FreeType, which includes a scalable font.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from random import Random
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 CHARSET = string.digits + string.ascii_uppercase
-HEIGHTS = (24, 48)  # of the finished pictures, in pixels
-FONT_SIZE = 48  # the letters are drawn at this size, then scaled down
-PAD = 16  # room beside the letters while they are drawn and slanted
-LONGEST_WORD = 64
-FRUITLESS_TRIES = 10_000  # this many repeated words in a row: there are hardly any others
+HEIGHTS = (24, 48)  # of the images, in pixels
+FONT_SIZE = 48  # letters are drawn at this size and then scaled down
+PAD = 16  # beside the letters while they are drawn and slanted, in pixels
+MAX_WORD_LENGTH = 64
+MAX_REPETITIONS = 10_000  # in a row; then hardly any other words remain
 JPEG_EVERY = 5
-MOST = 999_999  # pictures in a list
+MAX_COUNT = 999_999  # images in a list
 
 Color = tuple[int, ...]
 
 
 class DrawError(Exception):
-    """Something the user asked for cannot be done."""
+    """The arguments cannot be satisfied."""
 
 
-# Pictures
+# Images
 
 
 @cache
 def load_font() -> ImageFont.FreeTypeFont:
-    """Load the scalable font that comes with Pillow.
+    """Loads the scalable font of Pillow.
 
     Returns:
-        The font, at the size the letters are drawn at.
+        The font, at the size at which letters are drawn.
 
     Raises:
         DrawError: This Pillow is too old, or was built without FreeType.
@@ -71,23 +71,23 @@ def load_font() -> ImageFont.FreeTypeFont:
 
 @cache
 def has_glyph(character: str) -> bool:
-    """Tell whether the font can draw a character (it draws a box for all the others)."""
+    """Returns whether the font has a character; it draws a box for all others."""
     font = load_font()
     return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))
 
 
 def draw_word(text: str, rng: Random, color: bool = False) -> Image.Image:
-    """Draw a word in a manner chosen at random.
+    """Draws a word with random variations.
 
     Size, slant, rotation, letter spacing, margins, brightness, blur and noise vary.
 
     Args:
-        text: The word, at least one character, every one known to the font.
-        rng: The source of every choice: the same state gives the same picture.
-        color: Use colours; else shades of grey.
+        text: The word, of at least one character; the font must have all of them.
+        rng: Source of the variations: the same state gives the same image.
+        color: Draw in color instead of grey.
 
     Returns:
-        The picture, in mode ``RGB`` with `color`, else ``L``.
+        The image, in mode ``RGB`` with `color`, otherwise ``L``.
     """
     ink = _letters(text, rng)
     ink = _slanted(ink, rng)
@@ -100,7 +100,7 @@ def draw_word(text: str, rng: Random, color: bool = False) -> Image.Image:
 
 
 def _letters(text: str, rng: Random) -> Image.Image:
-    """Draw upright letters, white on black, as tall as a capital letter or taller."""
+    """Draws upright letters, white on black, at least as high as a capital letter."""
     font = load_font()
     spacing = FONT_SIZE * rng.uniform(0.0, 0.1)
     boxes = [font.getbbox(sample, anchor="ls") for sample in (text, "H")]
@@ -117,7 +117,7 @@ def _letters(text: str, rng: Random) -> Image.Image:
 
 
 def _slanted(ink: Image.Image, rng: Random) -> Image.Image:
-    """Lean the letters a little, forwards more often than backwards."""
+    """Slants the letters a little, to the right more often than to the left."""
     shear = rng.uniform(-0.1, 0.25)
     matrix = (1.0, shear, -shear * ink.height / 2, 0.0, 1.0, 0.0)
     return ink.transform(
@@ -126,7 +126,7 @@ def _slanted(ink: Image.Image, rng: Random) -> Image.Image:
 
 
 def _rotated(ink: Image.Image, rng: Random, length: int) -> Image.Image:
-    """Cut off the blank sides and turn the word by at most 3 degrees, a long one by less."""
+    """Crops the blank sides and rotates the word by at most 3 degrees, long ones by less."""
     left, _, right, _ = ink.getbbox() or (0, 0, *ink.size)
     ink = ink.crop((left, 0, right, ink.height))
     limit = min(3.0, 24 / length)
@@ -134,7 +134,7 @@ def _rotated(ink: Image.Image, rng: Random, length: int) -> Image.Image:
 
 
 def _fitted(ink: Image.Image, rng: Random) -> Image.Image:
-    """Scale the word to a final size, with margins."""
+    """Scales the word to the size of the image, with margins."""
     height = rng.randint(*HEIGHTS)
     above, below = (rng.randint(1, height // 8) for _ in range(2))
     before, after = (rng.randint(1, height // 4) for _ in range(2))
@@ -146,19 +146,19 @@ def _fitted(ink: Image.Image, rng: Random) -> Image.Image:
 
 
 def _painted(ink: Image.Image, rng: Random, color: bool) -> Image.Image:
-    """Put dark letters on a light ground, or one time in four the reverse."""
+    """Paints dark letters on a light background, or in one of four cases the reverse."""
     channels = 3 if color else 1
     dark: Color = tuple(rng.randint(0, 90) for _ in range(channels))
     light: Color = tuple(rng.randint(170, 255) for _ in range(channels))
-    letters, ground = (light, dark) if rng.random() < 0.25 else (dark, light)
+    letters, background = (light, dark) if rng.random() < 0.25 else (dark, light)
     mode = "RGB" if color else "L"
-    image = Image.new(mode, ink.size, ground)
+    image = Image.new(mode, ink.size, background)
     image.paste(Image.new(mode, ink.size, letters), mask=ink)
     return image
 
 
 def _noisy(image: Image.Image, rng: Random) -> Image.Image:
-    """Brighten or darken every pixel by up to 10 levels, or fewer."""
+    """Adds uniform noise of up to 10 levels to every pixel."""
     strength = rng.randint(0, 10)
     channels = len(image.getbands())
     grain = rng.randbytes(channels * image.width * image.height)
@@ -171,38 +171,38 @@ def _noisy(image: Image.Image, rng: Random) -> Image.Image:
 
 
 def random_words(rng: Random, charset: str, shortest: int, longest: int) -> Iterator[str]:
-    """Make up different words, as long as there are any.
+    """Generates different words, until there are hardly any others.
 
-    Words that differ in nothing but case count as the same.
+    Words that differ only in case count as equal.
 
     Args:
-        rng: The source of lengths and characters.
-        charset: The characters to choose from.
-        shortest: The least number of characters of a word.
-        longest: The greatest number of characters of a word.
+        rng: Source of lengths and characters.
+        charset: Characters to choose from.
+        shortest: Smallest number of characters of a word.
+        longest: Largest number of characters of a word.
 
     Yields:
-        One word after another, never the same one twice.
+        The words.
     """
     seen: set[str] = set()
-    tries = 0
-    while tries < FRUITLESS_TRIES:
+    repetitions = 0
+    while repetitions < MAX_REPETITIONS:
         word = "".join(rng.choices(charset, k=rng.randint(shortest, longest)))
-        tries += 1
+        repetitions += 1
         if word.upper() not in seen:
             seen.add(word.upper())
-            tries = 0
+            repetitions = 0
             yield word
 
 
 def read_words(path: Path) -> list[str]:
-    """Read a UTF-8 file with one word per line.
+    """Reads a UTF-8 file with one word per line.
 
     Args:
-        path: The file; blank lines in it, and spaces around a word, are skipped.
+        path: The file; blank lines, and spaces around a word, are ignored.
 
     Returns:
-        The words in their order, each once (upper and lower case are not told apart).
+        The words in their order, without repetitions; case does not count.
 
     Raises:
         DrawError: The file is not UTF-8, or a word in it cannot be drawn.
@@ -214,37 +214,37 @@ def read_words(path: Path) -> list[str]:
     words: dict[str, str] = {}
     for word in filter(None, map(str.strip, lines)):
         check_text(word, f"a word in {path}")
-        if len(word) > LONGEST_WORD:
-            raise DrawError(f"a word in {path} is longer than {LONGEST_WORD} characters")
+        if len(word) > MAX_WORD_LENGTH:
+            raise DrawError(f"a word in {path} is longer than {MAX_WORD_LENGTH} characters")
         words.setdefault(word.upper(), word)
     return list(words.values())
 
 
 def check_text(text: str, what: str) -> None:
-    """Make sure that every character of a text can be drawn and be part of a label.
+    """Checks that every character of a text can be drawn and be part of a label.
 
     Args:
         text: The text.
         what: What the text is, for the error message.
 
     Raises:
-        DrawError: There is white space in it, or a character the font does not have.
+        DrawError: The text holds white space, or a character that the font does not have.
     """
     for character in text:
         if character.isspace():
-            raise DrawError(f"{what} has white space in it")
+            raise DrawError(f"{what} holds white space")
         if not has_glyph(character):
-            raise DrawError(f"{what} has {character!a} in it, which the font cannot draw")
+            raise DrawError(f"{what} holds {character!a}, which the font cannot draw")
 
 
 def choose_words(args: argparse.Namespace) -> list[str]:
-    """Choose the words of all the pictures.
+    """Chooses the words of all images.
 
     Args:
         args: The parsed command line.
 
     Returns:
-        As many different words as there are pictures, those to train on first.
+        As many different words as there are images, those for training first.
 
     Raises:
         DrawError: There are too few words.
@@ -256,9 +256,9 @@ def choose_words(args: argparse.Namespace) -> list[str]:
         words = list(islice(source, needed))
     else:
         listed = read_words(args.words)
-        rest = listed[args.shared :]
-        rng.shuffle(rest)
-        words = (listed[: args.shared] + rest)[:needed]
+        others = listed[args.shared :]
+        rng.shuffle(others)
+        words = (listed[: args.shared] + others)[:needed]
     if len(words) < needed:
         raise DrawError(f"{needed} different words are needed, but only {len(words)} were found")
     return words
@@ -268,29 +268,26 @@ def choose_words(args: argparse.Namespace) -> list[str]:
 
 
 def image_name(number: int, word: str, names: str) -> str:
-    """Name a picture.
+    """Returns the file name of an image.
 
     Args:
         number: Its number, from 1.
-        word: The word in it.
-        names: ``number`` or ``word``: what it is named after.
-
-    Returns:
-        The name of the file.
+        word: Its word.
+        names: ``number`` or ``word``, by which it is named.
 
     Raises:
-        DrawError: The word does not make a file name.
+        DrawError: The word cannot be a file name.
     """
     if names == "word" and not word.isalnum():
-        raise DrawError(f"no picture can be named after {word!r}: not letters and digits alone")
+        raise DrawError(f"no image can be named after {word!r}: not letters and digits alone")
     stem = word if names == "word" else f"{number:06d}"
     return stem + (".jpg" if number % JPEG_EVERY == 0 else ".png")
 
 
 def write_images(words: Sequence[str], args: argparse.Namespace) -> list[str]:
-    """Draw a picture of every word.
+    """Draws an image of every word.
 
-    What a picture looks like depends on the seed, its number and its word alone.
+    An image depends only on the seed, its number and its word.
 
     Args:
         words: The words.
@@ -300,18 +297,18 @@ def write_images(words: Sequence[str], args: argparse.Namespace) -> list[str]:
         One annotation line per word.
     """
     names = [image_name(number, word, args.names) for number, word in enumerate(words, 1)]
-    folder = args.out_dir / "images"
-    folder.mkdir(parents=True, exist_ok=True)
+    directory = args.out_dir / "images"
+    directory.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, (name, word) in enumerate(zip(names, words, strict=True), 1):
         image = draw_word(word, Random(f"image {args.seed} {number}"), args.color)
-        image.save(folder / name, quality=90)
-        lines.append(f"{(folder / name).as_posix()} {word}")
+        image.save(directory / name, quality=90)
+        lines.append(f"{(directory / name).as_posix()} {word}")
     return lines
 
 
 def write_set(args: argparse.Namespace) -> None:
-    """Draw the pictures and write both annotation files.
+    """Draws the images and writes both annotation files.
 
     Args:
         args: The parsed command line.
@@ -329,59 +326,55 @@ def write_set(args: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the command line.
-
-    Returns:
-        The parser.
-    """
-    parser = argparse.ArgumentParser(description="Draw labelled pictures of single words.")
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(description="Draws labeled images of single words.")
     add = parser.add_argument
-    add("out_dir", metavar="OUT_DIR", type=Path, help="folder to write into")
-    add("--count", type=int, default=3000, help="pictures to train on (%(default)s)")
-    add("--test-count", type=int, default=300, help="pictures to test on (%(default)s)")
-    add("--shared", type=int, default=0, help="how many of the first are in both (%(default)s)")
-    add("--seed", type=int, default=0, help="another one, another set (%(default)s)")
+    add("out_dir", metavar="OUT_DIR", type=Path, help="directory to write to")
+    add("--count", type=int, default=3000, help="images to train on (%(default)s)")
+    add("--test-count", type=int, default=300, help="images to test on (%(default)s)")
+    add("--shared", type=int, default=0, help="number of images in both lists (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the set (%(default)s)")
     add("--charset", metavar="CHARS", default=CHARSET, help="characters of words (%(default)s)")
-    add("--min-length", type=int, default=3, help="of a word (%(default)s)")
-    add("--max-length", type=int, default=6, help="of a word (%(default)s)")
-    add("--words", metavar="FILE", type=Path, help="take the words from here, one per line")
-    add("--names", choices=["number", "word"], default="number", help="what to name pictures by")
-    add("--color", action="store_true", help="use colours, not shades of grey")
+    add("--min-length", type=int, default=3, help="shortest word (%(default)s)")
+    add("--max-length", type=int, default=6, help="longest word (%(default)s)")
+    add("--words", metavar="FILE", type=Path, help="file of words, one per line")
+    add("--names", choices=["number", "word"], default="number", help="what images are named by")
+    add("--color", action="store_true", help="draw in color instead of grey")
     return parser
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Make sure that the command line makes sense, before anything is written.
+    """Checks the arguments, before anything is written.
 
     Args:
         args: The parsed command line.
 
     Raises:
-        DrawError: It does not.
+        DrawError: An argument is out of its range.
     """
     if any(character.isspace() for character in str(args.out_dir)):
-        raise DrawError("OUT_DIR must have no white space in it: annotation lines end paths there")
+        raise DrawError("OUT_DIR must not hold white space, which ends a path in annotations")
     if args.out_dir.exists() and not args.out_dir.is_dir():
-        raise DrawError(f"{args.out_dir} is not a folder")
-    if not (1 <= args.count <= MOST and 0 <= args.test_count <= MOST):
-        raise DrawError(f"--count must be 1 to {MOST}, and --test-count 0 to {MOST}")
+        raise DrawError(f"{args.out_dir} is not a directory")
+    if not (1 <= args.count <= MAX_COUNT and 0 <= args.test_count <= MAX_COUNT):
+        raise DrawError(f"--count must be 1 to {MAX_COUNT}, and --test-count 0 to {MAX_COUNT}")
     if not 0 <= args.shared <= min(args.count, args.test_count):
-        raise DrawError("--shared must be between 0 and the lesser of --count and --test-count")
-    if not 1 <= args.min_length <= args.max_length <= LONGEST_WORD:
-        raise DrawError(f"1 <= --min-length <= --max-length <= {LONGEST_WORD} must hold")
+        raise DrawError("--shared must be between 0 and the smaller of --count and --test-count")
+    if not 1 <= args.min_length <= args.max_length <= MAX_WORD_LENGTH:
+        raise DrawError(f"1 <= --min-length <= --max-length <= {MAX_WORD_LENGTH} must hold")
     if not args.charset:
         raise DrawError("--charset must not be empty")
     check_text(args.charset, "--charset")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Runs the command.
 
     Args:
         argv: The arguments, by default those of the process.
 
     Returns:
-        The exit status: 0, or 1 after an error (told in one line on stderr).
+        The exit code: 0, or 1 after an error, which is one line on standard error.
     """
     args = build_parser().parse_args(argv)
     try:
@@ -390,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DrawError, OSError, UnicodeError) as error:
         print(f"draw.py: error: {error}", file=sys.stderr)
         return 1
-    print(f"{args.out_dir}: {args.count} pictures to train on, {args.test_count} to test on")
+    print(f"{args.out_dir}: {args.count} images to train on, {args.test_count} to test on")
     return 0
 
 

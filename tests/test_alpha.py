@@ -30,7 +30,7 @@ Color = tuple[int, int, int]
 
 
 def text(color: Color, smooth: bool = True) -> Image.Image:
-    """A word on a transparent ground, whose invisible pixels have the color of the letters."""
+    """A word on a transparent background, whose invisible pixels have the color of the letters."""
     mask = Image.new("L" if smooth else "1", SIZE)
     ImageDraw.Draw(mask).text((2, 1), "Ab1", 255, ImageFont.load_default(16))
     image = Image.new("RGBA", SIZE, color)
@@ -40,8 +40,8 @@ def text(color: Color, smooth: bool = True) -> Image.Image:
 
 def flat(color: Color, smooth: bool = True) -> NDArray[np.int64]:
     """The same word as people see it: on white, or on black if it is light."""
-    ground = Image.new("RGBA", SIZE, BLACK if color == WHITE else WHITE)
-    return np.asarray(Image.alpha_composite(ground, text(color, smooth)).convert("L"), np.int64)
+    background = Image.new("RGBA", SIZE, BLACK if color == WHITE else WHITE)
+    return np.asarray(Image.alpha_composite(background, text(color, smooth)).convert("L"), np.int64)
 
 
 def with_clear_palette_color(color: Color, name: str) -> bytes:
@@ -90,7 +90,7 @@ def assert_seen(file: bytes, channels: int, color: Color, smooth: bool) -> None:
 @all_files
 @both_colors
 @both_channels
-def test_text_on_a_transparent_ground_contrasts_with_it(
+def test_text_on_a_transparent_background_contrasts_with_it(
         name: str, color: Color, channels: int) -> None:
     file = {**DECODED, **TRANSCODED}[name](color)
     assert_seen(transcoding.to_decodable(file)[0], channels, color, name not in BINARY)
@@ -114,12 +114,12 @@ def test_a_transparent_color_is_composited(mode: str) -> None:
     np.testing.assert_array_equal(decode(file, 1), expected)
 
 
-@pytest.mark.parametrize(("grey", "ground"), [(0, 255), (127, 255), (128, 0), (255, 0)])
-def test_the_ground_is_black_where_visible_pixels_are_lighter_than_mid_grey(
-        grey: int, ground: int) -> None:
+@pytest.mark.parametrize(("grey", "background"), [(0, 255), (127, 255), (128, 0), (255, 0)])
+def test_the_background_is_black_where_visible_pixels_are_lighter_than_mid_grey(
+        grey: int, background: int) -> None:
     image = Image.new("LA", (4, 4), (255 - grey, 0))
     image.putpixel((0, 0), (grey, 255))
-    assert decode(encoded(image), 1)[1, 1] == ground
+    assert decode(encoded(image), 1)[1, 1] == background
 
 
 def test_an_invisible_image_is_white() -> None:

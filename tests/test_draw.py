@@ -29,7 +29,7 @@ draw = _load()
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make an empty folder the working directory."""
+    """Makes an empty directory the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -39,8 +39,8 @@ def _run(*arguments: str) -> int:
     return status
 
 
-def _pairs(folder: str, part: str) -> list[tuple[str, str]]:
-    text = Path(folder, f"annotations-{part}.txt").read_text(encoding="utf-8")
+def _pairs(directory: str, part: str) -> list[tuple[str, str]]:
+    text = Path(directory, f"annotations-{part}.txt").read_text(encoding="utf-8")
     pairs = []
     for line in text.splitlines():
         path, label = line.split(" ")
@@ -48,13 +48,13 @@ def _pairs(folder: str, part: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _labels(folder: str, part: str) -> list[str]:
-    return [label for _, label in _pairs(folder, part)]
+def _labels(directory: str, part: str) -> list[str]:
+    return [label for _, label in _pairs(directory, part)]
 
 
-def _contents(folder: str) -> dict[str, bytes]:
-    files = (path for path in Path(folder).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+def _contents(directory: str) -> dict[str, bytes]:
+    files = (path for path in Path(directory).rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -65,11 +65,11 @@ def _error(capsys: pytest.CaptureFixture[str]) -> str:
     return printed.err
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize(("color", "mode"), [(False, "L"), (True, "RGB")])
-def test_picture_has_expected_mode_size_and_contrast(color: bool, mode: str) -> None:
+def test_an_image_has_the_expected_mode_size_and_contrast(color: bool, mode: str) -> None:
     for number in range(40):
         image = draw.draw_word("W0RD", Random(number), color)
         assert image.mode == mode
@@ -79,14 +79,14 @@ def test_picture_has_expected_mode_size_and_contrast(color: bool, mode: str) -> 
         assert high - low >= 60
 
 
-def test_same_state_same_picture_and_other_state_other_picture() -> None:
+def test_the_state_of_the_generator_determines_the_image() -> None:
     first = draw.draw_word("ABC", Random(1))
     assert draw.draw_word("ABC", Random(1)).tobytes() == first.tobytes()
     assert draw.draw_word("ABC", Random(2)).tobytes() != first.tobytes()
     assert draw.draw_word("ABD", Random(1)).tobytes() != first.tobytes()
 
 
-def test_some_pictures_are_dark_on_light_and_some_the_reverse() -> None:
+def test_some_images_are_dark_on_light_and_some_the_reverse() -> None:
     corners = [draw.draw_word("X", Random(number)).getpixel((0, 0)) for number in range(60)]
     dark = sum(corner < 128 for corner in corners)
     assert 5 <= dark <= 30
@@ -102,11 +102,11 @@ def test_any_text_of_known_characters_can_be_drawn(text: str) -> None:
 # The set
 
 
-def test_writes_both_lists_of_readable_pictures(
+def test_both_lists_and_readable_images_are_written(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run("some/set", "--count", "12", "--test-count", "5") == 0
-    assert capsys.readouterr().out == "some/set: 12 pictures to train on, 5 to test on\n"
+    assert capsys.readouterr().out == "some/set: 12 images to train on, 5 to test on\n"
     training, testing = _pairs("some/set", "training"), _pairs("some/set", "testing")
     assert (len(training), len(testing)) == (12, 5)
     paths = [path for path, _ in training + testing]
@@ -124,11 +124,11 @@ def test_writes_both_lists_of_readable_pictures(
             assert image.format == ("JPEG" if path.endswith(".jpg") else "PNG")
 
 
-def test_absolute_folder_gives_absolute_paths(workdir: Path) -> None:
-    folder = (workdir / "set").as_posix()
-    assert _run(folder, "--count", "1", "--test-count", "0") == 0
-    assert _pairs(folder, "training")[0][0] == f"{folder}/images/000001.png"
-    assert _pairs(folder, "testing") == []
+def test_an_absolute_directory_gives_absolute_paths(workdir: Path) -> None:
+    directory = (workdir / "set").as_posix()
+    assert _run(directory, "--count", "1", "--test-count", "0") == 0
+    assert _pairs(directory, "training")[0][0] == f"{directory}/images/000001.png"
+    assert _pairs(directory, "testing") == []
 
 
 def test_words_follow_the_options(workdir: Path) -> None:
@@ -146,14 +146,14 @@ def test_default_words_are_upper_case_and_digits() -> None:
     assert {len(word) for word in words} == {3, 4, 5, 6}
 
 
-def test_testing_words_are_unseen(workdir: Path) -> None:
+def test_testing_words_are_not_in_training(workdir: Path) -> None:
     options = ("--charset", "aAb", "--min-length", "1", "--max-length", "3")
     assert _run("set", "--count", "10", "--test-count", "4", *options) == 0
     labels = _labels("set", "training") + _labels("set", "testing")
     assert len({label.upper() for label in labels}) == 14
 
 
-def test_same_seed_same_files_and_other_seed_other_files(workdir: Path) -> None:
+def test_the_seed_determines_the_files(workdir: Path) -> None:
     size = ("--count", "6", "--test-count", "3")
     for _ in range(2):  # the second run overwrites what the first one wrote
         assert _run("one", *size, "--seed", "7") == 0
@@ -166,7 +166,7 @@ def test_same_seed_same_files_and_other_seed_other_files(workdir: Path) -> None:
     assert all(second[name] != first[name] for name in first)
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(workdir: Path) -> None:
+def test_an_image_does_not_depend_on_the_number_of_images(workdir: Path) -> None:
     assert _run("few", "--count", "3", "--test-count", "2") == 0
     assert _run("many", "--count", "8", "--test-count", "4") == 0
     few, many = _contents("few"), _contents("many")
@@ -189,7 +189,7 @@ def test_words_file(workdir: Path) -> None:
     assert sorted(labels) == ["five", "four", "one", "three", "two"]
 
 
-def test_committed_set_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_committed_set_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     training, testing = _pairs("datasets", "training"), _pairs("datasets", "testing")
     assert (len(training), len(testing)) == (30, 12)
@@ -202,7 +202,7 @@ def test_committed_set_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
             image.load()
 
 
-def test_documented_command_lists_the_committed_set_again(workdir: Path) -> None:
+def test_the_documented_command_gives_the_annotations_of_the_committed_set(workdir: Path) -> None:
     assert draw.__doc__ is not None
     command = draw.__doc__.split("python datasets/draw.py datasets ")[1].split("\n\n")[0]
     os.mkdir("datasets")
@@ -220,7 +220,7 @@ def test_documented_command_lists_the_committed_set_again(workdir: Path) -> None
     ("options", "message"),
     [
         (["a file"], "white space"),
-        (["file"], "file is not a folder"),
+        (["file"], "file is not a directory"),
         (["file/set"], "file"),
         (["set", "--count", "0"], "--count"),
         (["set", "--count", str(10**30)], "--count"),
@@ -230,7 +230,7 @@ def test_documented_command_lists_the_committed_set_again(workdir: Path) -> None
         (["set", "--min-length", "5", "--max-length", "4"], "--max-length"),
         (["set", "--max-length", "65"], "--max-length"),
         (["set", "--charset", ""], "--charset must not be empty"),
-        (["set", "--charset", "a b"], "--charset has white space"),
+        (["set", "--charset", "a b"], "--charset holds white space"),
         (["set", "--charset", "ab\u4e2d"], "'\\u4e2d'"),
         (["set", "--charset", "ab", "--max-length", "3"], "only 8 were found"),
         (["set", "--words", "missing.txt"], "missing.txt"),
@@ -244,7 +244,7 @@ def test_documented_command_lists_the_committed_set_again(workdir: Path) -> None
         ),
     ],
 )
-def test_errors_are_one_line(
+def test_errors_are_one_line_and_write_nothing(
     workdir: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     for name, content in {

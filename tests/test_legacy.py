@@ -158,11 +158,11 @@ def test_without_a_state_file_the_highest_number_is_the_newest(plain: Path, tmp_
 
 @pytest.mark.parametrize(("given", "expected"), [
     ({"attn_num_hidden": 64}, ("--attn-num-hidden 64", "basic_lstm_cell/kernel", "[12, 24]",
-                               "--attn-num-hidden 6 would")),
+                               "give --attn-num-hidden 6")),
     ({"attn_num_layers": 1}, ("--attn-num-layers 1", f"{DECODER}/AttnW_0", "[1, 1, 24, 24]",
-                              "--attn-num-layers 2 would")),
+                              "give --attn-num-layers 2")),
     ({"target_embedding_size": 10}, ("--target-embedding-size 10", "/embedding", "[39, 4]",
-                                     "--target-embedding-size 4 would")),
+                                     "give --target-embedding-size 4")),
     ({"use_gru": True}, ("--use-gru", "basic_lstm_cell/kernel", "[12, 24]",
                          "leave out --use-gru")),
     ({"color": True}, ("--color", "conv_conv1/W", "[3, 3, 1, 64]", "leave out --color")),

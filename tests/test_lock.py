@@ -100,7 +100,7 @@ def test_a_run_whose_lock_was_taken_over_writes_nothing_more(remote: str) -> Non
     with lock.directory_lock(remote) as check:
         check()
         write_lock(remote, time=time.time())
-        with pytest.raises(AocrError, match="process 7 on elsewhere.* stops without writing more"):
+        with pytest.raises(AocrError, match="process 7 on elsewhere.* without writing anything"):
             check()
     assert tf.io.gfile.exists(f"{remote}/{lock.LOCK_FILE}")
 

@@ -86,7 +86,7 @@ def test_the_same_alphabet_keeps_every_weight(current: Path, original: Path, log
         assert before.keys() == after.keys()
         for name, value in before.items():
             np.testing.assert_array_equal(after[name], value, name)
-        assert f"{number} characters keep their weights, 0 start anew, 0 are no longer" in (
+        assert f"{number} characters keep their weights, 0 get new ones, 0 are no longer" in (
             logged[-1])
         assert str(model_dir) in logged[-1]
 
@@ -114,7 +114,7 @@ def test_shared_characters_keep_their_rows_and_others_start_anew(
                         else fresh_rows[n])
             np.testing.assert_array_equal(rows[n], expected, name)
     kept, added, removed = counts
-    assert logged[-1].endswith(f"{kept} characters keep their weights, {added} start anew, "
+    assert logged[-1].endswith(f"{kept} characters keep their weights, {added} get new ones, "
                                f"{removed} are no longer used.")
 
 

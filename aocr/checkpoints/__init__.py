@@ -1,1 +1,1 @@
-"""Model directories: checkpoints and `config.json`, how they are read and written."""
+"""Model directories: reads and writes checkpoints and `config.json`."""

@@ -15,7 +15,7 @@ from aocr.runtime import filesystem
 
 NAME = "config.json"
 _FORMAT = 1
-# Settings that files of earlier versions lack, and what those versions did.
+# Settings that files of earlier versions lack, with the values that those versions used.
 _ADDED = {"alpha": "drop"}
 _REMEDY = "restore the file that `aocr train` or `aocr export` wrote"
 
@@ -32,7 +32,7 @@ def save(directory: str, config: ModelConfig,
     Args:
         directory: The directory to write to.
         config: The model's settings.
-        sections: What else the file states, by name, for other programs; `load` ignores it.
+        sections: Further sections of the file, by name, for other programs; `load` ignores them.
     """
     content = {"format": _FORMAT, "model": config.to_json(), **sections}
     text = json.dumps(content, ensure_ascii=False, indent=2)

@@ -1,4 +1,4 @@
-"""What a model directory holds: its checkpoints, its state file, or an exported model."""
+"""Contents of a model directory: checkpoints, the state file, or an exported model."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def _no_checkpoint(model_dir: str, which: str | None, latest: list[str], best: l
         return AocrError(f"no checkpoint {which!r} in {model_dir}; it has "
                          f"{', '.join(map(str, steps))}" + ", best" * bool(best))
     if started(model_dir):
-        anew = ", or start anew with --no-resume" if config_file.exists(model_dir) else ""
+        remedy = ", or start a new run with --no-resume" if config_file.exists(model_dir) else ""
         return AocrError(f"the checkpoint that {model_dir}/{STATE_FILE} names does not exist; "
-                         f"restore its files{anew}")
+                         f"restore its files{remedy}")
     refuse_exported(model_dir)
     is_directory = tf.io.gfile.isdir(model_dir)
     if tf.io.gfile.exists(model_dir) and not is_directory:
@@ -113,7 +113,7 @@ def checkpoint_paths(directory: str) -> list[str]:
                   or any(_has_index(_relocated(directory, path)) for path in named)):
         return [_relocated(directory, path) for path in named]
     if config_file.exists(directory) and not started(directory):
-        return []  # training has been started anew and has not saved a checkpoint yet
+        return []  # a new run has started and has not saved a checkpoint yet
     return _listed_paths(directory)
 
 
@@ -133,7 +133,7 @@ def _listed_paths(directory: str) -> list[str]:
 
 
 def _relocated(directory: str, path: str) -> str:
-    """Returns where a checkpoint is now if the directory has been moved or copied."""
+    """Returns the current path of a checkpoint, also if the directory was moved or copied."""
     name = path.replace("\\", "/").split("/")[-1]
     beside = str(tf.io.gfile.join(directory, name))
     return path if _has_index(path) and not _has_index(beside) else beside

@@ -1,4 +1,4 @@
-"""Checkpoints of the original aocr: how they are recognized, and loaded into the network.
+"""Recognizes checkpoints of the original aocr, and loads them into the network.
 
 A model of the original is a special case of this network: its decoder layers share their weights,
 its decoder starts from a slice of the encoder's last states, and its images are padded. Only the
@@ -53,7 +53,7 @@ class _Inferred(NamedTuple):
 
 
 class LegacyCheckpoint:
-    """A checkpoint of the original aocr, which is only read.
+    """A checkpoint of the original aocr, opened for reading only.
 
     Args:
         path: Path of the checkpoint, without the suffix of its files.
@@ -217,8 +217,8 @@ class LegacyCheckpoint:
             remedy = f"{'give' if inferred.value else 'leave out'} {flag(name)}"
             return AocrError(
                 f"{'' if value else 'no '}{flag(name)} does not fit {source}; {remedy}")
-        return AocrError(f"{flag(name)} {value} does not fit {source}; {flag(name)} "
-                         f"{inferred.value} would")
+        return AocrError(f"{flag(name)} {value} does not fit {source}; give "
+                         f"{flag(name)} {inferred.value}")
 
     def _alphabet(self, given: str | None) -> str:
         """Returns the alphabet: the user's, or that of the original with as many characters.

@@ -16,7 +16,7 @@ _UNFINISHED = "*_temp"  # TensorFlow writes a checkpoint here before it renames 
 
 
 class Saved(NamedTuple):
-    """What a training run gives to its `CheckpointSaver`.
+    """Contents of the checkpoints of a training run.
 
     Attributes:
         checkpoint: Everything that a resumed run needs.
@@ -51,7 +51,7 @@ class CheckpointSaver:
 
     @property
     def kept(self) -> str:
-        """The checkpoint that a failed run can be resumed from, in words for an error."""
+        """Text for error messages about the checkpoint that a failed run can be resumed from."""
         path: str | None = self._newest.latest_checkpoint
         return f"the last good checkpoint is {path}" if path else "there is no earlier checkpoint"
 
@@ -104,7 +104,7 @@ def clear(model_dir: str) -> None:
 
 
 def clear_unfinished(path: str) -> None:
-    """Removes from a directory what an interrupted write of a checkpoint has left."""
+    """Removes the temporary files of interrupted checkpoint writes from a directory."""
     pattern = directory.CHECKPOINT_NAME + _UNFINISHED
     for temporary in tf.io.gfile.glob(tf.io.gfile.join(path, pattern)):
         tf.io.gfile.rmtree(temporary)

@@ -64,12 +64,12 @@ def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:
             conv.norm.updates.assign(0)
     shared = len(ids[0]) - FIRST_CHARACTER_ID
     log.info(f"Starting from {old.path}: {shared} characters keep their weights, "
-             f"{len(config.alphabet) - shared} start anew, {len(old.config.alphabet) - shared} are "
-             "no longer used.")
+             f"{len(config.alphabet) - shared} get new ones, {len(old.config.alphabet) - shared} "
+             "are no longer used.")
 
 
 def _shared_ids(old: str, new: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ids, in the old and in the new alphabet, of what both have.
+    """Returns the ids, in the old and in the new alphabet, of the tokens that both have.
 
     The special ids come first.
     """

@@ -230,7 +230,7 @@ def _parse_object(line: str, options: AnnotationOptions) -> list[Annotation]:
     return _annotations(path, label)
 
 
-def parse_json(text: str) -> Any:  # noqa: ANN401  # whatever JSON may be
+def parse_json(text: str) -> Any:  # noqa: ANN401  # any JSON value
     """Returns the value of a JSON text.
 
     Raises:

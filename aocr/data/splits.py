@@ -65,7 +65,7 @@ def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainCon
 def split(index: RecordIndex, share: float) -> tuple[RecordIndex, RecordIndex]:
     """Splits records into a training part, which keeps `skipped`, and about `share` of them.
 
-    The part depends only on the encoded image, whatever else is in the dataset.
+    The part of an image depends only on its encoded bytes, not on the rest of the dataset.
     """
     validation = index.bucket < share * BUCKETS
     return index.subset(~validation), replace(index.subset(validation), skipped=[])

@@ -1,7 +1,7 @@
-"""Attention pictures: where the model looked for each character.
+"""Attention pictures: the part of the image that the model attends to for each character.
 
-Each picture shows the image dimmed, except where the attention of one character is: there it is
-bright and tinted orange, which is visible on black as well. A strip below the image shows the
+Each picture shows the image dimmed, except where the attention for one character is high: there it
+is bright and tinted orange, which is visible on black as well. A strip below the image shows the
 attention as a curve, above a progress bar of the characters.
 """
 

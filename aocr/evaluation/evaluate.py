@@ -22,12 +22,12 @@ from aocr.inference.recognizer import CheckpointRecognizer
 from aocr.runtime.console import log, progress_bar
 from aocr.runtime.distributed import Cluster
 
-_RESTART = "start all of them again"
+_RESTART = "start all workers again"
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How a model is evaluated.
+    """Options of an evaluation.
 
     Attributes:
         batch_size: Number of images in a batch.
@@ -100,7 +100,7 @@ def _require_agreement(graph: RecognitionGraph, index: RecordIndex, options: Eva
     """Checks that all processes evaluate the same model on the same records.
 
     Raises:
-        AocrError: They do not.
+        AocrError: The processes differ in the weights, the records or the flags.
     """
     flags = graph.config, graph.precision, options.batch_size, options.pictures_dir is None
     cluster.require_agreement({"weights (as a checksum)": graph.model.checksum(),

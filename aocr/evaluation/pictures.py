@@ -63,7 +63,7 @@ def _files(row: EvaluationRow, image: bytes, alpha: str) -> dict[str, bytes]:
 
 
 def _clear(directory: str) -> None:
-    """Removes the subdirectories that hold an image's text, which `write` has written."""
+    """Removes the subdirectories that `write` has written, which hold the text of an image."""
     for name in tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else ():
         path = tf.io.gfile.join(directory, name.rstrip("/"))
         if tf.io.gfile.exists(tf.io.gfile.join(path, _TEXT_FILE)):
@@ -76,4 +76,4 @@ def _write_errors(directory: str) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise AocrError(f"cannot write pictures to {directory}: {reason(error)}; --output-dir "
-                        "names another directory") from error
+                        "chooses another directory") from error

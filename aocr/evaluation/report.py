@@ -130,4 +130,4 @@ def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
 
 
 def _unwritable(path: str, problem: str) -> AocrError:
-    return AocrError(f"cannot write the results to {path}: {problem}; --json names another file")
+    return AocrError(f"cannot write the results to {path}: {problem}; --json chooses another file")

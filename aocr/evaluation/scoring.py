@@ -18,7 +18,7 @@ class ImageScore(NamedTuple):
 
     Attributes:
         number: Position of the record in the index.
-        label: Its label; `None` if its image cannot be decoded, and all that follows is empty.
+        label: Its label; `None` if its image cannot be decoded, so that later fields are empty.
         comment: Its comment.
         loss: Teacher-forced loss.
         text: See `Result`, also for the fields that follow.

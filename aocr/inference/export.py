@@ -1,4 +1,4 @@
-"""Exports a model for serving; what is written is checked before it becomes visible."""
+"""Exports a model for serving, and checks the written files before they become visible."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _check_predictions(model: ExportedModel, predict: Predict, directory: str) -
 
 
 def _move(staging: str, directory: str) -> None:
-    """Moves the export to its directory: at once where that is new and local, else by files.
+    """Moves the export to its directory: at once if that is new and local, else file by file.
 
     The file of the model itself comes last, because servers and this program look for it.
     """

@@ -1,4 +1,4 @@
-"""Formats of exported models: how each is written, and loaded again for a check."""
+"""Formats of exported models: functions to write each, and to load it again for a check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aocr.inference.exported_model import ExportedModel, sample_images
 # Names of the tensors in the original's exports, by which TensorFlow 1 sessions feed and fetch.
 _SESSION_INPUT = "input_image_as_bytes"
 _SESSION_OUTPUTS = {"output": "prediction", "probability": "probability"}
-# TensorFlow sets this attribute on nodes of lowered loops, on other nodes in every run.
+# TensorFlow sets this attribute on nodes of lowered loops, which differ from run to run.
 _ARBITRARY_ATTRIBUTE = "_has_manual_control_dependencies"
 Predict = Callable[[tf.Tensor], tuple[np.ndarray, np.ndarray]]
 
@@ -68,7 +68,8 @@ def _name_session_tensors(directory: str) -> None:
 def _warmup_requests(model: ExportedModel) -> list[warmup.Request]:
     """Returns requests to every signature.
 
-    Vectors only: with batching enabled, TensorFlow Serving refuses scalars, and then the model.
+    They hold vectors only: with batching enabled, TensorFlow Serving refuses scalars, and does not
+    load a model whose warm-up fails.
     """
     samples = np.array(sample_images(), object)
     (_, height, _, channels) = model.images.input_signature[0].shape

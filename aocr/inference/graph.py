@@ -83,7 +83,7 @@ class RecognitionGraph:
 
         The graph checks the size that each header declares before it decodes the image.
         """
-        # Convolutions may fail on an empty batch, so that a blank image takes its place.
+        # Convolutions may fail on an empty batch, so a blank image takes its place.
         batch = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK_IMAGE]))
         prediction = self.read_trusted(header_ops.refuse_oversized(batch, self.max_pixels))
         return BatchPrediction(*(part[:tf.size(encoded)] for part in prediction))
@@ -106,7 +106,7 @@ class RecognitionGraph:
         return self._predict(self.model.greedy(self._encode(images, widths)), widths)
 
     def decode_images(self, images: tf.Tensor, widths: tf.Tensor) -> DecodedBatch:
-        """Like `read_images`, but returns ids instead of text."""
+        """Recognizes preprocessed images as `read_images` does, but returns ids, not text."""
         return _decoded_batch(self.model.greedy(self._encode(images, widths)))
 
     def score(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor

@@ -115,7 +115,7 @@ class Recognizer(ABC):
 
     def predict_each(self, images: Sequence[Source], attention: bool = False
                      ) -> list[Result | SkipError]:
-        """Like `predict`, but returns an error in place of each image that cannot be read."""
+        """Recognizes several images, and returns an error for each that cannot be read."""
         results: dict[int, Result | SkipError] = {}
         pending: dict[int, EncodedImage] = {}
         pending_bytes = 0

@@ -1,4 +1,4 @@
-"""Layout of exported models, and how a SavedModel is found and loaded.
+"""Layout of exported models, and functions to find and load a SavedModel.
 
     DIR/saved_model.pb, variables/, ...              SavedModel
     DIR/frozen_graph.pb                              frozen graph
@@ -46,7 +46,7 @@ def is_saved_model(path: str) -> bool:
     return bool(tf.io.gfile.exists(tf.io.gfile.join(path, SAVED_MODEL_FILE)))
 
 
-def load_saved_model(path: str) -> Any:  # noqa: ANN401  # TensorFlow makes its class when it loads
+def load_saved_model(path: str) -> Any:  # noqa: ANN401  # its class is created by TensorFlow
     """Loads a SavedModel that `aocr export` has written.
 
     Signatures do not keep the variables alive: hold the returned object as long as they are used.

@@ -9,7 +9,7 @@ Attention" (https://arxiv.org/abs/1609.04938), as the original aocr simplifies i
 | `encoder` | features | memory `[batch, width/4, 2 * encoder units]` |
 | `decoder` | memory, the previous character | logits `[batch, steps, vocab]`, attention |
 
-`network` joins them; `layers` and `rnn` hold what they are built from, `packing` puts several
+`network` joins them; `layers` and `rnn` hold their building blocks, `packing` puts several
 images into a row of a training batch, and `loss` is what training minimizes.
 """
 

@@ -19,7 +19,7 @@ Normalize = Callable[[BatchNorm, tf.Tensor, tf.Tensor | None], tf.Tensor]
 
 
 class Stage(NamedTuple):
-    """Sizes of a convolution and of what follows it.
+    """Sizes of a convolution and of the layers that follow it.
 
     Attributes:
         size: Height and width of the kernel.

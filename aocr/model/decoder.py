@@ -135,7 +135,7 @@ class Decoder(tf.Module):
         return self.guided(memory, targets, None).logits
 
     def guided(self, memory: Memory, targets: tf.Tensor, bias: tf.Tensor | None) -> TeacherForced:
-        """Like `teacher_forced`, with a bias on the attention scores.
+        """Computes the logits of `teacher_forced` with a bias on the attention scores.
 
         Args:
             memory: The encoded images.

@@ -124,7 +124,7 @@ class BatchNorm(tf.Module):
         return self._by_batch(x, mask, lambda t: tf.maximum(least_share, 10.0 / (t + 9.0)))
 
     def recalibration(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-        """Like `training`, but with averages in which all updates have the same weight.
+        """Normalizes as `training` does, but gives all updates the same weight in the averages.
 
         Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm" (precise batch norm,
         https://arxiv.org/abs/2105.07576).

@@ -1,4 +1,4 @@
-"""The network as a whole: CNN, encoder and attention decoder."""
+"""The complete network: CNN, encoder and attention decoder."""
 
 from __future__ import annotations
 

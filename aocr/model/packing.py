@@ -36,7 +36,7 @@ class Packing(NamedTuple):
 def first_fit(widths: np.ndarray, replicas: int = 1) -> Packing:
     """Assigns every image to a row, followed by a free column or the end of the row.
 
-    Of several row lengths, the one with the fewest columns in all is taken.
+    Of several row lengths, the one with the fewest columns in total is used.
 
     Args:
         widths: `[batch]`, in pixels; an image of width 0 takes no columns.

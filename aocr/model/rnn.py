@@ -138,7 +138,7 @@ def lstm(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int
 
 def lstm_with_gradient(gates: tf.Tensor, kernel: tf.Tensor, lengths: tf.Tensor, direction: int
                        ) -> Tensors:
-    """Like `lstm`, with a hand-written gradient.
+    """Runs an LSTM as `lstm` does, with a hand-written gradient.
 
     Source: Werbos 1990, "Backpropagation through time".
     """

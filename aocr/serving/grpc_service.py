@@ -98,7 +98,7 @@ class GrpcHandlers:
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
-    """Refuses every method that no handler before it has, whatever its service."""
+    """Refuses every method that no other handler has, in any service."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics

@@ -16,7 +16,7 @@ _RESPONSE = ("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-len
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol with limits that keep idle and endless requests from piling up."""
+    """Uvicorn's protocol with limits that prevent idle and endless requests from accumulating."""
 
     max_connections = 512
 

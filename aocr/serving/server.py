@@ -208,6 +208,6 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except (OSError, UnicodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "not a valid host name"
-        raise AocrError(f"cannot listen on {host}:{port} ({problem}); --host, --port and "
-                        "--rest-api-port choose another address") from error
+        raise AocrError(f"cannot listen on {host}:{port} ({problem}); choose another "
+                        "address with --host, --port and --rest-api-port") from error
     return bound

@@ -102,7 +102,7 @@ class PredictionService:
             return await self._batcher.run_alone(servable, signature, inputs, sizes)
         except RequestError as error:
             if error.code is ErrorCode.INVALID_ARGUMENT and images.shape:
-                # The model does not say which image it cannot decode; one by one, they do.
+                # This error does not name the undecodable image; errors of single images do.
                 await self._run_batched(servable, images, sizes)
             raise
 

@@ -33,7 +33,7 @@ class VersionStatus:
 
     Attributes:
         state: `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
-        error: Why it could not be loaded; empty if there was no error.
+        error: Reason why it could not be loaded; empty if there was no error.
     """
 
     state: str
@@ -205,7 +205,7 @@ def _no_version(base: str) -> str:
 
 
 def _fingerprint(path: str) -> Fingerprint:
-    """Returns names, lengths and times of all files; when they change, loading is tried again."""
+    """Returns names, lengths and times of all files; when they change, loading is retried."""
     files = []
     for directory, _, names in tf.io.gfile.walk(path):
         for name in names:

@@ -23,10 +23,9 @@ class Average:
     """A moving average of the weights of a model that is being trained.
 
     Update t moves the average by max(0.02, 10 / (t + 9)) of the difference: the first one copies
-    the weights, early ones look back over the last tenth of the steps, and none over more than 250.
-    Models of single steps at the end of training differ in what they read (receipt-numbers at
-    steps 400 to 800: 80 to 83 % of the words); their average reads more than any of them (84 to
-    85 %).
+    the weights, early ones average over the last tenth of the steps, and none over more than 250.
+    The word accuracy of single steps varies at the end of training (receipt-numbers at steps 400 to
+    800: 80 to 83 %); that of their average is higher than any of them (84 to 85 %).
 
     Source: Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging".
 
@@ -69,9 +68,9 @@ class Average:
 class PreciseBatchNorm:
     """Recomputes the averaged model's batch-norm statistics on the last 8 batches.
 
-    The running statistics of the trained model look back over up to a hundred steps, in which the
-    weights change: on receipt-numbers at step 500, 76 % of the words are read with them and 82 %
-    with statistics of the last batches.
+    The running statistics of the trained model cover up to a hundred steps, in which the weights
+    change: on receipt-numbers at step 500, the word accuracy is 76 % with them and 82 % with
+    statistics of the last batches.
 
     Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm" (precise batch norm).
 

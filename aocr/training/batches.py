@@ -60,7 +60,7 @@ class TrainingBatches:
             epoch: Number of the epoch, from 0.
             position: Number of records of that epoch that were used.
         """
-        # One pipeline for all epochs: the next one is being read while the current one ends.
+        # One pipeline serves all epochs, so that the next one is read while the current one ends.
         data = pipeline.make_pipeline(
             self.index, map(self._local_records, self._plans(epoch, position)), self.tokenizer,
             self.config)

@@ -54,7 +54,7 @@ class Checkpointer:
         self.output.save()
 
     def _validate(self, validator: Validator) -> None:
-        """Validates before the checkpoint is written, which holds the best validation."""
+        """Validates before the checkpoint is written, because it holds the best validation."""
         step, best = int_value(self.state.step), self.state.best
         self.progress.show_validating()
         scores = validator.run()

@@ -1,4 +1,4 @@
-"""What makes the first steps of a training easier: guided attention, and dropout that rises."""
+"""Curriculum of the first training steps: guided attention and increasing dropout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Guide(NamedTuple):
 
     Attributes:
         bias: Added to the scores of the attention.
-        cost: What an image's attention costs for each column, if all of it is there.
+        cost: Cost of attending to each column with a weight of 1.
     """
 
     bias: tf.Tensor
@@ -33,16 +33,16 @@ class Guide(NamedTuple):
 class Curriculum(tf.Module):
     """Guides the attention over the first steps, and raises the dropout rate to its final value.
 
-    Without guidance, words of seven random characters are not read at all for some 200 steps. At
-    the start, queries and keys are small, where tanh is linear; additive scores v·tanh(k + q) then
-    are v·k + v·q, and softmax removes v·q: attention does not depend on the step. All that can be
-    learned is the number of steps until the end of the text, and attention collapses to a few
+    Without guidance, the model recognizes no words of seven random characters for about 200 steps.
+    At the start, queries and keys are small, where tanh is linear; additive scores v·tanh(k + q)
+    then are v·k + v·q, and softmax removes v·q: attention does not depend on the step. All that can
+    be learned is the number of steps until the end of the text, and attention collapses to a few
     columns. Two measures help, both fading linearly to zero:
 
     * for 60 steps, the logarithm of a normal density around each character's expected position is
       added to the scores, so that characters are learned from the first step on;
-    * for 100 steps, attention as it would be without this bias costs the more, the further it is
-      from that position, so that it finds the position by itself.
+    * for 100 steps, the attention without this bias has a cost that increases with its distance
+      from that position, so that the model learns the position itself.
 
     The expected position of character k of n is (k + 1/2) / n of the image's width, from the right
     in right-to-left scripts. Dropout rises linearly over 200 steps.
@@ -51,8 +51,8 @@ class Curriculum(tf.Module):
     convolutional networks with guided attention"; Morerio et al. 2017, "Curriculum dropout".
 
     Args:
-        config: The alphabet, which tells the direction of the text, and the layout: where a text
-            starts somewhere within a padded input, attention is not guided.
+        config: The alphabet, which determines the direction of the text, and the layout: attention
+            is not guided in padded inputs, where the text may start anywhere.
         strength: 1 for a curriculum, 0 for none.
         dtype: Type of the guides.
 

@@ -17,19 +17,19 @@ class LearningRate(tf.Module):
     """Linear warm-up, then one of three schedules.
 
     * "inverse-sqrt": constant for 60 steps, then falling with the inverse square root of the
-      number of steps. It needs no end, so that a run can be prolonged at any time.
+      number of steps. It has no fixed end, so that a run can be extended at any time.
     * "constant".
     * "cosine": falling to a hundredth of the initial rate at `--max-steps`.
 
     A run that is resumed with another schedule or another end of the cosine continues from the
     rate that it had reached: the rate never jumps. Where the initial rate itself is changed, the
-    new one holds from the step of the change on.
+    new one applies from the step of the change on.
 
     Source: Vaswani et al. 2017, "Attention is all you need" (inverse square root); Loshchilov and
     Hutter 2017, "SGDR: Stochastic gradient descent with warm restarts" (one period of a cosine).
 
     Attributes:
-        initial: Rate that was asked for, float64.
+        initial: Requested rate, float64.
         start: Rate at `start_step`, float64.
         start_step: Step at which the schedule starts, int64.
         end_step: Step at which a cosine ends, int64; 0 for other schedules.
@@ -54,7 +54,7 @@ class LearningRate(tf.Module):
         return tf.minimum(updates / self._warm_up_steps, 1.0) * self._without_warm_up(step)
 
     def update(self, step: tf.Tensor, settings: TrainConfig, new_optimizer: bool) -> None:
-        """Follows the settings of a run that starts or resumes.
+        """Applies the settings of a run that starts or resumes.
 
         Args:
             step: Number of steps taken so far.

@@ -77,7 +77,7 @@ def _heartbeat_lock(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
     def check() -> None:
         if not is_ours():
             raise AocrError(f"{_locked_error(model_dir, _read(path))}; this run could not renew "
-                            "its lock for minutes, and stops without writing more")
+                            "its lock for minutes, and stops without writing anything more")
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_SECONDS):

@@ -99,7 +99,7 @@ class TrainingLoop:
                 break
 
     def _agree(self, local: LocalBatch) -> int:
-        """Shares with all processes the signals and the undecodable images that each has met.
+        """Combines the signals and the undecodable images of all processes.
 
         Returns:
             The number of undecodable images in the global batch.
@@ -113,7 +113,7 @@ class TrainingLoop:
         return len(undecodable)
 
     def _advance(self, plan: BatchPlan) -> None:
-        """Moves on before the step, whose checkpoint must say where the next one begins."""
+        """Updates the position before the step, whose checkpoint must hold that of the next one."""
         is_last = plan.position == len(self.batches.index)
         self.state.epoch.assign(plan.epoch + is_last)
         self.state.position.assign(0 if is_last else plan.position)
@@ -134,7 +134,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         with self.stop.defer_sigterm():
-            if self.stopped_by:  # whoever stops a run waits seconds, not for a validation
+            if self.stopped_by:  # a stopped run must end within seconds: no validation
                 self.checkpointer.save()
             else:
                 self.checkpointer.validate_and_save()

@@ -1,4 +1,4 @@
-"""Optimizers: gradients are applied to variables by one fused kernel for each of them."""
+"""Optimizers, which update each variable with one fused kernel."""
 
 from __future__ import annotations
 

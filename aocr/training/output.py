@@ -19,7 +19,7 @@ from aocr.training.tensorboard import EventFile
 
 
 class Output(Protocol):
-    """Where a training run writes; `open_output` opens it.
+    """Output of a training run; `open_output` opens it.
 
     Attributes:
         path: The model directory.
@@ -49,7 +49,7 @@ class Output(Protocol):
 
     @property
     def kept(self) -> str:
-        """What a failed run can be resumed from, in words for an error."""
+        """Text for error messages about the checkpoint that a failed run can be resumed from."""
 
 
 class NullOutput:
@@ -126,7 +126,8 @@ def lock_model_directory(path: str, chief: bool) -> Iterator[Callable[[], None] 
     """Creates the model directory and locks it for the chief; other workers write nothing.
 
     Yields:
-        For the chief, what raises an `AocrError` once another run has taken over the directory.
+        For the chief, a function that raises an `AocrError` once another run has taken over the
+        directory.
 
     Raises:
         AocrError: Another run has locked the directory, or it cannot be written.
@@ -187,5 +188,5 @@ def _write_errors(path: str) -> Iterator[None]:
         yield
     except (tf.errors.OpError, OSError) as error:
         raise AocrError(f"cannot write to the model directory {path}: {reason(error)}; checkpoints "
-                        "that were saved before are intact; fix the disk, or name another "
-                        "--model-dir") from error
+                        "saved earlier are intact; free space on the disk, check the permissions, "
+                        "or name another --model-dir") from error

@@ -1,4 +1,4 @@
-"""What a training run shows: log lines, the progress bar, running means, the closing line."""
+"""Progress of a training run: log lines, the progress bar, running means, the closing line."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from aocr.runtime.distributed import Cluster
 class ReplicatedFunction:
     """A function that every replica runs on its share of the rows of this process.
 
-    Each replica takes every n-th row, so that all of them get as many wide images: rows are in the
-    order of their widths.
+    Each replica takes every n-th row, so that all of them get as many wide images, because rows are
+    ordered by width.
 
     Args:
         function: Called as `function(*rows, *others, packing)`; `packing` is `None` for batches
@@ -36,7 +36,7 @@ class ReplicatedFunction:
 
     def __call__(self, rows: Sequence[tf.Tensor], packing: Packing | None,
                  *others: tf.Tensor) -> Sequence[tf.Tensor]:
-        """Runs the function on all replicas, and returns what the first one of this process did."""
+        """Runs the function on all replicas; returns the outputs of this process's first one."""
         inputs: list[Any] = [tuple(rows), others]
         return self._padded(*inputs) if packing is None else self._packed(*inputs, packing)
 

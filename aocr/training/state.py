@@ -67,13 +67,13 @@ class TrainingState:
         average: The averaged weights, which evaluation and export use.
         optimizer: The optimizer of the trained model.
         rate: The learning rate.
-        curriculum: What makes the first steps easier.
+        curriculum: Guided attention and increasing dropout of the first steps.
         scale: The loss scale of float16 training.
         step: Number of steps taken, int64.
         epoch: Number of the current epoch, from 0, int64.
         position: Number of records of the current epoch that were used, int64.
         best: The best validation so far.
-        checkpoint: All of these.
+        checkpoint: All of the above.
         dtype: As above.
     """
 

@@ -29,13 +29,13 @@ from aocr.training.replication import ReplicatedFunction, replica_number
 from aocr.training.state import TrainingState, int_value
 
 DROPOUT_RATE = 0.5
-# Returns the sum of the losses of the images, and of what is added to it, from memory, targets
+# Returns the sum of the losses of the images and the sum of additional costs, from memory, targets
 # and widths.
 _Loss = Callable[[Memory, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class StepResult(NamedTuple):
-    """What a step computed.
+    """Results of a step.
 
     Attributes:
         loss: Mean loss of the batch, before the update.
@@ -152,7 +152,7 @@ class TrainStep:
                 tf.reduce_sum(attention * guide.cost))
 
     def _clip(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Returns the gradients clipped to the largest global norm, and their norm then."""
+        """Returns the gradients clipped to the maximum global norm, and their norm after that."""
         norm, limit = tf.linalg.global_norm(gradients), self._settings.max_gradient_norm
         if limit is None:
             return gradients, norm

@@ -53,7 +53,7 @@ _DEFAULT_START = StartOptions()
 
 
 class _Start(NamedTuple):
-    """Where a run starts: a model's settings, and, if it does not resume, perhaps its weights."""
+    """Starting point of a run: settings, whether it resumes, and weights of a warm start."""
 
     config: ModelConfig
     resume: bool
@@ -68,7 +68,7 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
         patterns: Names or globs of TFRecords files.
         model_dir: The model directory; created if it does not exist.
         model_settings: Fields of `ModelConfig`. Others have the values of the model directory, if
-            the run resumes, of the model that a warm start begins with, or the defaults.
+            the run resumes, of the model of a warm start, or the defaults.
         settings: How to train.
         cluster: The devices; all processes call this with the same arguments.
         options: Whether to resume, and which weights to start from otherwise.
@@ -86,7 +86,7 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
     data = splits.load_splits(patterns, start.config, settings, tokenizer)
     with (output.lock_model_directory(model_dir, cluster.chief) as check_lock,
           stop_on_signal() as stop,
-          cluster.lost_worker_errors("start all of them again to resume from the last checkpoint")):
+          cluster.lost_worker_errors("start all workers again to resume from the last checkpoint")):
         state = TrainingState(start.config, settings, cluster)
         _initialize(state, model_dir, start, options.checkpoint.strict, settings)
         if cluster.workers > 1:

@@ -19,7 +19,7 @@ from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 
 _MIN_IMAGES_TO_WARN = 10
-_TEXT_BUCKETS = 4096  # hashes of predictions, by which processes find out that all are equal
+_TEXT_BUCKETS = 4096  # hashes by which processes detect that all predictions are equal
 
 
 class Scores(NamedTuple):
@@ -87,8 +87,8 @@ class Validator:
             raise AocrError("no validation image can be decoded; check the dataset of --val")
         if np.count_nonzero(buckets) == 1 and totals.images >= _MIN_IMAGES_TO_WARN:
             log.warning(f"The model predicts {next(iter(texts), '')!r} for all "
-                        f"{totals.images:.0f} validation images: it has not learned to tell them "
-                        "apart yet")
+                        f"{totals.images:.0f} validation images: it does not distinguish them "
+                        "yet")
         rates = totals.summary()
         return Scores(rates["loss"], rates["word_accuracy"], rates["cer"])
 

@@ -28,7 +28,7 @@ _RAREST = 8
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="python -m datasets.drawn",
         description="Draw labelled images of text lines to train on.")
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments, with defaults that depend on others; ends the program on a wrong use."""
+    """Returns the arguments, with dependent defaults; exits if they are invalid."""
     if (args.output is None) == (args.sheet is None):
         parser().error("give either OUT or --sheet PNG")
     if args.count is None:
@@ -58,12 +58,12 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def label_face(faces: Sequence[Face]) -> Face:
-    """The font that has the most characters, for the labels of a sheet."""
+    """Returns the font that has the most characters, for the labels of a sheet."""
     return max(faces, key=lambda face: (face.category == "sans", len(face.characters)))
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draws.
+    """Draws the images.
 
     Raises:
         FontError: The fonts are missing.

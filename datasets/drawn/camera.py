@@ -1,4 +1,4 @@
-"""What cameras, scanners and files do to an image: light, blur, resolution, noise, JPEG."""
+"""Simulates cameras, scanners and files: light, blur, resolution, noise, JPEG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NARROWEST = 7.0  # pixels a character at low resolution
 
 
 def lit(image: np.ndarray, rng: Random) -> np.ndarray:
-    """Uneven light: a gradient, a soft shadow or the edge of one."""
+    """Adds uneven light: a gradient, a soft shadow or the edge of one."""
     height, width = image.shape
     kind = rng.random()
     if kind < 0.45:
@@ -29,15 +29,15 @@ def lit(image: np.ndarray, rng: Random) -> np.ndarray:
     if kind < 0.8:
         field = noise.smooth(rng, height, width, (height, rng.uniform(1, 4) * height))
         return image * np.clip(1 + rng.uniform(0.05, 0.2) * field, 0.45, 1.5)
-    place, slope = rng.uniform(0, width), rng.uniform(-1.5, 1.5)
-    across = np.arange(width, dtype=np.float32) - place + (
+    position, slope = rng.uniform(0, width), rng.uniform(-1.5, 1.5)
+    across = np.arange(width, dtype=np.float32) - position + (
         np.arange(height, dtype=np.float32)[:, None] * slope)
     edge = 1 / (1 + np.exp(np.clip(across / rng.uniform(0.7, 6), -20, 20)))
     return image * (1 - rng.uniform(0.15, 0.5) * edge)
 
 
 def taken(image: np.ndarray, length: int, style: Style, rng: Random) -> np.ndarray:
-    """Blur, resolution, noise and sharpening.
+    """Applies blur, resolution, noise and sharpening.
 
     Args:
         image: `[height, width]` float32 in about 0…255.
@@ -69,7 +69,7 @@ def taken(image: np.ndarray, length: int, style: Style, rng: Random) -> np.ndarr
 
 
 def _motion(rng: Random) -> np.ndarray:
-    """A kernel that blurs along a line, `[size, size]` float32."""
+    """Returns a kernel that blurs along a line, `[size, size]` float32."""
     size = rng.choice((3, 3, 5, 5, 7))
     kernel = np.zeros((size, size), np.float32)
     angle = rng.uniform(0, math.pi) if size < 7 else rng.choice((0, math.pi / 2))
@@ -82,7 +82,7 @@ def _motion(rng: Random) -> np.ndarray:
 
 
 def _reduced(image: np.ndarray, length: int, rng: Random) -> np.ndarray:
-    """Low resolution, half of the time scaled up again."""
+    """Reduces the resolution, and scales the image up again in half of the cases."""
     height, width = image.shape
     least = max(_SMALLEST, math.ceil(height * _NARROWEST * length / width))
     if least >= height:
@@ -105,7 +105,7 @@ def _grain(shape: tuple[int, ...], strength: float, rng: Random) -> np.ndarray:
 
 
 def binarised(image: np.ndarray, rng: Random) -> np.ndarray:
-    """Black and white by a threshold between paper and ink, at twice the resolution or once."""
+    """Binarizes by a threshold between paper and ink, at single or double resolution."""
     height, width = image.shape
     fine = cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
     low, high = np.percentile(fine, (2, 98))
@@ -116,7 +116,7 @@ def binarised(image: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def encoded(image: np.ndarray, style: Style, rng: Random) -> bytes:
-    """The image file, a JPEG."""
+    """Returns the image as a JPEG file."""
     quality = round(style.quality[0] + (style.quality[1] - style.quality[0]) * rng.random() ** 1.2)
     if rng.random() < 0.12:  # saved twice
         first = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, rng.randint(20, 80)))[1]

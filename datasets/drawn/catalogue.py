@@ -58,14 +58,14 @@ class Source(NamedTuple):
 
 
 def read_packages(text: str) -> list[Package]:
-    """The packages of a list; `#` begins a comment line."""
+    """Returns the packages of a list; `#` begins a comment line."""
     rows = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     return [Package(row[0], row[1], row[2], tuple(row[3].split(",")) if row[3:] else ("*",))
             for row in rows]
 
 
 def sources(folder: Path, packages: Iterable[Package]) -> Iterator[Source]:
-    """The font files of the packages."""
+    """Returns the font files of the packages."""
     for package in packages:
         if package.source == "npm":
             yield from _npm_sources(folder, package)
@@ -104,7 +104,7 @@ def _npm_sources(folder: Path, package: Package) -> Iterator[Source]:
 
 
 def checked(source: Source) -> Face | None:
-    """The face of a source; `None` when it is too light or draws too little."""
+    """Returns the face of a source; `None` when it is too light or draws too little."""
     try:
         if not source.target.exists():
             _merge(source.parts, source.target)
@@ -131,7 +131,7 @@ def _merge(parts: tuple[Path, ...], target: Path) -> None:
 
 
 def _description(path: Path) -> tuple[str, int, bool]:
-    """Family, weight and slant that a font file states."""
+    """Returns the family, weight and slant that a font file states."""
     with TTFont(path, lazy=True) as file:
         names = file["name"]
         family = names.getDebugName(16) or names.getDebugName(1) or path.stem
@@ -141,7 +141,7 @@ def _description(path: Path) -> tuple[str, int, bool]:
 
 
 def limited(faces: Iterable[Face]) -> list[Face]:
-    """At most `_MOST_FACES` of each family, spread over its files."""
+    """Returns at most `_MOST_FACES` of each family, spread over its files."""
     families: dict[tuple[str, str], list[Face]] = defaultdict(list)
     for face in faces:
         families[face.category, face.family].append(face)
@@ -154,10 +154,10 @@ def limited(faces: Iterable[Face]) -> list[Face]:
 
 def main(folder: Path) -> None:
     """Checks all fonts in a folder and writes the catalogue."""
-    found = list(sources(folder, read_packages(PACKAGES.read_text(encoding="utf-8"))))
+    fonts = list(sources(folder, read_packages(PACKAGES.read_text(encoding="utf-8"))))
     with ProcessPoolExecutor() as pool:
-        answers = tqdm(pool.map(checked, found, chunksize=4), total=len(found), unit="font")
-        faces = limited(face for face in answers if face)
+        results = tqdm(pool.map(checked, fonts, chunksize=4), total=len(fonts), unit="font")
+        faces = limited(face for face in results if face)
     save_catalogue(folder, faces)
     print(f"{len(faces)} font files of {len({face.family for face in faces})} families")
 

@@ -18,7 +18,7 @@ _TRIAL_SIZE = 100
 
 
 class FontError(Exception):
-    """The fonts are missing or cannot be used."""
+    """Error for fonts that are missing or cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +44,28 @@ class Face:
 
     @functools.cached_property
     def coverage(self) -> int:
-        """The characters as bits (see `bits`)."""
+        """Returns the characters as bits (see `bits`)."""
         return bits(self.characters)
 
     def spelled(self, text: str) -> str:
-        """What to draw for a text: where the font's hyphen is double, it stands for `⸗`."""
+        """Returns the text to draw: where the font's hyphen is double, it stands for `⸗`."""
         return text if "-" in self.characters else text.replace("⸗", "-")
 
 
 def bits(text: Iterable[str]) -> int:
-    """A set of characters as a number: bit n is set for character n of the alphabet.
+    """Returns a set of characters as a number: bit n is set for character n of the alphabet.
 
     Characters outside the alphabet set one more bit, which no font has.
     """
     number = 0
     for character in set(text):
-        place = ALPHABET.find(character)
-        number |= 1 << (place if place >= 0 else len(ALPHABET))
+        position = ALPHABET.find(character)
+        number |= 1 << (position if position >= 0 else len(ALPHABET))
     return number
 
 
 def fitting_size(path: Path) -> int:
-    """The size in pixels at which a capital letter, or else a digit, is `CAP_HEIGHT` tall."""
+    """Returns the size in pixels at which a capital, or else a digit, is `CAP_HEIGHT` tall."""
     font = ImageFont.truetype(str(path), _TRIAL_SIZE, layout_engine=ImageFont.Layout.BASIC)
     heights = [box[3] - box[1] for box in map(font.getbbox, "HX08")]
     return max(8, round(_TRIAL_SIZE * CAP_HEIGHT / max(*heights, 1)))
@@ -73,7 +73,7 @@ def fitting_size(path: Path) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def load(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """The font for drawing; the same object for the same file and size."""
+    """Returns the font for drawing; the same object for the same file and size."""
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -86,7 +86,7 @@ def save_catalogue(folder: Path, faces: Iterable[Face]) -> None:
 
 
 def load_catalogue(folder: Path) -> list[Face]:
-    """The fonts that `install_fonts.sh` has installed into a folder.
+    """Returns the fonts that `install_fonts.sh` has installed into a folder.
 
     Raises:
         FontError: There is no catalogue.

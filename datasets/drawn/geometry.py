@@ -1,4 +1,4 @@
-"""From the mask of a line to the image's frame: slant, rotation, perspective, curvature, crop."""
+"""Places the mask of a line in an image: slant, rotation, perspective, curvature, crop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDEST = 20.0  # width of an image over its height: 640 at a height of 32
 
 @dataclass(frozen=True)
 class View:
-    """How a line lies in its image.
+    """Position and distortion of a line in its image.
 
     Attributes:
         stretch: Factor of the width.
@@ -66,20 +66,20 @@ def framed(mask: np.ndarray, box: Box, view: View, height: int, rng: Random) -> 
 
 
 def _plane(view: View) -> np.ndarray:
-    """Stretch, slant and rotation, `[2, 2]`."""
+    """Returns the matrix of stretch, slant and rotation, `[2, 2]`."""
     turn = math.radians(-view.angle)
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     return rotation @ np.array([[view.stretch, -view.slant], [0.0, 1.0]])
 
 
 def _corners(box: Box) -> np.ndarray:
-    """`[4, 2]`, clockwise from the upper left one."""
+    """Returns the corners, `[4, 2]`, clockwise from the upper left one."""
     return np.array([[box.left, box.top], [box.right, box.top],
                      [box.right, box.bottom], [box.left, box.bottom]])
 
 
 def _frame(box: Box, to_plane: np.ndarray, margins: tuple[float, float, float, float]) -> Box:
-    """What the image shows, in the plane of the image."""
+    """Returns the part that the image shows, in the plane of the image."""
     points = _corners(box) @ to_plane.T
     (left, top), (right, bottom) = points.min(0), points.max(0)
     unit = box.height
@@ -89,7 +89,7 @@ def _frame(box: Box, to_plane: np.ndarray, margins: tuple[float, float, float, f
 
 def _to_image(frame: Box, to_plane: np.ndarray, width: int, height: int, view: View, rng: Random
               ) -> np.ndarray:
-    """The homography from the mask to the image, `[3, 3]`."""
+    """Returns the homography from the mask to the image, `[3, 3]`."""
     source = _corners(frame) @ np.linalg.inv(to_plane).T
     target = _corners(Box(0, 0, width, height))
     if view.perspective:
@@ -107,11 +107,11 @@ def _bent(mask: np.ndarray, box: Box, view: View, matrix: np.ndarray, size: tupl
     scale = inverse[2, 0] * columns + inverse[2, 1] * rows + inverse[2, 2]
     x = (inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2]) / scale
     y = (inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2]) / scale
-    place = (x - box.left) / max(1.0, box.width)
+    position = (x - box.left) / max(1.0, box.width)
     if view.waves:
-        shape = (1 + np.sin(2 * np.pi * view.waves * place)) / 2
+        shape = (1 + np.sin(2 * np.pi * view.waves * position)) / 2
     else:
-        shape = 1 - (2 * place - 1) ** 2
+        shape = 1 - (2 * position - 1) ** 2
     line_height = box.height / (1 + abs(view.bend))
     y = y + view.bend * line_height * np.clip(shape, -0.5, 1)
     return cv2.remap(mask, x, y.astype(np.float32), cv2.INTER_LINEAR)

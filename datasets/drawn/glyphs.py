@@ -1,4 +1,4 @@
-"""Which characters a font file really draws.
+"""Determines the characters that a font file draws.
 
 A character counts when the font maps it to a glyph that is not `.notdef`, not blank and not the
 bare base letter, and, for lower-case letters, when it does not look like the capital. A font whose
@@ -31,18 +31,18 @@ _PAIRS = {"ẞ": "SS", "ß": "ss"}  # how some fonts draw these letters
 
 
 class Glyph(NamedTuple):
-    """A drawn character: its pixels and the place of the upper left one."""
+    """A drawn character: its pixels and the position of the upper left one."""
 
     pixels: np.ndarray
     offset: tuple[int, int]
 
     def same(self, other: Glyph) -> bool:
-        """Whether both are drawn alike at the same place."""
+        """Returns whether both have the same pixels at the same position."""
         return self.offset == other.offset and np.array_equal(self.pixels, other.pixels)
 
 
 def drawable(path: Path, wanted: Iterable[str]) -> str:
-    """The characters that a font draws.
+    """Returns the characters that a font draws.
 
     Args:
         path: Font file.
@@ -56,13 +56,13 @@ def drawable(path: Path, wanted: Iterable[str]) -> str:
                   if name != ".notdef"}
     font = ImageFont.truetype(str(path), _SIZE, layout_engine=ImageFont.Layout.BASIC)
     missing = _glyph(font, "\uffff")
-    found = "".join(character for character in wanted
-                    if character in mapped and _is_real(font, character, missing))
+    drawable = "".join(character for character in wanted
+                       if character in mapped and _is_real(font, character, missing))
     if _hyphen_is_double(font):
-        found = found.replace("⸗", "").replace("-", "⸗")
-    if _has_only_capitals(font, found):
-        found = "".join(character for character in found if not character.islower())
-    return found
+        drawable = drawable.replace("⸗", "").replace("-", "⸗")
+    if _has_only_capitals(font, drawable):
+        drawable = "".join(character for character in drawable if not character.islower())
+    return drawable
 
 
 def _glyph(font: ImageFont.FreeTypeFont, character: str) -> Glyph:
@@ -88,7 +88,7 @@ def _is_real(font: ImageFont.FreeTypeFont, character: str, missing: Glyph) -> bo
 
 
 def _accent_is_beside(font: ImageFont.FreeTypeFont, character: str, glyph: Glyph) -> bool:
-    """Whether an accent stands after its letter, as some fonts have it by mistake."""
+    """Returns whether an accent stands after its letter, as some fonts have it by mistake."""
     parts = unicodedata.normalize("NFD", character)
     if len(parts) == 1 or character in _APOSTROPHES:
         return False
@@ -97,7 +97,7 @@ def _accent_is_beside(font: ImageFont.FreeTypeFont, character: str, glyph: Glyph
 
 
 def _hyphen_is_double(font: ImageFont.FreeTypeFont) -> bool:
-    """Whether the hyphen is two strokes, one above the other, as in blackletter: that is `⸗`."""
+    """Returns whether the hyphen has two strokes, as in blackletter, where it stands for `⸗`."""
     pixels = _glyph(font, "-").pixels
     if not pixels.size:
         return False
@@ -114,13 +114,13 @@ def _has_only_capitals(font: ImageFont.FreeTypeFont, found: str) -> bool:
 
 
 def _difference(one: Glyph, other: Glyph) -> float:
-    """Mean difference of two shapes that are scaled to the same box, 0…1."""
+    """Returns the mean difference of two shapes that are scaled to the same box, 0…1."""
     first, second = (_boxed(glyph.pixels) for glyph in (one, other))
     return float(np.abs(first - second).mean())
 
 
 def _boxed(pixels: np.ndarray) -> np.ndarray:
-    """The inked part, `[_BOX, _BOX]` float32 in 0…1."""
+    """Returns the inked part, `[_BOX, _BOX]` float32 in 0…1."""
     rows, columns = np.nonzero(pixels > 64)
     if not len(rows):
         return np.zeros((_BOX, _BOX), np.float32)

@@ -1,4 +1,4 @@
-"""What printing does to letters: spread, thin or broken ink, dots, faded thermal print."""
+"""Simulates printing: spread, thin or broken ink, dots, faded thermal print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DENSEST = 0.38  # share of ink in its box: heavier letters would run together
 
 
 def spread(mask: np.ndarray, rng: Random) -> np.ndarray:
-    """Ink that runs: thicker letters, counters still open."""
+    """Spreads the ink: letters become thicker, and counters stay open."""
     if _density(mask) > _DENSEST:
         return mask
     size = rng.choice(((2, 2), (3, 2), (2, 3), (3, 3), (1, 2), (2, 1)))
@@ -24,20 +24,20 @@ def spread(mask: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def _density(mask: np.ndarray) -> float:
-    """Share of ink in the box around it."""
+    """Returns the share of ink in its bounding box."""
     left, top, width, height = cv2.boundingRect(mask)
     return cv2.mean(mask[top:top + height, left:left + width])[0] / 255 if width else 0.0
 
 
 def thin(mask: np.ndarray, rng: Random) -> np.ndarray:
-    """Thinner letters, where the strokes are thick enough."""
+    """Makes letters thinner where the strokes are thick enough."""
     size = rng.choice(((2, 2), (1, 2), (2, 1), (3, 3), (3, 2)))
     thinned = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_RECT, size))
     return thinned if thinned.sum(dtype=np.int64) > _LEAST_LEFT * mask.sum(dtype=np.int64) else mask
 
 
 def ragged(mask: np.ndarray, rng: Random) -> np.ndarray:
-    """Uneven edges, as of letterpress, photocopies and typewriters."""
+    """Makes edges uneven, as in letterpress, photocopies and typewriting."""
     if _density(mask) > _DENSEST:
         return mask
     height, width = mask.shape
@@ -48,7 +48,7 @@ def ragged(mask: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def dots(mask: np.ndarray, rng: Random) -> np.ndarray:
-    """Letters of dots, as of a needle printer."""
+    """Breaks letters into dots, as a dot-matrix printer does."""
     period = rng.uniform(2.3, 3.6)
     height, width = mask.shape
     rows = np.cos(np.arange(height, dtype=np.float32) * (2 * np.pi / period))
@@ -61,7 +61,7 @@ def dots(mask: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def faded(mask: np.ndarray, rng: Random) -> np.ndarray:
-    """Thermal print: pale areas, weak rows or columns, missing points."""
+    """Simulates thermal print: pale areas, weak rows or columns, missing points."""
     height, width = mask.shape
     strength = np.full((height, width), rng.uniform(0.75, 1.0), np.float32)
     if rng.random() < 0.6:
@@ -80,7 +80,7 @@ def faded(mask: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def broken(mask: np.ndarray, rng: Random) -> np.ndarray:
-    """Print with gaps: a thin row or column missing, or worn spots."""
+    """Adds gaps: a thin row or column is missing, or spots are worn."""
     height, width = mask.shape
     if rng.random() < 0.5:
         worn = noise.smooth(rng, height, width, (rng.uniform(2, 6), rng.uniform(2, 8)))

@@ -41,7 +41,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Spacing:
-    """How letters are set.
+    """Spacing and irregularity of letters.
 
     Attributes:
         letters: Room added after each letter, in heights of a capital.
@@ -114,21 +114,21 @@ def _draw_letters(text: str, face: Face, spacing: Spacing, rng: Random
     image = Image.new("L", (math.ceil(x) + _BESIDE, ABOVE + BELOW))
     pen = ImageDraw.Draw(image)
     for x, letter, font in places:
-        place = (x, ABOVE + rng.uniform(-spacing.rise, spacing.rise))
+        position = (x, ABOVE + rng.uniform(-spacing.rise, spacing.rise))
         if spacing.turn:
-            _draw_turned(image, place, letter, font, rng.uniform(-spacing.turn, spacing.turn))
+            _draw_turned(image, position, letter, font, rng.uniform(-spacing.turn, spacing.turn))
         else:
-            pen.text(place, letter, 255, font, "ls")
+            pen.text(position, letter, 255, font, "ls")
     return image, tuple(spans)
 
 
-def _draw_turned(image: Image.Image, place: tuple[float, float], letter: str,
+def _draw_turned(image: Image.Image, position: tuple[float, float], letter: str,
                  font: ImageFont.FreeTypeFont, angle: float) -> None:
     side = 3 * CAP_HEIGHT
     single = Image.new("L", (side, side))
     ImageDraw.Draw(single).text((side / 3, side * 2 / 3), letter, 255, font, "ls")
     turned = single.rotate(angle, Image.Resampling.BILINEAR)
-    image.paste(255, (round(place[0] - side / 3), round(place[1] - side * 2 / 3)), turned)
+    image.paste(255, (round(position[0] - side / 3), round(position[1] - side * 2 / 3)), turned)
 
 
 def _ink_box(image: Image.Image) -> Box:
@@ -141,7 +141,7 @@ def _ink_box(image: Image.Image) -> Box:
 
 def with_neighbours(drawn: Lettering, texts: Sequence[str], face: Face, pitch: float,
                     rng: Random) -> Lettering:
-    """Adds lines above and below, and now and then the beginning of the next word.
+    """Adds lines above and below, and sometimes the beginning of the next word.
 
     Args:
         drawn: The line.

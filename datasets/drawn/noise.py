@@ -1,4 +1,4 @@
-"""Random fields: white noise and smooth variation, fast and the same for the same seed."""
+"""Random fields, reproducible by their seed: white noise and smooth variation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ROWS, _COLUMNS = 256, 2048
 
 @functools.cache
 def _white() -> np.ndarray:
-    """A sheet of normal noise from which pieces are cut, `[_ROWS, _COLUMNS]` float32."""
+    """Returns a sheet of normal noise from which pieces are cut, `[_ROWS, _COLUMNS]` float32."""
     generator = np.random.Generator(np.random.PCG64(2024))
     return generator.standard_normal((_ROWS, _COLUMNS), dtype=np.float32)
 
 
 def white(rng: Random, height: int, width: int) -> np.ndarray:
-    """Normal noise, mean 0 and deviation 1, `[height, width]` float32; not to be written to."""
+    """Returns standard normal noise, `[height, width]` float32, which must not be modified."""
     sheet = _white()
     if height > _ROWS or width > _COLUMNS:
         sheet = np.tile(sheet, (-(-height // _ROWS), -(-width // _COLUMNS)))
@@ -30,9 +30,9 @@ def white(rng: Random, height: int, width: int) -> np.ndarray:
 
 
 def smooth(rng: Random, height: int, width: int, cell: tuple[float, float]) -> np.ndarray:
-    """Variation with about one bump every `cell` = (rows, columns), `[height, width]` float32.
+    """Returns smooth variation, `[height, width]` float32, with one bump per `cell`, on average.
 
-    Mean about 0 and deviation about 1 over many calls.
+    `cell` is `(rows, columns)`. The mean is about 0 and the deviation about 1 over many calls.
     """
     rows, columns = (max(2, round(side / step)) for side, step in zip((height, width), cell,
                                                                      strict=True))
@@ -41,7 +41,7 @@ def smooth(rng: Random, height: int, width: int, cell: tuple[float, float]) -> n
 
 
 def octaves(rng: Random, height: int, width: int, cell: float) -> np.ndarray:
-    """Cloudy variation in three sizes, as of stone, cloth or trees, `[height, width]` float32."""
+    """Returns cloudy variation of three sizes, as in stone or cloth, `[height, width]` float32."""
     total = smooth(rng, height, width, (cell, cell))
     total = total + 0.6 * smooth(rng, height, width, (cell / 2, cell / 2))
     return total + 0.4 * smooth(rng, height, width, (cell / 4, cell / 4))

@@ -30,25 +30,25 @@ _CODE_SETS = (DIGITS, DIGITS + string.ascii_uppercase, string.ascii_uppercase,
 
 
 def digits(rng: Random, fewest: int, most: int) -> str:
-    """A string of random digits."""
+    """Returns a string of random digits."""
     return "".join(rng.choices(DIGITS, k=rng.randint(fewest, most)))
 
 
 def amount(rng: Random) -> str:
-    """An amount of money without its unit: `12.40`, `1,204.00`, `-0.05`."""
-    whole = int(10 ** rng.uniform(0, rng.choice((1.3, 2, 2, 2.5, 3, 4.5))))
+    """Returns an amount of money without its unit: `12.40`, `1,204.00`, `-0.05`."""
+    units = int(10 ** rng.uniform(0, rng.choice((1.3, 2, 2, 2.5, 3, 4.5))))
     if rng.random() < 0.12:
-        whole = 0
+        units = 0
     separator, point = rng.choice(((",", "."), (",", "."), ("", "."), ("", "."), (".", ","),
                                    ("", ","), (" ", ","), ("'", ".")))
-    text = f"{whole:,}".replace(",", separator)
+    text = f"{units:,}".replace(",", separator)
     cents = rng.choice(("00", "50", "90", "99", digits(rng, 2, 2), digits(rng, 2, 2)))
     text += point + cents + ("" if rng.random() < 0.97 else digits(rng, 1, 1))
     return rng.choice(("", "", "", "", "", "", "", "-", "- ", "+")) + text
 
 
 def price(rng: Random) -> str:
-    """An amount with its currency."""
+    """Returns an amount with its currency."""
     kind = rng.random()
     if kind < 0.15:
         sign = rng.choice(CURRENCY)
@@ -60,12 +60,12 @@ def price(rng: Random) -> str:
 
 
 def integer(rng: Random) -> str:
-    """A whole number: most are short."""
+    """Returns an integer; most are short."""
     return str(int(10 ** rng.uniform(0, rng.choice((1, 1, 2, 3, 4, 6)))) - (rng.random() < 0.1))
 
 
 def date(rng: Random) -> str:
-    """A date in one of the usual forms."""
+    """Returns a date in one of the usual forms."""
     year = rng.randint(1950, 2035) if rng.random() < 0.4 else rng.randint(2010, 2026)
     name = rng.choice(_MONTHS)
     return rng.choice(_DATES).format(
@@ -74,7 +74,7 @@ def date(rng: Random) -> str:
 
 
 def time(rng: Random) -> str:
-    """A time of day."""
+    """Returns a time of day."""
     hour, minute, second = rng.randint(0, 23), rng.randint(0, 59), rng.randint(0, 59)
     return rng.choice((
         f"{hour:02}:{minute:02}", f"{hour:02}:{minute:02}:{second:02}", f"{hour}:{minute:02}",
@@ -84,12 +84,12 @@ def time(rng: Random) -> str:
 
 
 def date_time(rng: Random) -> str:
-    """A date with a time."""
+    """Returns a date with a time."""
     return f"{date(rng)}{rng.choice((' ', ' ', ', ', ' - '))}{time(rng)}"
 
 
 def phone(rng: Random) -> str:
-    """A telephone number."""
+    """Returns a telephone number."""
     groups = [digits(rng, 2, 4) for _ in range(rng.randint(2, 4))]
     joined = rng.choice((" ", "-", "-", ".", "", "/")).join(groups)
     start = rng.choice(("", "", "0", "+", f"+{digits(rng, 1, 3)} ", f"({digits(rng, 2, 4)}) ",
@@ -99,7 +99,7 @@ def phone(rng: Random) -> str:
 
 
 def measure(rng: Random) -> str:
-    """A number with a unit, or a size such as `10 x 20`."""
+    """Returns a number with a unit, or a size such as `10 x 20`."""
     value = rng.choice((integer(rng), integer(rng), amount(rng).lstrip("-+ "), digits(rng, 1, 3),
                         rng.choice("½¼¾"), f"{rng.randint(1, 9)}{rng.choice('½¼¾')}"))
     if rng.random() < 0.12:
@@ -108,7 +108,7 @@ def measure(rng: Random) -> str:
 
 
 def long_number(rng: Random) -> str:
-    """A number as under a bar code or on an invoice, with or without groups."""
+    """Returns a number such as those of bar codes and invoices, with or without groups."""
     if rng.random() < 0.6:
         return digits(rng, 5, 16)
     joint = rng.choice((" ", "-", ".", "/"))
@@ -116,7 +116,7 @@ def long_number(rng: Random) -> str:
 
 
 def serial(rng: Random) -> str:
-    """A code of capitals and digits, often in groups."""
+    """Returns a code of capitals and digits, often in groups."""
     if rng.random() < 0.5:
         letters = "".join(rng.choices(string.ascii_uppercase, k=rng.randint(1, 4)))
         return letters + rng.choice(("", "", "-", " ", "/")) + digits(rng, 2, 7)
@@ -127,11 +127,11 @@ def serial(rng: Random) -> str:
 
 
 def captcha(rng: Random) -> str:
-    """A random code as captchas have it."""
+    """Returns a random code, as in captchas."""
     return "".join(rng.choices(rng.choice(_CODE_SETS), k=rng.randint(3, 8)))
 
 
 def symbols(rng: Random) -> str:
-    """A string over the whole alphabet, without spaces at its ends."""
+    """Returns a string over the whole alphabet, without spaces at its ends."""
     drawn = "".join(rng.choices(ALPHABET if rng.random() < 0.5 else RARE, k=rng.randint(1, 7)))
     return " ".join(drawn.split()) or "-"

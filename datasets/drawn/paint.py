@@ -1,4 +1,4 @@
-"""Paper, ink and what lies behind, over and around the letters, in shades of grey."""
+"""Paints paper, ink, and marks behind, over and around the letters, in shades of grey."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DECORATION_CONTRAST = 45  # least difference of an outline to what it surrounds
 
 def painted(ink: np.ndarray, spans: Sequence[tuple[float, float]], style: Style, rng: Random
             ) -> np.ndarray:
-    """Puts letters on a ground.
+    """Paints letters on a background.
 
     Args:
         ink: Share of ink, `[height, width]` float32 in 0…1.
@@ -50,7 +50,7 @@ def painted(ink: np.ndarray, spans: Sequence[tuple[float, float]], style: Style,
 
 def ground(shape: tuple[int, ...], level: float, contrast: float, style: Style, rng: Random
            ) -> np.ndarray:
-    """What letters stand on: flat, rough or cluttered, `[height, width]` float32."""
+    """Returns the background: flat, rough or cluttered, `[height, width]` float32."""
     height, width = shape
     image = np.full((height, width), level, np.float32)
     if rng.random() < style.clutter:
@@ -122,7 +122,7 @@ def _shifted(ink: np.ndarray, right: int, down: int) -> np.ndarray:
 
 def _letter_color(shape: tuple[int, ...], spans: Sequence[tuple[float, float]], level: float,
                   towards: float, style: Style, rng: Random) -> np.ndarray | float:
-    """The letters' brightness: one level, a gradient, or one level for each letter.
+    """Returns the letters' brightness: one level, a gradient, or one level for each letter.
 
     Args:
         shape: Of the image.
@@ -158,8 +158,8 @@ def _draw_strokes(image: np.ndarray, letter: float, rng: Random) -> None:
         cv2.polylines(image, [np.array(points, np.int32)], False, shade, thick, cv2.LINE_AA)
     if rng.random() < 0.3:
         for _ in range(rng.randint(5, 40)):
-            place = (rng.randrange(width), rng.randrange(height))
-            cv2.circle(image, place, rng.choice((0, 0, 1)), letter, -1)
+            position = (rng.randrange(width), rng.randrange(height))
+            cv2.circle(image, position, rng.choice((0, 0, 1)), letter, -1)
 
 
 def _wave(width: int, height: int, rng: Random) -> list[tuple[float, float]]:

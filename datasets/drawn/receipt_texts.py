@@ -1,4 +1,4 @@
-"""Texts as receipts and invoices have them: headings, items, addresses, numbers with a label."""
+"""Texts of receipts and invoices: headings, items, addresses, numbers with a label."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _AROUND = ("(", ")"), ("*", "*"), ("[", "]"), ("** ", " **"), ("- ", " -"), ("<"
 
 
 def number(rng: Random, words: Vocabulary) -> str:
-    """What stands in the columns of a receipt: amounts, dates, codes, with stray signs."""
+    """Returns an entry of a receipt column: an amount, date or code, some with stray signs."""
     del words
     makers = (numbers.amount, numbers.amount, numbers.amount, numbers.amount, numbers.price,
               numbers.integer, numbers.date, numbers.time, numbers.long_number, numbers.phone,
@@ -76,7 +76,7 @@ def number(rng: Random, words: Vocabulary) -> str:
 
 
 def heading(rng: Random, words: Vocabulary) -> str:
-    """A heading or the label of an amount."""
+    """Returns a heading or the label of an amount."""
     del words
     text = cased(rng, rng.choice(_HEADINGS)) + rng.choice(_AFTER)
     if rng.random() < 0.06:
@@ -86,7 +86,7 @@ def heading(rng: Random, words: Vocabulary) -> str:
 
 
 def labelled(rng: Random, words: Vocabulary) -> str:
-    """A label and its value: `TOTAL RM 12.40`, `Tel: 03-5542 3228`, `Cashier : USER`."""
+    """Returns a label and its value: `TOTAL RM 12.40`, `Tel: 03-5542 3228`, `Cashier : USER`."""
     colon = rng.choice((": ", ": ", " : ", " :", ":", " ", " ", ". ", " # "))
     kind = rng.random()
     if kind < 0.35:
@@ -102,7 +102,7 @@ def labelled(rng: Random, words: Vocabulary) -> str:
 
 
 def item(rng: Random, words: Vocabulary) -> str:
-    """The name of an item, with amounts now and then: `TLC FISH SAUCE 725G`."""
+    """Returns the name of an item, sometimes with amounts: `TLC FISH SAUCE 725G`."""
     language = words.language(rng)
     name = " ".join(language.pick(rng) for _ in range(rng.randint(1, 4)))
     if rng.random() < 0.15:
@@ -124,7 +124,7 @@ def item(rng: Random, words: Vocabulary) -> str:
 
 
 def calculation(rng: Random, words: Vocabulary) -> str:
-    """Quantities and rates: `2 x 3.50`, `GST @6%`, `3.00 6% SR`."""
+    """Returns quantities and rates: `2 x 3.50`, `GST @6%`, `3.00 6% SR`."""
     del words
     rate = rng.choice(("0%", "6%", "7%", "19%", "20%", "21%", "5.5%", "10%", "0 %", "8,1%"))
     return rng.choice((
@@ -139,7 +139,7 @@ def calculation(rng: Random, words: Vocabulary) -> str:
 
 
 def address(rng: Random, words: Vocabulary) -> str:
-    """A line of an address or the name of a company."""
+    """Returns a line of an address or the name of a company."""
     kind = rng.random()
     city = words.name(rng, "city")
     if kind < 0.25:
@@ -159,7 +159,7 @@ def address(rng: Random, words: Vocabulary) -> str:
 
 
 def cased(rng: Random, text: str) -> str:
-    """Upper case half of the time, else title case or as it is."""
+    """Returns a text in upper case half of the time, otherwise in title case or unchanged."""
     kind = rng.random()
     if kind < 0.5:
         return text.upper()

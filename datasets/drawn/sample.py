@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What images are drawn.
+    """Options of the images to draw.
 
     Attributes:
         seed: Another one, other images.
@@ -82,8 +82,8 @@ class Drawer:
     def draw(self, number: int) -> Sample:
         """Draws image `number`."""
         rng = Random(f"{self._settings.seed} {number}")
-        place = bisect.bisect(self._shares, rng.random() * self._shares[-1])
-        name = self._names[place]
+        position = bisect.bisect(self._shares, rng.random() * self._shares[-1])
+        name = self._names[position]
         style = _settled(STYLES[name], rng)
         label, face = self._label_and_face(style, rng)
         lettering = self._lettering(label, face, style, rng)
@@ -104,7 +104,7 @@ class Drawer:
         return texts.fit(text, min(style.longest, self._settings.longest), rng)
 
     def _face(self, label: str, style: Style, rng: Random) -> Face | None:
-        """A font that has all the characters: first a category, then a family, then a file.
+        """Returns a font that has all the characters: first a category, then a family, then a file.
 
         Where no font of the style's categories has them, any other font may.
         """
@@ -141,7 +141,7 @@ class Drawer:
 
 
 def _settled(style: Style, rng: Random) -> Style:
-    """The style of one image: black and white or not; black and white has no uneven ground."""
+    """Returns the style of one image: if black and white, without an uneven background."""
     if rng.random() >= style.binary:
         return replace(style, binary=0.0)
     return replace(style, binary=1.0, uneven=0.0, texture=0.0, clutter=0.0, inverted=0.0,
@@ -181,7 +181,7 @@ def _view(label: str, style: Style, rng: Random) -> View:
 
 
 def _image(lettering: Lettering, label: str, style: Style, rng: Random) -> np.ndarray:
-    """The finished image, `[height, width]` uint8."""
+    """Returns the finished image, `[height, width]` uint8."""
     mask = lettering.mask
     for effect, probability in ((ink.spread, style.spread), (ink.thin, style.thin),
                                 (ink.dots, style.dots), (ink.ragged, style.ragged),
@@ -199,7 +199,7 @@ def _image(lettering: Lettering, label: str, style: Style, rng: Random) -> np.nd
 
 
 def _shares(lettering: Lettering) -> list[tuple[float, float]]:
-    """The letters' spans as shares of the line's box."""
+    """Returns the letters' spans as shares of the line's box."""
     box = lettering.box
     return [tuple(min(1.0, max(0.0, (end - box.left) / box.width)) for end in span)  # type: ignore
             for span in lettering.spans]

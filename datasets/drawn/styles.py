@@ -30,7 +30,7 @@ class Style:
         neighbours: Other lines are close.
         rules: Underlines and table rules.
         spaced: Letter spacing other than the font's.
-        shaky: Letters of unequal size, place and angle.
+        shaky: Letters of unequal size, position and angle.
         spread: Thicker letters.
         thin: Thinner letters.
         ragged: Uneven edges.

@@ -1,4 +1,4 @@
-"""The labels: what is written in the images."""
+"""Texts of the images, which are their labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ACCENTED = LOWER + UPPER
 
 
 def word(rng: Random, words: Vocabulary) -> str:
-    """One word in any case, with punctuation at its end now and then."""
+    """Returns one word in any case, sometimes with punctuation at its end."""
     text = case(rng, words.word(rng))
     kind = rng.random()
     if kind < 0.12:
@@ -40,7 +40,7 @@ def word(rng: Random, words: Vocabulary) -> str:
 
 
 def case(rng: Random, text: str) -> str:
-    """Lower, title or upper case; rarely mixed."""
+    """Converts to lower, title or upper case, rarely to mixed case."""
     kind = rng.random()
     if kind < 0.36:
         return text.upper()
@@ -52,14 +52,14 @@ def case(rng: Random, text: str) -> str:
 
 
 def name(rng: Random, words: Vocabulary) -> str:
-    """The name of a person, a town or a company."""
+    """Returns the name of a person, a town or a company."""
     kind = rng.choice(("name", "last_name", "first_name", "city", "company", "last_name"))
     text = words.name(rng, kind)
     return text.upper() if rng.random() < 0.35 else text
 
 
 def phrase(rng: Random, words: Vocabulary) -> str:
-    """Several words of one language in one case."""
+    """Returns several words of one language in one case."""
     language = words.language(rng)
     text = " ".join(language.pick(rng) for _ in range(rng.randint(2, 5)))
     kind = rng.random()
@@ -73,7 +73,7 @@ def phrase(rng: Random, words: Vocabulary) -> str:
 
 
 def prose(rng: Random, words: Vocabulary) -> str:
-    """A line of a book or letter: words, commas, full stops, quotes, a hyphen at the end."""
+    """Returns a line of a book or letter, with commas, full stops, quotes, a hyphen at the end."""
     language = words.language(rng)
     parts, capital = [], rng.random() < 0.3
     for _ in range(rng.randint(3, 9)):
@@ -98,7 +98,7 @@ def prose(rng: Random, words: Vocabulary) -> str:
 
 
 def blackletter(rng: Random, words: Vocabulary) -> str:
-    """German prose, most of it with long s; the double hyphen at the end of some lines."""
+    """Returns German prose, mostly with long s, sometimes with a double hyphen at its end."""
     language = words.languages.get("de", words.language(rng))
     german = Vocabulary({"de": language}, (1.0,), words.names)
     text = rng.choice((prose, prose, prose, word))(rng, german)
@@ -110,7 +110,7 @@ def blackletter(rng: Random, words: Vocabulary) -> str:
 
 
 def web(rng: Random, words: Vocabulary) -> str:
-    """An e-mail or web address, a file name, an account name."""
+    """Returns an e-mail or web address, a file name, an account name."""
     plain = [_plain(words.word(rng)) for _ in range(3)]
     domain = plain[0] + rng.choice(("", "", "-" + plain[1], plain[1])) + "." + rng.choice(_DOMAINS)
     text = rng.choice((
@@ -128,7 +128,7 @@ def _plain(text: str) -> str:
 
 
 def rare(rng: Random, words: Vocabulary) -> str:
-    """Text with characters that are rare elsewhere, every one of them as often as the others."""
+    """Returns a text with characters that are rare elsewhere, all with the same frequency."""
     kind = rng.random()
     if kind < 0.28:
         return accented(rng, words)
@@ -151,7 +151,7 @@ def rare(rng: Random, words: Vocabulary) -> str:
 
 
 def accented(rng: Random, words: Vocabulary) -> str:
-    """A word in which some letters are replaced by letters beyond ASCII."""
+    """Returns a word in which some letters are replaced by letters beyond ASCII."""
     letters = list(words.word(rng))
     upper = rng.random() < 0.4
     pool = UPPER if upper else LOWER
@@ -164,13 +164,13 @@ def accented(rng: Random, words: Vocabulary) -> str:
 
 
 def code(rng: Random, words: Vocabulary) -> str:
-    """A random code of the kind captchas have."""
+    """Returns a random code, as in captchas."""
     del words
     return numbers.captcha(rng)
 
 
 def clock(rng: Random, words: Vocabulary) -> str:
-    """What displays of segments show."""
+    """Returns a text such as segment displays show."""
     del words
     maker = rng.choice((numbers.time, numbers.amount, numbers.integer, numbers.date,
                         numbers.serial, numbers.measure))
@@ -178,7 +178,7 @@ def clock(rng: Random, words: Vocabulary) -> str:
 
 
 def scene_number(rng: Random, words: Vocabulary) -> str:
-    """A number on a sign: house numbers, prices, telephone numbers, years, number plates."""
+    """Returns a number on a sign: a house number, price, telephone number, year or number plate."""
     del words
     makers = (numbers.integer, numbers.integer, numbers.price, numbers.phone, numbers.measure,
               numbers.date, numbers.serial, numbers.time, numbers.serial)
@@ -186,7 +186,7 @@ def scene_number(rng: Random, words: Vocabulary) -> str:
 
 
 def fit(text: str, longest: int, rng: Random) -> str | None:
-    """A label from a text: in NFC, one space at a time, cut at a space if it is too long.
+    """Returns a label from a text: in NFC, one space at a time, cut at a space if it is too long.
 
     Args:
         text: The text.

@@ -45,7 +45,7 @@ class WordList:
     sums: tuple[float, ...]
 
     def pick(self, rng: Random) -> str:
-        """One word."""
+        """Returns one word."""
         return self.words[bisect.bisect(self.sums, rng.random() * self.sums[-1])]
 
 
@@ -64,26 +64,26 @@ class Vocabulary:
     names: dict[str, tuple[str, ...]]
 
     def language(self, rng: Random) -> WordList:
-        """The word list of a language at random."""
-        place = bisect.bisect(self.shares, rng.random() * self.shares[-1])
-        return self.languages[tuple(self.languages)[place]]
+        """Returns the word list of a random language."""
+        position = bisect.bisect(self.shares, rng.random() * self.shares[-1])
+        return self.languages[tuple(self.languages)[position]]
 
     def word(self, rng: Random) -> str:
-        """A word of any language."""
+        """Returns a word of any language."""
         return self.language(rng).pick(rng)
 
     def name(self, rng: Random, kind: str) -> str:
-        """A made-up name: one of `_KINDS`."""
+        """Returns a made-up name: one of `_KINDS`."""
         return rng.choice(self.names[kind])
 
 
 def usable(text: str) -> bool:
-    """Whether a text consists of the alphabet's characters."""
+    """Returns whether a text consists of the alphabet's characters."""
     return bool(text) and all(character in ALPHABET for character in text)
 
 
 def clean(text: str) -> str:
-    """A text on one line in NFC."""
+    """Returns a text on one line in NFC."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
@@ -115,7 +115,7 @@ def load_vocabulary(seed: int) -> Vocabulary:
 
 
 def plain_vocabulary(words: Iterable[str]) -> Vocabulary:
-    """A vocabulary of few words, all as frequent, which needs no package."""
+    """Returns a small vocabulary of equally frequent words, which needs no package."""
     chosen = tuple(words)
     words_only = WordList(chosen, tuple(accumulate([1.0] * len(chosen))))
     return Vocabulary({"any": words_only}, (1.0,), dict.fromkeys(_KINDS, chosen))
@@ -130,9 +130,9 @@ def _word_list(frequencies: dict[str, float]) -> WordList:
 
 
 def with_long_s(text: str) -> str:
-    """German spelling of blackletter: long s unless at the end of a word."""
+    """Returns the blackletter spelling of a German text: long s except at the end of a word."""
     letters = list(text)
-    for place, letter in enumerate(letters[:-1]):
-        if letter == "s" and letters[place + 1].isalpha():
-            letters[place] = "ſ"
+    for position, letter in enumerate(letters[:-1]):
+        if letter == "s" and letters[position + 1].isalpha():
+            letters[position] = "ſ"
     return "".join(letters)

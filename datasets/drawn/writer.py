@@ -26,7 +26,7 @@ _PART = ".part"
 
 @dataclass
 class Summary:
-    """What was written.
+    """Statistics of the written records.
 
     Attributes:
         images: Number of images.
@@ -54,7 +54,7 @@ class Summary:
 
 
 def encoded(sample: Sample) -> bytes:
-    """The record of an image, as `aocr train` and `aocr test` read it."""
+    """Returns the record of an image, as `aocr train` and `aocr test` read it."""
     from aocr.data.example import Record, encode
 
     return encode(Record(sample.image, sample.label, ""))
@@ -97,7 +97,7 @@ def _draw_chunks(sender: Connection, chunks: Sequence[range], settings: Settings
 
 
 def shard_paths(output: Path, shards: int) -> list[Path]:
-    """The files of a set: the name itself, or `NAME-00000-of-00008.tfrecords` and so on."""
+    """Returns the files of a set: the name itself, or `NAME-00000-of-00008.tfrecords` and so on."""
     stem = output.with_suffix("") if output.suffix == ".tfrecords" else output
     if shards == 1:
         return [stem.with_name(stem.name + ".tfrecords")]

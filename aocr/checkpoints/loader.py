@@ -129,7 +129,7 @@ def variable_names(path: str) -> list[str]:
     Raises:
         OpError: The checkpoint cannot be read.
     """
-    return list(tf.train.load_checkpoint(path).get_variable_to_shape_map())
+    return list(tf.compat.v1.train.NewCheckpointReader(path).get_variable_to_shape_map())
 
 
 def restore(checkpoint_for: Callable[[str], tf.train.Checkpoint], paths: Sequence[str],

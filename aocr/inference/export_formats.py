@@ -60,6 +60,7 @@ def _name_session_tensors(directory: str) -> None:
         identity = graph.node.add(name=name, op="Identity", input=[tensor.name])
         identity.attr["T"].type = tensor.dtype
     path = tf.io.gfile.join(directory, saved_model.SAVED_MODEL_FILE)
+    tf.io.gfile.remove(path)  # on `ram://`, writing to an existing file appends to it
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(proto.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(directory)

@@ -47,7 +47,7 @@ class ModelConfig:
             "padded" (models of the original): an image is never enlarged, and padded to 32 x
             `input_width` with values that the network reads as black.
         alpha: "composite": transparent pixels show a white background, or a black one if the
-            visible pixels are lighter than mid-grey. "drop" (models of the original, and those
+            visible pixels are lighter than mid-gray. "drop" (models of the original, and those
             trained before this setting existed): they show their color as if they were opaque.
 
     Raises:

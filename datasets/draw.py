@@ -84,7 +84,7 @@ def draw_word(text: str, rng: Random, color: bool = False) -> Image.Image:
     Args:
         text: The word, of at least one character; the font must have all of them.
         rng: Source of the variations: the same state gives the same image.
-        color: Draw in color instead of grey.
+        color: Draw in color instead of gray.
 
     Returns:
         The image, in mode ``RGB`` with `color`, otherwise ``L``.
@@ -339,7 +339,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-length", type=int, default=6, help="longest word (%(default)s)")
     add("--words", metavar="FILE", type=Path, help="file of words, one per line")
     add("--names", choices=["number", "word"], default="number", help="what images are named by")
-    add("--color", action="store_true", help="draw in color instead of grey")
+    add("--color", action="store_true", help="draw in color instead of gray")
     return parser
 
 

@@ -18,7 +18,7 @@ from aocr.tokenizer import normalize
 
 
 class Record(NamedTuple):
-    """One labelled image as it is stored: encoded image, label and comment."""
+    """One labeled image as it is stored: encoded image, label and comment."""
 
     image: bytes
     label: str

@@ -56,7 +56,7 @@ class DatasetOptions:
     annotations: AnnotationOptions = AnnotationOptions()
 
 
-class LabelledImage(NamedTuple):
+class LabeledImage(NamedTuple):
     """A usable line: the record, size and path of its image, and whether its label changed."""
 
     record: Record
@@ -89,7 +89,7 @@ def write_dataset(annotations: str, output: str, options: DatasetOptions) -> Dat
         directory = os.path.dirname(output)
         if directory and not directory.endswith(":"):  # the root of a remote file system
             tf.io.gfile.makedirs(directory)
-        images = _labelled_images(source, options, stats)
+        images = _labeled_images(source, options, stats)
         counts = _write_records(partial_paths, images, stats, options)
         if not stats.pairs:
             raise _nothing_usable_error(annotations, stats)
@@ -123,8 +123,8 @@ def _refuse_empty_shards(paths: Sequence[str], counts: Counter[int]) -> None:
                             "--shards")
 
 
-def _labelled_images(annotations: Annotations, options: DatasetOptions, stats: DatasetStats
-                     ) -> Iterator[tuple[int, LabelledImage]]:
+def _labeled_images(annotations: Annotations, options: DatasetOptions, stats: DatasetStats
+                    ) -> Iterator[tuple[int, LabeledImage]]:
     """Yields the usable lines with their numbers; logs and counts the others."""
     loader = _ImageLoader(annotations.directory, options, _should_verify(annotations, options))
     results = parallel.ordered_map(
@@ -160,7 +160,7 @@ def _should_verify(annotations: Annotations, options: DatasetOptions) -> bool:
     return False
 
 
-def _count_anomalies(image: LabelledImage, line: int, annotations: str, stats: DatasetStats
+def _count_anomalies(image: LabeledImage, line: int, annotations: str, stats: DatasetStats
                      ) -> None:
     """Counts repeated paths and control characters in labels, and logs the first of each."""
     path, label = image.size.path, image.record.label
@@ -191,7 +191,7 @@ class _ImageLoader:
     def __init__(self, directory: str, options: DatasetOptions, verify: bool) -> None:
         self._directory, self._options, self._verify = directory, options, verify
 
-    def load_entry(self, entry: Entry) -> tuple[Entry, LabelledImage | SkipError]:
+    def load_entry(self, entry: Entry) -> tuple[Entry, LabeledImage | SkipError]:
         """Returns the entry with its image and label, or with the reason why it is skipped."""
         try:
             return entry, self._load(*self._choose(entry.parse()))
@@ -208,7 +208,7 @@ class _ImageLoader:
         paths = dict.fromkeys(annotation.path for annotation in annotations)
         raise SkipError("missing file", " or ".join(map(shorten, paths)))
 
-    def _load(self, path: str, label: str) -> LabelledImage:
+    def _load(self, path: str, label: str) -> LabeledImage:
         try:
             stored = self._read(path)
             encoded, size = transcoding.to_decodable(stored, self._options.max_pixels)
@@ -219,7 +219,7 @@ class _ImageLoader:
             raise SkipError(error.reason, detail) from error
         upper = normalize(label.upper()) if self._options.force_uppercase else label
         record = Record(encoded, upper, path if self._options.save_filename else "")
-        return LabelledImage(record, NamedSize(*size, path), upper != label)
+        return LabeledImage(record, NamedSize(*size, path), upper != label)
 
     def _read(self, path: str) -> bytes:
         try:
@@ -256,7 +256,7 @@ def _verify_decodable(encoded: bytes) -> None:
         raise SkipError("unreadable image", "its data cannot be decoded") from error
 
 
-def _write_records(paths: Sequence[str], images: Iterable[tuple[int, LabelledImage]],
+def _write_records(paths: Sequence[str], images: Iterable[tuple[int, LabeledImage]],
                    stats: DatasetStats, options: DatasetOptions) -> Counter[int]:
     """Writes the records to their files; returns the number of records of each file."""
     counts: Counter[int] = Counter()

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from aocr.config import IMAGE_HEIGHT, ModelConfig
 
-_MIDDLE_GREY = 128.0
+_MIDDLE_GRAY = 128.0
 _PNG, _JPEG, _WEBP = b"\x89P", b"\xff\xd8", b"RI"
 _PNG_COLOR_TYPE = 25  # offset in the file
 _PNG_ALPHA = 4  # flag in the color type
@@ -40,7 +40,7 @@ def preprocess(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     if config.layout == "padded":
         scaled = tf.image.pad_to_bounding_box(scaled, 0, 0, IMAGE_HEIGHT, config.input_width)
     scaled.set_shape([IMAGE_HEIGHT, None, config.channels])
-    return (scaled - _MIDDLE_GREY) / _MIDDLE_GREY
+    return (scaled - _MIDDLE_GRAY) / _MIDDLE_GRAY
 
 
 def preprocess_batch(encoded: tf.Tensor, config: ModelConfig) -> tuple[tf.Tensor, tf.Tensor]:
@@ -76,7 +76,7 @@ def preprocess_batch(encoded: tf.Tensor, config: ModelConfig) -> tuple[tf.Tensor
 def decode(encoded: tf.Tensor, channels: int, alpha: str) -> tf.Tensor:
     """Decodes an image to `[height, width, channels]` uint8.
 
-    The grey values of PNG and JPEG files are those of libpng and libjpeg, which differ a little
+    The gray values of PNG and JPEG files are those of libpng and libjpeg, which differ a little
     from a weighted sum of RGB. GIF, BMP and WebP files are decoded to RGB first.
 
     TensorFlow decodes the alpha of PNG and WebP files only: transparent pixels of a GIF file are
@@ -178,7 +178,7 @@ def _has_png_alpha(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _composite(colors: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Blends an image with white, or with black if its visible pixels are lighter than mid-grey.
+    """Blends an image with white, or with black if its visible pixels are lighter than mid-gray.
 
     Args:
         colors: `[height, width, 1 or 3]` uint8.
@@ -187,9 +187,9 @@ def _composite(colors: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     Returns:
         `[height, width, 1 or 3]` uint8; opaque pixels keep their values.
     """
-    grey = colors if colors.shape[2] == 1 else tf.image.rgb_to_grayscale(colors)
+    gray = colors if colors.shape[2] == 1 else tf.image.rgb_to_grayscale(colors)
     weights = tf.cast(alpha, tf.int64)
-    is_light = 2 * tf.reduce_sum(tf.cast(grey, tf.int64) * weights) > (
+    is_light = 2 * tf.reduce_sum(tf.cast(gray, tf.int64) * weights) > (
         _OPAQUE * tf.reduce_sum(weights))
     background = tf.where(is_light, 0, _OPAQUE)
     opacity = tf.cast(alpha, tf.int32)

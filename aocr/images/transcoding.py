@@ -83,7 +83,7 @@ def from_array(pixels: np.ndarray) -> bytes:
     """Returns the PNG encoding of uint8 pixels `[height, width]` or `[height, width, channels]`.
 
     Args:
-        pixels: One channel (grey), two (grey, alpha), three (RGB) or four (RGBA).
+        pixels: One channel (gray), two (gray, alpha), three (RGB) or four (RGBA).
 
     Raises:
         SkipError: The array has another type or shape.

@@ -1,1 +1,1 @@
-"""Draws labelled images of text lines to train the base model `latin` on."""
+"""Draws labeled images of text lines to train the base model `latin` on."""

@@ -1,4 +1,4 @@
-r"""Draws labelled images of text lines into TFRecord shards, or on a contact sheet.
+r"""Draws labeled images of text lines into TFRecord shards, or on a contact sheet.
 
     python -m datasets.drawn OUT --count 100000 --seed 1 --shards 8 --jobs 2 --fonts FOLDER
     python -m datasets.drawn --sheet sheet.png --fonts FOLDER
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="python -m datasets.drawn",
-        description="Draw labelled images of text lines to train on.")
+        description="Draws labeled images of text lines to train on.")
     add = result.add_argument
     add("output", nargs="?", type=Path, metavar="OUT", help="name of the TFRecords file or shards")
     add("--count", type=int, help="images (10000; on a sheet 100)")

@@ -64,7 +64,7 @@ def taken(image: np.ndarray, length: int, style: Style, rng: Random) -> np.ndarr
         soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 2.0))
         image = image + rng.uniform(0.4, 2.0) * (image - soft)
     if style.binary == 1:
-        image = binarised(image, rng)
+        image = binarized(image, rng)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -104,7 +104,7 @@ def _grain(shape: tuple[int, ...], strength: float, rng: Random) -> np.ndarray:
     return strength * noise.white(rng, height, width)
 
 
-def binarised(image: np.ndarray, rng: Random) -> np.ndarray:
+def binarized(image: np.ndarray, rng: Random) -> np.ndarray:
     """Binarizes by a threshold between paper and ink, at single or double resolution."""
     height, width = image.shape
     fine = cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)

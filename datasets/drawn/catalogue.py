@@ -92,7 +92,7 @@ def _npm_sources(folder: Path, package: Package) -> Iterator[Source]:
     description = json.loads((root / "package.json").read_text(encoding="utf-8"))
     license_name = description.get("license", "")
     if license_name.upper() not in FREE_LICENSES:
-        print(f"{package.name}: left out, its licence is {license_name}", file=sys.stderr)
+        print(f"{package.name}: left out, its license is {license_name}", file=sys.stderr)
         return
     names = {path.name: path for path in (root / "files").glob("*.woff2")}
     styles = [style for style in _STYLES if f"{package.name}-latin-{style}.woff2" in names]

@@ -1,4 +1,4 @@
-"""Draws text as a mask: letter spacing, sizes of letters, neighbouring lines, rules."""
+"""Draws text as a mask: letter spacing, sizes of letters, neighboring lines, rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets.drawn.fonts import CAP_HEIGHT, Face, load
 
 ABOVE, BELOW = 3 * CAP_HEIGHT, 2 * CAP_HEIGHT  # room over and under the baseline
 _BESIDE = 2 * CAP_HEIGHT
-_NEXT_WORD = 0.25  # probability, where there are neighbours at all
+_NEXT_WORD = 0.25  # probability, where there are neighbors at all
 _WIDE_LETTERS = "ABDEGHKMNORSUZ"  # of which the image never shows all
 _LOWEST_INK = 0.45  # of the height of capitals: the box of `-` is not only the stroke
 
@@ -139,7 +139,7 @@ def _ink_box(image: Image.Image) -> Box:
     return Box(left, top, right, bottom)
 
 
-def with_neighbours(drawn: Lettering, texts: Sequence[str], face: Face, pitch: float,
+def with_neighbors(drawn: Lettering, texts: Sequence[str], face: Face, pitch: float,
                     rng: Random) -> Lettering:
     """Adds lines above and below, and sometimes the beginning of the next word.
 

@@ -1,4 +1,4 @@
-"""Paints paper, ink, and marks behind, over and around the letters, in shades of grey."""
+"""Paints paper, ink, and marks behind, over and around the letters, in shades of gray."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def heading(rng: Random, words: Vocabulary) -> str:
     return text
 
 
-def labelled(rng: Random, words: Vocabulary) -> str:
+def labeled(rng: Random, words: Vocabulary) -> str:
     """Returns a label and its value: `TOTAL RM 12.40`, `Tel: 03-5542 3228`, `Cashier : USER`."""
     colon = rng.choice((": ", ": ", " : ", " :", ":", " ", " ", ". ", " # "))
     kind = rng.random()

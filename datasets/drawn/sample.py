@@ -1,4 +1,4 @@
-"""One labelled image from a seed and a number."""
+"""One labeled image from a seed and a number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from datasets.drawn import camera, ink, texts
 from datasets.drawn.fonts import Face, FontError, bits
 from datasets.drawn.geometry import View, framed
-from datasets.drawn.lettering import Lettering, Spacing, draw, with_neighbours, with_rules
+from datasets.drawn.lettering import Lettering, Spacing, draw, with_neighbors, with_rules
 from datasets.drawn.paint import painted
 from datasets.drawn.styles import STYLES, Style
 from datasets.drawn.words import Vocabulary
@@ -26,7 +26,7 @@ _NARROWEST = 8.5  # pixels a character: narrower ones are hard to read
 
 
 class Sample(NamedTuple):
-    """A labelled image.
+    """A labeled image.
 
     Attributes:
         image: The encoded file.
@@ -129,13 +129,13 @@ class Drawer:
 
     def _lettering(self, label: str, face: Face, style: Style, rng: Random) -> Lettering:
         lettering = draw(label, face, _spacing(style, rng), rng)
-        if rng.random() < style.neighbours:
-            near = [self._neighbour(face, style, rng) if rng.random() < 0.7 else ""
+        if rng.random() < style.neighbors:
+            near = [self._neighbor(face, style, rng) if rng.random() < 0.7 else ""
                     for _ in range(2)]
-            lettering = with_neighbours(lettering, near, face, rng.uniform(1.2, 1.9), rng)
+            lettering = with_neighbors(lettering, near, face, rng.uniform(1.2, 1.9), rng)
         return with_rules(lettering, rng) if rng.random() < style.rules else lettering
 
-    def _neighbour(self, face: Face, style: Style, rng: Random) -> str:
+    def _neighbor(self, face: Face, style: Style, rng: Random) -> str:
         text = self._text(style, rng) or ""
         return "".join(character for character in text if character in face.characters).strip()
 

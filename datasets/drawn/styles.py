@@ -27,7 +27,7 @@ class Style:
         curved: Bent baseline.
         margin: Range of the room at each side, in heights of the line.
         cut: A side is cut instead.
-        neighbours: Other lines are close.
+        neighbors: Other lines are close.
         rules: Underlines and table rules.
         spaced: Letter spacing other than the font's.
         shaky: Letters of unequal size, position and angle.
@@ -67,7 +67,7 @@ class Style:
     curved: float = 0.02
     margin: Range = (0.02, 0.25)
     cut: float = 0.05
-    neighbours: float = 0.1
+    neighbors: float = 0.1
     rules: float = 0.05
     spaced: float = 0.2
     shaky: float = 0.03
@@ -102,43 +102,43 @@ _BOOKS = {"serif": 5.0, "sans": 3.0, "mono": 1.0, "script": 1.3, "display": 0.4}
 
 _RECEIPT_NUMBERS = Style(
     share=20, makers=texts.RECEIPT_NUMBERS, fonts=_PRINT, longest=24, italic=0.12,
-    stretch=(0.55, 1.3), angle=0.7, margin=(0.0, 0.22), cut=0.06, neighbours=0.08, rules=0.06,
+    stretch=(0.55, 1.3), angle=0.7, margin=(0.0, 0.22), cut=0.06, neighbors=0.08, rules=0.06,
     spaced=0.3, spread=0.25, thin=0.12, ragged=0.1, dots=0.1, faded=0.4, broken=0.08,
     contrast=(60, 250), inverted=0.01, uneven=0.25, texture=0.04, noise=8, white=0.7,
     strokes=0.02, blur=1.3, small=0.22, sharpened=0.4, binary=0.08, quality=(35, 95))
 _RECEIPT_LINES = replace(
     _RECEIPT_NUMBERS, share=24, makers=texts.RECEIPT_LINES, longest=40, stretch=(0.55, 1.25),
-    angle=0.5, neighbours=0.15, dots=0.07, faded=0.35, broken=0.06, strokes=0.01, blur=1.2)
+    angle=0.5, neighbors=0.15, dots=0.07, faded=0.35, broken=0.06, strokes=0.01, blur=1.2)
 _SCENE_WORDS = Style(
     share=24, makers=texts.SCENE_WORDS, fonts=_SIGNS, longest=24, stretch=(0.6, 1.5), slant=0.09,
-    angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbours=0.14,
+    angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbors=0.14,
     rules=0.03, spaced=0.35, shaky=0.08, spread=0.12, thin=0.05, ragged=0.06, faded=0.08,
     broken=0.04, contrast=(42, 230), inverted=0.45, decorated=0.3, uneven=0.6, texture=0.4,
     clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28, white=0.3,
     sharpened=0.2, binary=0.03, quality=(20, 95))
 _SCENE_LINES = Style(
     share=5, makers=texts.SCENE_LINES, fonts=_SIGNS, longest=40, stretch=(0.65, 1.2), slant=0.06,
-    angle=1.0, perspective=0.08, curved=0.06, neighbours=0.2, spaced=0.25, shaky=0.04,
+    angle=1.0, perspective=0.08, curved=0.06, neighbors=0.2, spaced=0.25, shaky=0.04,
     contrast=(45, 230), inverted=0.4, decorated=0.2, uneven=0.5, texture=0.35, clutter=0.1,
     blur=1.3, motion=0.1, small=0.18, quality=(20, 95))
 _DOCUMENTS = Style(
-    share=15, makers=texts.DOCUMENTS, fonts=_BOOKS, stretch=(0.75, 1.2), neighbours=0.15,
+    share=15, makers=texts.DOCUMENTS, fonts=_BOOKS, stretch=(0.75, 1.2), neighbors=0.15,
     white=0.6, noise=9, contrast=(80, 250), inverted=0.08, binary=0.12, thin=0.12, ragged=0.12)
 _CAPTCHAS = Style(
     share=5, makers=texts.CAPTCHAS, fonts={"sans": 4, "serif": 1.5, "display": 0.7, "mono": 1},
     longest=10, stretch=(0.7, 1.3), slant=0.12, angle=3, perspective=0.08, curved=0.25,
-    margin=(0.05, 0.6), cut=0.0, neighbours=0.0, rules=0.0, spaced=0.7, shaky=0.65, spread=0.15,
+    margin=(0.05, 0.6), cut=0.0, neighbors=0.0, rules=0.0, spaced=0.7, shaky=0.65, spread=0.15,
     faded=0.05, ragged=0.1, contrast=(110, 250), inverted=0.08, uneven=0.5, texture=0.12,
     clutter=0.15, strokes=0.75, motley=0.35, blur=0.8, small=0.05, noise=14, binary=0.0,
     quality=(40, 95))
 _BLACKLETTER = Style(
     share=5, makers=texts.BLACKLETTER, fonts={"blackletter": 3, "gothic": 1},
     stretch=(0.75, 1.15), white=0.7, blur=0.8,
-    neighbours=0.15, spread=0.3, thin=0.15, ragged=0.3, faded=0.08, broken=0.05, binary=0.55,
+    neighbors=0.15, spread=0.3, thin=0.15, ragged=0.3, faded=0.08, broken=0.05, binary=0.55,
     inverted=0.01, spaced=0.3, contrast=(110, 250), noise=8)
 _DISPLAYS = Style(
     share=2, makers=texts.DISPLAYS, fonts={"segments7": 3, "segments14": 2, "receipt": 1},
-    longest=14, inverted=0.5, slant=0.06, angle=1.5, perspective=0.08, neighbours=0.03, spread=0.3,
+    longest=14, inverted=0.5, slant=0.06, angle=1.5, perspective=0.08, neighbors=0.03, spread=0.3,
     contrast=(45, 230), blur=1.5, spaced=0.1, uneven=0.5)
 
 STYLES: dict[str, Style] = {

@@ -208,7 +208,7 @@ def fit(text: str, longest: int, rng: Random) -> str | None:
 
 RECEIPT_NUMBERS: tuple[tuple[TextMaker, float], ...] = ((receipts.number, 1),)
 RECEIPT_LINES: tuple[tuple[TextMaker, float], ...] = (
-    (receipts.heading, 5), (receipts.labelled, 6), (receipts.item, 6), (receipts.address, 6),
+    (receipts.heading, 5), (receipts.labeled, 6), (receipts.item, 6), (receipts.address, 6),
     (receipts.calculation, 2), (phrase, 2), (web, 0.5), (name, 1), (rare, 0.9))
 SCENE_WORDS: tuple[tuple[TextMaker, float], ...] = (
     (word, 10), (name, 3), (scene_number, 4), (web, 0.7), (code, 0.6), (rare, 2.5))

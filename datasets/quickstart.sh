@@ -4,7 +4,7 @@
 set -eu
 directory=${1:-quickstart}
 words=${2:-3000}
-steps=${3:-300}
+steps=${3:-120}
 here=$(dirname "$0")
 
 python "$here/draw.py" "$directory" --count "$words" --test-count 200 \

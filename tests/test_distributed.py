@@ -221,10 +221,10 @@ class Pair:
                 return "".join(lines)
         pytest.fail(f"the chief never logged {text!r}: {''.join(lines)}")
 
-    def finish(self) -> Iterator[tuple[int, str]]:
-        """Waits for both workers; yields their exit codes and the rest of their logs."""
+    def finish(self, seconds: float = 300) -> Iterator[tuple[int, str]]:
+        """Waits so long for both workers; yields their exit codes and the rest of their logs."""
         for process in self.processes:
-            log = process.communicate(timeout=60)[1]
+            log = process.communicate(timeout=seconds)[1]
             yield process.returncode, log
 
 
@@ -269,7 +269,7 @@ def test_a_killed_worker_stops_the_others_and_all_resume_with_equal_losses(
     with train_pair(data, tmp_path / "killed", *flags, "--max-steps", "1000") as pair:
         log = pair.wait_for("Step 4:")
         pair.processes[killed].send_signal(signal.SIGKILL)
-        code, remaining = list(pair.finish())[1 - killed]
+        code, remaining = list(pair.finish(60))[1 - killed]
     assert code == 1
     error = remaining.splitlines()[-1]
     assert f"worker {1 - killed} of 2 cannot continue because another worker has ended: " in error

@@ -34,7 +34,7 @@ def word(text: str, size: tuple[int, int] = (60, 24), mode: str = "RGB") -> Imag
     Args:
         text: The letters.
         size: Width and height in pixels.
-        mode: A mode of Pillow that RGB converts to, or "I;16" (the grey values times 257).
+        mode: A mode of Pillow that RGB converts to, or "I;16" (the gray values times 257).
     """
     image = _word(text, *size).copy()
     if mode == "I;16":

@@ -221,6 +221,6 @@ def cubic(distance: float, a: float) -> float:
 
 
 def pixels(file: bytes) -> NDArray[np.uint8]:
-    """Returns the pixels `[height, width, channels]` of a grey or an RGB file."""
+    """Returns the pixels `[height, width, channels]` of a gray or an RGB file."""
     read = np.asarray(opened(file))
     return read[:, :, None] if read.ndim == 2 else read

@@ -69,7 +69,7 @@ TRANSCODED: dict[str, Callable[[Color], bytes]] = {
     "Pillow": lambda color: transcoding.from_pillow(text(color)),
     "premultiplied": lambda color: transcoding.from_pillow(text(color).convert("RGBa")),
     "array": lambda color: transcoding.from_array(np.asarray(text(color))),
-    "grey array": lambda color: transcoding.from_array(np.asarray(text(color).convert("LA"))),
+    "gray array": lambda color: transcoding.from_array(np.asarray(text(color).convert("LA"))),
 }
 BINARY = ("palette", "GIF")
 all_files = pytest.mark.parametrize("name", [*DECODED, *TRANSCODED])
@@ -114,11 +114,11 @@ def test_a_transparent_color_is_composited(mode: str) -> None:
     np.testing.assert_array_equal(decode(file, 1), expected)
 
 
-@pytest.mark.parametrize(("grey", "background"), [(0, 255), (127, 255), (128, 0), (255, 0)])
-def test_the_background_is_black_where_visible_pixels_are_lighter_than_mid_grey(
-        grey: int, background: int) -> None:
-    image = Image.new("LA", (4, 4), (255 - grey, 0))
-    image.putpixel((0, 0), (grey, 255))
+@pytest.mark.parametrize(("gray", "background"), [(0, 255), (127, 255), (128, 0), (255, 0)])
+def test_the_background_is_black_where_visible_pixels_are_lighter_than_mid_gray(
+        gray: int, background: int) -> None:
+    image = Image.new("LA", (4, 4), (255 - gray, 0))
+    image.putpixel((0, 0), (gray, 255))
     assert decode(encoded(image), 1)[1, 1] == background
 
 

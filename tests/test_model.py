@@ -35,7 +35,7 @@ CASES = [(False, 1, False), (False, 2, True), (False, 3, False),
          (True, 1, True), (True, 2, False), (True, 3, True)]
 all_cases = pytest.mark.parametrize(
     "case", CASES,
-    ids=lambda case: f"{'gru' if case[0] else 'lstm'}-{case[1]}-{'color' if case[2] else 'grey'}")
+    ids=lambda case: f"{'gru' if case[0] else 'lstm'}-{case[1]}-{'color' if case[2] else 'gray'}")
 both_cells = pytest.mark.parametrize("use_gru", [False, True], ids=["lstm", "gru"])
 
 

@@ -16,7 +16,7 @@ from aocr.config import ModelConfig
 from aocr.images import header_ops, preprocessing
 from tests.drawing import encoded, png_promising, with_orientation, word
 
-GREY, COLOR = ModelConfig(), ModelConfig(color=True)
+GRAY, COLOR = ModelConfig(), ModelConfig(color=True)
 SIZE = (60, 24)
 
 ENCODINGS = {
@@ -24,9 +24,9 @@ ENCODINGS = {
        for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
     "gif": encoded(word("Ab", SIZE), "GIF"),
     "bmp": encoded(word("Ab", SIZE), "BMP"),
-    "bmp grey": encoded(word("Ab", SIZE, "L"), "BMP"),
+    "bmp gray": encoded(word("Ab", SIZE, "L"), "BMP"),
     "jpeg": encoded(word("Ab", SIZE), "JPEG"),
-    "jpeg grey": encoded(word("Ab", SIZE, "L"), "JPEG"),
+    "jpeg gray": encoded(word("Ab", SIZE, "L"), "JPEG"),
     "jpeg progressive": encoded(word("Ab", SIZE), "JPEG", progressive=True),
     "jpeg cmyk": encoded(word("Ab", SIZE, "CMYK"), "JPEG"),
     "jpeg exif": with_orientation(word("Ab", SIZE), 6),
@@ -48,7 +48,7 @@ def header_sizes(files: list[bytes]) -> list[tuple[int, int]]:
     return list(zip(widths.numpy().tolist(), heights.numpy().tolist(), strict=True))
 
 
-def load(file: bytes, config: ModelConfig = GREY) -> np.ndarray:
+def load(file: bytes, config: ModelConfig = GRAY) -> np.ndarray:
     image: np.ndarray = preprocessing.preprocess(tf.constant(file), config).numpy()
     return image
 
@@ -168,14 +168,14 @@ def test_values_are_normalized_around_128(level: int, size: tuple[int, int]) -> 
     np.testing.assert_allclose(loaded, (level - 128) / 128, atol=1e-5)
 
 
-def test_color_keeps_the_channels_and_grey_is_their_weighted_sum() -> None:
+def test_color_keeps_the_channels_and_gray_is_their_weighted_sum() -> None:
     file = encoded(Image.new("RGB", (64, 32), (250, 100, 10)))
     np.testing.assert_allclose(load(file, COLOR)[5, 5] * 128 + 128, [250, 100, 10], atol=1e-3)
     np.testing.assert_allclose(load(file)[5, 5] * 128 + 128, 0.299 * 250 + 58.7 + 1.14, atol=1.5)
 
 
-def test_grey_files_have_three_equal_channels_in_a_color_model() -> None:
-    for name in ("png L", "png 1", "jpeg grey", "bmp grey"):
+def test_gray_files_have_three_equal_channels_in_a_color_model() -> None:
+    for name in ("png L", "png 1", "jpeg gray", "bmp gray"):
         loaded = load(ENCODINGS[name], COLOR)
         np.testing.assert_allclose(loaded, np.repeat(load(ENCODINGS[name]), 3, 2), atol=1e-2)
 
@@ -191,7 +191,7 @@ def test_transparent_pixels_are_composited_or_show_their_colors_as_the_config_sa
 
 
 @pytest.mark.parametrize("size", [(60, 24), (160, 60), (333, 101), (900, 60), (86, 32), (5, 200)])
-@pytest.mark.parametrize("config", [GREY, COLOR], ids=["grey", "color"])
+@pytest.mark.parametrize("config", [GRAY, COLOR], ids=["gray", "color"])
 def test_resizing_equals_pillows_bicubic_with_antialiasing(
         size: tuple[int, int], config: ModelConfig) -> None:
     drawn = word("Abg8", size, "RGB" if config.color else "L")
@@ -201,7 +201,7 @@ def test_resizing_equals_pillows_bicubic_with_antialiasing(
         np.testing.assert_allclose(loaded[:, :, channel], np.asarray(expected), atol=0.05)
 
 
-@pytest.mark.parametrize("config", [GREY, COLOR], ids=["grey", "color"])
+@pytest.mark.parametrize("config", [GRAY, COLOR], ids=["gray", "color"])
 def test_a_batch_holds_its_images_padded_with_zeros(config: ModelConfig) -> None:
     files = [ENCODINGS[name] for name in ("png RGB", "jpeg", "gif", "bmp", "webp")]
     files += [encoded(word("I", (9, 40))), encoded(word("wide", (300, 20)))]
@@ -215,7 +215,7 @@ def test_a_batch_holds_its_images_padded_with_zeros(config: ModelConfig) -> None
 
 
 def _batch(files: tf.Tensor) -> Any:
-    return preprocessing.preprocess_batch(files, GREY)
+    return preprocessing.preprocess_batch(files, GRAY)
 
 
 def test_eager_mode_function_and_pipeline_give_equal_results() -> None:

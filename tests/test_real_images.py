@@ -1,4 +1,4 @@
-"""Tests on real labelled images, if they exist beside the checkout; the project has none."""
+"""Tests on real labeled images, if they exist beside the checkout; the project has none."""
 
 from __future__ import annotations
 

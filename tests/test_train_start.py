@@ -59,6 +59,13 @@ def test_an_exported_model_is_refused_and_not_changed(world: World, exported: Pa
     assert file_contents(exported) == before
 
 
+def test_a_path_that_is_a_pattern_to_tensorflow_is_refused_and_not_created(
+        world: World, tmp_path: Path) -> None:
+    with pytest.raises(AocrError, match=r"m \[1\]: TensorFlow takes a model path"):
+        run_train(world, tmp_path / "m [1]", NEW)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_setting_that_contradicts_the_model_is_refused_and_nothing_changed(
         world: World, tmp_path: Path) -> None:
     model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))

@@ -75,7 +75,7 @@ PLAIN = {
     **{f"png {mode}": drawn("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
     "png palette of 4": encoded(word("Ab1", SIZE).quantize(4)),
     "png palette with a transparent color": drawn("PNG", "P", transparency=3),
-    "png grey with a transparent level": drawn("PNG", "L", transparency=200),
+    "png gray with a transparent level": drawn("PNG", "L", transparency=200),
     **{f"png {n} channels written by hand": png(samples(n, np.uint8)) for n in (1, 2, 3, 4)},
     **{f"jpeg {mode}{' progressive' * progressive}": drawn("JPEG", mode, progressive=progressive)
        for mode in ("L", "RGB") for progressive in (False, True)},
@@ -261,9 +261,9 @@ def test_threads_do_not_change_the_warning_filters() -> None:
 def test_pillow_images_of_all_modes_keep_their_colors(mode: str, stored: str) -> None:
     result = opened(transcoding.from_pillow(word("Ab1", SIZE, mode)))
     assert (result.mode, result.size) == (stored, SIZE)
-    grey = word("Ab1", SIZE, "1" if mode == "1" else "L").convert("L")
+    gray = word("Ab1", SIZE, "1" if mode == "1" else "L").convert("L")
     tolerance = 40 if mode == "P" else 4
-    difference = np.asarray(result.convert("L"), int) - np.asarray(grey, int)
+    difference = np.asarray(result.convert("L"), int) - np.asarray(gray, int)
     assert np.abs(difference).max() <= tolerance
 
 

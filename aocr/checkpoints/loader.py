@@ -23,6 +23,7 @@ from aocr.config import ModelConfig
 from aocr.errors import AocrError, DamagedError, reason
 from aocr.model import AttentionOCR
 from aocr.model.layers import ZeroInitializer
+from aocr.runtime import filesystem
 from aocr.runtime.console import log
 
 _T = TypeVar("_T")
@@ -73,6 +74,7 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
         AocrError: There is no checkpoint, it does not match its `config.json`, or a setting
             contradicts it.
     """
+    filesystem.refuse_pattern(model_dir)
     paths = candidates(model_dir, choice.which, choice.strict)
     if not config_file.exists(model_dir):
         return _first_undamaged(paths, choice.strict,
@@ -107,8 +109,10 @@ def check_trainable(model_dir: str, resume: bool) -> None:
 
     Raises:
         AocrError: The directory holds a model of the original aocr or of another program, an
-            exported model, or checkpoints to resume from whose state file is missing.
+            exported model, or checkpoints to resume from whose state file is missing, or its path
+            is a pattern to TensorFlow.
     """
+    filesystem.refuse_pattern(model_dir)
     if is_legacy(model_dir):
         raise AocrError(f"{model_dir} holds a model of the original aocr, which is never written "
                         f"to; train from it with --model-dir NEW --init-from {model_dir}")

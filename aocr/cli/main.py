@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from aocr import __version__
 from aocr.cli import dataset, export, flags, predict, serve, test, train
 from aocr.cli.exit_codes import FAILED, INTERRUPTED
-from aocr.config import flag
 from aocr.errors import AocrError, reason
 from aocr.runtime import console, startup
 from aocr.runtime.console import log
@@ -20,7 +18,6 @@ from aocr.runtime.console import log
 _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predict,
              "export": export, "serve": serve}
 _DEFAULT_LOG = "aocr.log"
-_MODEL_PATHS = ("model_dir", "init_from", "dir")
 _ORIGINS = "cors_origin"  # URLs that are not paths
 _DESCRIPTION = "Reads text in images of cropped words and lines: captchas, plates, receipts."
 _EXAMPLE = """\
@@ -31,7 +28,6 @@ from images to a served model (annotations.txt: one `path label` per line):
   aocr export exported --model-version 1
   aocr serve exported --model-name aocr
 """
-_PATTERN = re.compile(r"[*?[]" if os.sep == "\\" else r"[*?[\\]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,18 +79,15 @@ def _out_of_memory() -> tuple[type[BaseException], ...]:
 
 
 def _check_paths(args: argparse.Namespace) -> None:
-    """Checks that the paths among the flags are usable.
+    """Checks that TensorFlow can access the file systems of all paths among the flags.
 
     Raises:
-        AocrError: A model path would be a pattern to TensorFlow, or TensorFlow cannot access the
-            file system of a path, such as `s3://` without its plugin.
+        AocrError: It cannot, such as `s3://` without its plugin.
     """
     import tensorflow as tf
 
     from aocr.runtime import filesystem
 
-    for name in _MODEL_PATHS:
-        _refuse_pattern(name, getattr(args, name, None))
     values = [value for name, values in vars(args).items() if name != _ORIGINS
               for value in (values if isinstance(values, list | tuple) else [values])]
     for path in map(str, values):
@@ -103,14 +96,6 @@ def _check_paths(args: argparse.Namespace) -> None:
                 tf.io.gfile.exists(path)
         except tf.errors.OpError as error:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
-
-
-def _refuse_pattern(name: str, path: str | None) -> None:
-    """Refuses a model path that TensorFlow would expand as a pattern."""
-    if path is not None and _PATTERN.search(path):
-        argument = "DIR" if name == "dir" else flag(name)
-        raise AocrError(f"{argument} {path}: TensorFlow takes a model path with * ? [ or \\ for a "
-                        "pattern and would not find it again; rename the directory")
 
 
 def parser() -> argparse.ArgumentParser:

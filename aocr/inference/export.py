@@ -61,6 +61,7 @@ def export(recognizer: CheckpointRecognizer, target: str, kind: str, version: in
 
 
 def _check_target(target: str, directory: str, version: int | None) -> None:
+    filesystem.refuse_pattern(target)
     if tf.io.gfile.exists(target) and not tf.io.gfile.isdir(target):
         raise AocrError(f"{target} is a file; name a directory to export to")
     if version is not None and tf.io.gfile.exists(directory):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 
 import tensorflow as tf
 
+from aocr.errors import AocrError
+
 _BUFFER_BYTES = 1 << 20
+_PATTERN = re.compile(r"[*?[]" if os.sep == "\\" else r"[*?[\\]")
 
 
 def is_remote(path: str) -> bool:
@@ -17,6 +21,17 @@ def is_remote(path: str) -> bool:
     Directories of remote file systems cannot be renamed, and their files cannot be locked.
     """
     return "://" in path
+
+
+def refuse_pattern(model_path: str) -> None:
+    """Refuses the path of a model that TensorFlow would expand as a pattern.
+
+    Raises:
+        AocrError: The path has a character of a pattern.
+    """
+    if _PATTERN.search(model_path):
+        raise AocrError(f"{model_path}: TensorFlow takes a model path with * ? [ or \\ for a "
+                        "pattern and would not find it again; rename the directory")
 
 
 def is_special(path: str) -> bool:

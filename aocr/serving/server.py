@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from aocr.errors import AocrError
+from aocr.runtime import filesystem
 from aocr.runtime.console import log
 from aocr.serving import grpc_service, http_protocol, rest_app
 from aocr.serving.batching import Batcher
@@ -37,6 +38,7 @@ def serve(base: str, options: ServerOptions) -> int:
     Raises:
         AocrError: There is no version to serve, or a port is not available.
     """
+    filesystem.refuse_pattern(base)
     for name in ("uvicorn.error", "asyncio", "grpc"):
         logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger(name).handlers = log.handlers

@@ -17,7 +17,7 @@ _MOST_NOISE = 0.12  # deviation, of the range of brightness
 _NARROWEST = 7.0  # pixels a character at low resolution
 
 
-def lit(image: np.ndarray, rng: Random) -> np.ndarray:
+def light_unevenly(image: np.ndarray, rng: Random) -> np.ndarray:
     """Adds uneven light: a gradient, a soft shadow or the edge of one."""
     height, width = image.shape
     kind = rng.random()
@@ -36,7 +36,7 @@ def lit(image: np.ndarray, rng: Random) -> np.ndarray:
     return image * (1 - rng.uniform(0.15, 0.5) * edge)
 
 
-def taken(image: np.ndarray, length: int, style: Style, rng: Random) -> np.ndarray:
+def photograph(image: np.ndarray, length: int, style: Style, rng: Random) -> np.ndarray:
     """Applies blur, resolution, noise and sharpening.
 
     Args:
@@ -49,7 +49,7 @@ def taken(image: np.ndarray, length: int, style: Style, rng: Random) -> np.ndarr
         The image as taken, `[height, width]` uint8, smaller if of low resolution.
     """
     if rng.random() < style.uneven:
-        image = lit(image, rng)
+        image = light_unevenly(image, rng)
     blur = style.blur * rng.random() ** 1.6
     if blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), blur)

@@ -140,7 +140,7 @@ def _description(path: Path) -> tuple[str, int, bool]:
     return family, weight * 100 if weight < 10 else weight, italic
 
 
-def limited(faces: Iterable[Face]) -> list[Face]:
+def limit_per_family(faces: Iterable[Face]) -> list[Face]:
     """Returns at most `_MOST_FACES` of each family, spread over its files."""
     families: dict[tuple[str, str], list[Face]] = defaultdict(list)
     for face in faces:
@@ -157,7 +157,7 @@ def main(folder: Path) -> None:
     fonts = list(sources(folder, read_packages(PACKAGES.read_text(encoding="utf-8"))))
     with ProcessPoolExecutor() as pool:
         results = tqdm(pool.map(checked, fonts, chunksize=4), total=len(fonts), unit="font")
-        faces = limited(face for face in results if face)
+        faces = limit_per_family(face for face in results if face)
     save_catalogue(folder, faces)
     print(f"{len(faces)} font files of {len({face.family for face in faces})} families")
 

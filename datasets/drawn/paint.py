@@ -111,8 +111,8 @@ def _decorated(image: np.ndarray, ink: np.ndarray, letter: float, paper: float, 
         around = cv2.dilate(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
         shade = 255.0 if letter < 128 else rng.uniform(0, 60)
         return image + (shade - image) * around
-    lit = image + (255 - image) * 0.7 * _shifted(ink, -1, -1)
-    return lit * (1 - 0.7 * _shifted(ink, 1, 1))
+    highlighted = image + (255 - image) * 0.7 * _shifted(ink, -1, -1)
+    return highlighted * (1 - 0.7 * _shifted(ink, 1, 1))
 
 
 def _shifted(ink: np.ndarray, right: int, down: int) -> np.ndarray:

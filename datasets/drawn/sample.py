@@ -194,8 +194,8 @@ def _image(lettering: Lettering, label: str, style: Style, rng: Random) -> np.nd
     view = replace(view, stretch=max(view.stretch, min(1.0, least)))
     ink_share = framed(mask, lettering.box, view, height, rng)
     image = painted(ink_share, _shares(lettering), style, rng)
-    taken = camera.taken(image, len(label), style, rng)
-    return cv2.copyMakeBorder(taken, 0, 0, 0, max(0, 8 - taken.shape[1]), cv2.BORDER_REPLICATE)
+    photo = camera.photograph(image, len(label), style, rng)
+    return cv2.copyMakeBorder(photo, 0, 0, 0, max(0, 8 - photo.shape[1]), cv2.BORDER_REPLICATE)
 
 
 def _shares(lettering: Lettering) -> list[tuple[float, float]]:

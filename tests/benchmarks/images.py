@@ -23,7 +23,7 @@ _DRAWN_IMAGES = 400
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of labelled images with a training and a test part.
+    """A set of labeled images with a training and a test part.
 
     Attributes:
         name: Directory name of the set in the shared data.

@@ -149,7 +149,7 @@ def mixing(index: RecordIndex, batch_size: int = _BATCH_SIZE) -> dict[str, float
         `chi_square`: summed statistic of the shard counts of the batches, as standard deviations
         from its expectation under sampling without replacement. `rank_correlation`: between
         position in the files and position in the epoch, in standard deviations. `same_shard`: share
-        of neighbours in a batch that come from one shard, and `expected_same_shard`. Each is the
+        of neighbors in a batch that come from one shard, and `expected_same_shard`. Each is the
         most extreme value of the epochs.
     """
     from aocr.data import sampler
@@ -186,9 +186,9 @@ def _rank_correlation(batches: Sequence[np.ndarray]) -> float:
 
 
 def _same_shard(shards: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Returns the share of neighbours within the batches that come from one shard."""
-    neighbours = [np.diff(shards[batch]) == 0 for batch in batches]
-    return float(np.concatenate(neighbours).mean())
+    """Returns the share of neighbors within the batches that come from one shard."""
+    neighbors = [np.diff(shards[batch]) == 0 for batch in batches]
+    return float(np.concatenate(neighbors).mean())
 
 
 def _table(result: dict[str, Any]) -> list[str]:
@@ -205,7 +205,7 @@ def _table(result: dict[str, Any]) -> list[str]:
     mixed = result["mixing"]
     lines.append(f"shards in a batch against a uniform shuffle: chi-square "
                  f"{mixed['chi_square']:+.1f} standard deviations, rank correlation "
-                 f"{mixed['rank_correlation']:+.1f}, neighbours from one shard "
+                 f"{mixed['rank_correlation']:+.1f}, neighbors from one shard "
                  f"{mixed['same_shard']:.2%} (expected {mixed['expected_same_shard']:.2%})")
     return lines
 

@@ -69,7 +69,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def ratio(above: Times, below: Times) -> dict[str, Any]:
-    """Medians of the ratios of neighbouring calls, by the clock and by the processor's time.
+    """Medians of the ratios of neighboring calls, by the clock and by the processor's time.
 
     What else runs on the machine slows both down alike, and the ratio little.
     """

@@ -42,7 +42,8 @@ setup(
         "test": [*SERVE, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
                  "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six",
                  "opencv-python-headless>=4.10,<6",  # tests of datasets/drawn
-                 "fonttools>=4.55,<5"],  # the same
+                 "fonttools>=4.55,<5",  # the same
+                 "playwright>=1.50,<2"],  # drives Chromium, in which tests open pages
     },
     entry_points={"console_scripts": ["aocr = aocr.__main__:main"]},
     classifiers=[

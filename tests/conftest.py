@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -24,6 +25,9 @@ from PIL import Image, ImageDraw, ImageFont
 import aocr
 from aocr.cli.main import main
 from aocr.runtime.console import log
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # on slow machines too
 hypothesis.settings.load_profile("any machine")
@@ -146,6 +150,42 @@ def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["export", str(folder), "--model-dir", str(world.model_dir), "--model-version",
                  "3", "--log-path", str(world.log)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; its tests are skipped where there is none.
+
+    It lives no longer than a module, as playwright's event loop occupies the thread meanwhile.
+    """
+    pytest.importorskip("playwright")
+    from tests.browser import launch
+
+    with launch() as running:
+        yield running
+
+
+@pytest.fixture
+def page_problems() -> list[str]:
+    """What `tests.browser.watch` has seen; a test removes what it expects."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Browser, page_problems: list[str]) -> Iterator[Callable[..., Page]]:
+    """Opens a URL with options of `Browser.new_context`; no page may have problems at the end."""
+    from tests.browser import watch
+
+    def open_url(url: str, **options: Any) -> Page:
+        page = browser.new_context(**options).new_page()
+        watch(page, page_problems)
+        page.goto(url)
+        return page
+
+    yield open_url
+    for context in browser.contexts:
+        context.close()
+    assert not page_problems
 
 
 def file_contents(directory: Path) -> dict[Path, bytes]:

@@ -1,0 +1,101 @@
+"""How well probabilities tell which predictions are correct.
+
+All functions take the probabilities of predictions, `[images]`, each from 0 to 1, and whether each
+prediction is correct, `[images]`; there must be at least one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+BINS = 15
+
+
+class ReliabilityBin(NamedTuple):
+    """The predictions whose probability is in one interval; a reliability diagram shows all.
+
+    Attributes:
+        lower: Lower bound, which belongs to the interval before, except for 0.
+        upper: Upper bound, which belongs to the interval.
+        images: Number of predictions.
+        probability: Their mean probability; 0 if there is none.
+        accuracy: Share of them that is correct; 0 if there is none.
+    """
+
+    lower: float
+    upper: float
+    images: int
+    probability: float
+    accuracy: float
+
+
+class Acceptance(NamedTuple):
+    """The predictions that can be accepted without a look, for a required accuracy.
+
+    Attributes:
+        share: Share of all predictions that is accepted.
+        threshold: Predictions with at least this probability are accepted; `None` for none.
+        accuracy: Share of the accepted that is correct; 1 if there is none.
+    """
+
+    share: float
+    threshold: float | None
+    accuracy: float
+
+
+def reliability(probabilities: Sequence[float], correct: Sequence[bool], bins: int = BINS
+                ) -> list[ReliabilityBin]:
+    """Returns `bins` intervals of equal width from 0 to 1 with their predictions."""
+    values, hits = _arrays(probabilities, correct)
+    edges = np.linspace(0, 1, bins + 1)
+    numbers = np.clip(np.searchsorted(edges, values) - 1, 0, bins - 1)
+    images, sums, right = (np.bincount(numbers, weights, bins) for weights in (None, values, hits))
+    counts = np.maximum(images, 1)
+    columns = edges[:-1], edges[1:], images, sums / counts, right / counts
+    return [ReliabilityBin(*row) for row in zip(
+        *(column.tolist() for column in columns), strict=True)]
+
+
+def expected_calibration_error(probabilities: Sequence[float], correct: Sequence[bool],
+                               bins: int = BINS) -> float:
+    """Returns the expected calibration error (ECE), from 0 to 1.
+
+    It is the mean, over all predictions, of the difference between the mean probability and the
+    accuracy of the interval that a prediction is in.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks"
+    (https://arxiv.org/abs/1706.04599).
+    """
+    gaps = [part.images * abs(part.probability - part.accuracy)
+            for part in reliability(probabilities, correct, bins)]
+    return sum(gaps) / len(probabilities)
+
+
+def acceptance(probabilities: Sequence[float], correct: Sequence[bool], accuracy: float
+               ) -> Acceptance:
+    """Returns the most predictions that can be accepted by a threshold on their probability.
+
+    Args:
+        probabilities: See the module.
+        correct: See the module.
+        accuracy: The share of the accepted predictions that must be correct, such as 0.99.
+    """
+    values, hits = _arrays(probabilities, correct)
+    order = np.argsort(-values, kind="stable")
+    values, hits = values[order], hits[order]
+    rates = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    # A threshold accepts all predictions of equal probability, or none of them.
+    last_of_equals = np.append(values[1:] < values[:-1], True)
+    allowed = np.flatnonzero(last_of_equals & (rates >= accuracy))
+    if not len(allowed):
+        return Acceptance(0.0, None, 1.0)
+    last = int(allowed[-1])
+    return Acceptance((last + 1) / len(values), float(values[last]), float(rates[last]))
+
+
+def _arrays(probabilities: Sequence[float], correct: Sequence[bool]
+            ) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(probabilities, np.float64), np.asarray(correct, np.float64)

@@ -190,6 +190,8 @@ def test_the_command_reports_errors_in_one_line(tmp_path: Path,
                          str(port), *log]) == 1
             last_line = capsys.readouterr().err.splitlines()[-1]
             assert message in last_line, last_line
+            assert ("choose another address with --host or --rest-api-port" in last_line) == (
+                port == used)
 
 
 def test_ports_are_free_after_a_failed_start(tmp_path: Path) -> None:

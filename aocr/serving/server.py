@@ -91,7 +91,7 @@ class RestEndpoint:
 
     def __init__(self, service: PredictionService, metrics: ServerMetrics,
                  options: ServerOptions) -> None:
-        self._socket = _bind(options.host, options.rest_port)
+        self._socket = _bind(options.host, options.rest_port, "--rest-api-port")
         self.name = f"REST on http://{_url_host(options.host)}:{options.rest_port}"
         self._server = _Uvicorn(uvicorn.Config(
             rest_app.make_app(service, metrics, options.cors_origins),
@@ -145,7 +145,7 @@ class GrpcEndpoint:
         self._grace_seconds = options.limits.request_seconds + 1
         self._address = f"{_url_host(options.host)}:{options.grpc_port}"
         self.name = f"gRPC on {self._address}"
-        _bind(options.host, options.grpc_port).close()  # has a better error text than gRPC
+        _bind(options.host, options.grpc_port, "--port").close()  # a better error than gRPC's
 
     async def open(self) -> None:
         """Starts to accept calls.
@@ -196,11 +196,11 @@ def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, port_flag: str) -> socket.socket:
     """Returns a socket bound to an address.
 
     Raises:
-        AocrError: The address is not available.
+        AocrError: The address is not available; the message names `port_flag`.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -211,5 +211,5 @@ def _bind(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise AocrError(f"cannot listen on {host}:{port} ({problem}); choose another "
-                        "address with --host, --port and --rest-api-port") from error
+                        f"address with --host or {port_flag}") from error
     return bound

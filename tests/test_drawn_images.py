@@ -16,7 +16,7 @@ pytest.importorskip("fontTools", reason="the check of glyphs needs fonttools")
 from datasets.drawn import __main__ as command  # noqa: E402
 from datasets.drawn import writer  # noqa: E402
 from datasets.drawn.alphabet import ALPHABET  # noqa: E402
-from datasets.drawn.catalogue import limited, read_packages  # noqa: E402
+from datasets.drawn.catalogue import limit_per_family, read_packages  # noqa: E402
 from datasets.drawn.fonts import (  # noqa: E402
     Face,
     FontError,
@@ -108,7 +108,7 @@ def test_packages_and_the_limit_of_a_family() -> None:
     packages = read_packages("# comment\ndebian fonts-x sans A*,B*\n\nnpm y serif\n")
     assert [package.patterns for package in packages] == [("A*", "B*"), ("*",)]
     faces = [Face(f"{n}.ttf", "x", "sans", "a", 20) for n in range(30)]
-    assert len(limited(faces)) == 8
+    assert len(limit_per_family(faces)) == 8
 
 
 def test_spacing_widens(face: Face) -> None:

@@ -27,7 +27,7 @@ from tests.conftest import World
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-STEPS = 180
+STEPS = 90
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,8 @@ class TrainConfig:
         keep: Number of newest checkpoints to keep, besides the best.
         val: Names or globs of TFRecords files to validate on.
         val_split: Share of the images to validate on instead of training on them.
+        mix: Names or globs of TFRecords files, of which every batch holds some images.
+        mix_share: The share of these images in a batch.
         early_stop: Number of validations without improvement after which training stops; `None`
             disables early stopping.
         max_pixels: Maximum number of pixels that the header of an image may declare; larger images
@@ -166,6 +168,8 @@ class TrainConfig:
     keep: int = 5
     val: tuple[str, ...] = ()
     val_split: float = 0.0
+    mix: tuple[str, ...] = ()
+    mix_share: float = 0.25
     early_stop: int | None = None
     max_pixels: int = MAX_PIXELS
     precision: str = PRECISIONS[0]
@@ -186,6 +190,7 @@ class TrainConfig:
         if self.schedule == "cosine" and self.max_steps is None:
             raise AocrError("--schedule cosine needs --max-steps, the step at which it ends")
         self._check_validation()
+        self._check_mixture()
         for name in ("initial_learning_rate", "max_gradient_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -207,6 +212,18 @@ class TrainConfig:
     def used_schedule(self) -> str:
         """The schedule of the learning rate."""
         return self.schedule or ("inverse-sqrt" if self.new_optimizer == "adam" else "constant")
+
+    @property
+    def mixed_per_batch(self) -> int:
+        """Number of images of the datasets `mix` in a batch."""
+        return min(max(1, round(self.mix_share * self.batch_size)), self.batch_size - 1)
+
+    def _check_mixture(self) -> None:
+        if not 0 < self.mix_share < 1:
+            raise AocrError(f"--mix-share must be above 0 and below 1, got {self.mix_share}")
+        if self.mix and self.batch_size < 2:
+            raise AocrError("--mix needs --batch-size 2 or more: a batch holds images of both "
+                            "datasets")
 
     def _check_validation(self) -> None:
         if not 0 <= self.val_split < 1:

@@ -37,6 +37,41 @@ def test_every_record_is_in_one_batch_and_there_are_no_more_batches_than_needed(
         assert all(1 <= len(batch) <= size for batch in batches)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 20), st.data())
+def test_every_batch_holds_the_same_number_of_records_of_a_mixture(
+        count: int, size: int, mixed: int, data: st.DataObject) -> None:
+    index, others = index_of([5 + n % 7 for n in range(count)]), index_of([9] * mixed)
+    joined = index.join(others)
+    mixture = sampler.Mixture(count, mixed, data.draw(st.integers(1, mixed)), seed=3)
+    length = 2 * -(-count // size)
+    start = data.draw(st.integers(0, length - 1))
+
+    def plans(epoch: int, position: int) -> list[sampler.BatchPlan]:
+        return list(itertools.islice(sampler.mixed_batches(
+            joined, mixture, sampler.training_batches(index, size, 3, epoch, position)), length))
+
+    complete = plans(0, 0)
+    without = sampler.training_batches(index, size, 3, 0, 0)
+    for plan, unmixed in zip(complete, without, strict=False):
+        assert sorted(plan.records[plan.records < count]) == sorted(unmixed.records)
+        added = plan.records[plan.records >= count]
+        assert len(set(added)) == mixture.per_batch
+        assert (np.diff(joined.width[plan.records]) >= 0).all()
+    before = complete[start]
+    resumed = plans(before.epoch + before.is_last, 0 if before.is_last else before.position)
+    for plan, expected in zip(resumed, complete[start + 1:], strict=False):
+        np.testing.assert_array_equal(plan.records, expected.records)
+
+
+def test_all_records_of_a_mixture_are_used_in_turn() -> None:
+    mixture = sampler.Mixture(5, 40, 4, seed=0)
+    counts = np.bincount(np.concatenate([mixture.batch(epoch, number) for epoch in range(10)
+                                         for number in range(100)]) - 5, minlength=40)
+    assert len(counts) == 40
+    assert counts.min() > 60  # 100 is expected
+
+
 @given(st.integers(1, 300), st.integers(1, 70))
 def test_sizes_of_training_batches_differ_by_at_most_one(count: int, size: int) -> None:
     sizes = [len(batch) for batch in sampler.shuffled_batches(index_of([9] * count), size, 0, 0)]

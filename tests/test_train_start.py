@@ -97,3 +97,26 @@ def test_a_new_run_uses_the_settings_and_replaces_earlier_checkpoints(
     assert "best one is removed" in "".join(logged)
     assert not (model_dir / "best").exists()
     assert '"model.ckpt-1"' in (model_dir / "checkpoint").read_text()
+
+
+@pytest.mark.slow
+def test_a_mixture_is_part_of_every_batch_and_of_no_epoch(
+        world: World, tmp_path: Path, logged: list[str]) -> None:
+    settings = TrainConfig(batch_size=6, max_steps=3, mix=(str(world.records),), mix_share=0.34)
+    train.train([str(world.records)], str(tmp_path / "m"), NO_SETTINGS, settings,
+                Cluster(tf.distribute.get_strategy()), NEW)
+    assert "Using 8 of 8 images to mix in, skipping 0." in logged
+    assert "Mixing in: 2 images of a batch of 6." in logged
+    # 8 images in batches of 4: the third batch is the first one of the second epoch.
+    assert any("Finished at step 3, after 1 complete epochs" in line for line in logged)
+
+
+@pytest.mark.parametrize(("mix", "share", "message"), [
+    (("none.tfrecords",), 0.25, "no such dataset: none.tfrecords"),
+    (("x",), 1.0, "--mix-share must be above 0 and below 1, got 1.0")])
+def test_a_mixture_that_cannot_be_is_refused(
+        world: World, tmp_path: Path, mix: tuple[str, ...], share: float, message: str) -> None:
+    with pytest.raises(AocrError, match=message):
+        train.train([str(world.records)], str(tmp_path / "m"), NO_SETTINGS,
+                    TrainConfig(mix=mix, mix_share=share),
+                    Cluster(tf.distribute.get_strategy()), NEW)

@@ -28,6 +28,11 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add = command.add_argument_group("data and model").add_argument
     flags.add_datasets(add)
     flags.add_model_dir(add)
+    add("--mix", metavar="DATASET", nargs="+", default=(),
+        help="TFRecords files or globs of other images to add to every batch, so that a model "
+        "that --init-from names keeps reading what it reads")
+    add("--mix-share", type=float, default=flags.TRAIN_DEFAULTS.mix_share, metavar="X",
+        help="share of the images of --mix in a batch (default: %(default)s)")
     _add_text_and_image_flags(command)
     _add_run_flags(command)
     _add_start_flags(command)
@@ -124,7 +129,8 @@ def _train_settings(args: argparse.Namespace) -> TrainConfig:
         optimizer=args.optimizer, initial_learning_rate=args.initial_learning_rate,
         schedule=args.schedule,
         max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed,
-        keep=args.keep, val=tuple(args.val), val_split=args.val_split, early_stop=args.early_stop,
+        keep=args.keep, val=tuple(args.val), val_split=args.val_split, mix=tuple(args.mix),
+        mix_share=args.mix_share, early_stop=args.early_stop,
         max_pixels=args.max_pixels, precision=args.precision)
 
 

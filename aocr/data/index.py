@@ -66,6 +66,14 @@ class RecordIndex:
         """Returns the index of the records where `mask`, `[n]` bool, is true; keeps `skipped`."""
         return replace(self, **{name: getattr(self, name)[mask] for name in _COLUMN_TYPES})
 
+    def join(self, other: RecordIndex) -> RecordIndex:
+        """Returns the index of these records, followed by those of another index."""
+        columns = {name: np.concatenate([getattr(self, name), getattr(other, name)])
+                   for name in _COLUMN_TYPES}
+        columns["file"][len(self):] += len(self.files)
+        return RecordIndex(self.files + other.files, **columns,
+                           skipped=self.skipped + other.skipped)
+
     def skip(self, n: int, reason: str, detail: str) -> SkippedRecord:
         """Returns the skip entry of record `n`, which turned out to be unusable."""
         return SkippedRecord(self.path(n), int(self.number[n]), reason, detail)

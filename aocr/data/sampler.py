@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +19,42 @@ class BatchPlan(NamedTuple):
 
     Attributes:
         epoch: Number of the epoch, from 0.
+        number: Number of the batch in the epoch, from 0.
         position: Number of records of the epoch that have been used after this batch.
+        is_last: Whether the batch is the last one of the epoch.
         records: Positions of the batch's records in the index.
     """
 
     epoch: int
+    number: int
     position: int
+    is_last: bool
     records: np.ndarray
+
+
+class Mixture(NamedTuple):
+    """Records of other datasets, of which every training batch holds the same number.
+
+    A batch holds a random sample of them, which depends only on the seed, the epoch and the number
+    of the batch.
+
+    Attributes:
+        start: Position in the index of the first of these records; all later ones belong to them.
+        size: Number of these records.
+        per_batch: How many of them a batch holds.
+        seed: Seed of the training run.
+    """
+
+    start: int
+    size: int
+    per_batch: int
+    seed: int
+
+    def batch(self, epoch: int, number: int) -> np.ndarray:
+        """Returns the positions in the index of the records in a batch."""
+        generator = np.random.Generator(np.random.Philox(
+            key=[self.seed, epoch], counter=[0, 0, 0, number + 1]))
+        return self.start + generator.choice(self.size, self.per_batch, replace=False)
 
 
 def bucketed_batches(index: RecordIndex, batch_size: int) -> list[np.ndarray]:
@@ -56,7 +85,7 @@ def shuffled_batches(index: RecordIndex, batch_size: int, seed: int,
         seed: Seed of the training run.
         epoch: Number of the epoch.
     """
-    return _split_into_batches(index, batch_size, _epoch_order(index, seed, epoch))
+    return _split_into_batches(index, batch_size, _permutation(len(index), seed, epoch))
 
 
 def training_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int, position: int
@@ -70,21 +99,35 @@ def training_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int,
         epoch: The first epoch.
         position: Number of records of the first epoch that were used before, and are left out.
     """
-    for number in itertools.count(epoch):
-        order, done = _epoch_order(index, seed, number), 0
+    for current in itertools.count(epoch):
+        order, done = _permutation(len(index), seed, current), 0
         used = np.sort(order[:position])  # a copy: batches are sorted in place
-        for batch in _split_into_batches(index, batch_size, order):
+        for number, batch in enumerate(_split_into_batches(index, batch_size, order)):
             done += len(batch)
             # After a change of the batch size, the first batch may hold used records too.
             unused = batch[~np.isin(batch, used)] if done - len(batch) < position else batch
             if len(unused):
-                yield BatchPlan(number, done, unused)
+                yield BatchPlan(current, number, done, done == len(index), unused)
         position = 0
 
 
-def _epoch_order(index: RecordIndex, seed: int, epoch: int) -> np.ndarray:
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return generator.permutation(np.arange(len(index), dtype=np.int32))
+def mixed_batches(index: RecordIndex, mixture: Mixture, plans: Iterable[BatchPlan]
+                  ) -> Iterator[BatchPlan]:
+    """Yields batches with the records of a mixture added, sorted by width.
+
+    Args:
+        index: All records, those of the mixture last.
+        mixture: The mixture.
+        plans: The batches without the mixture.
+    """
+    for plan in plans:
+        records = np.concatenate([plan.records, mixture.batch(plan.epoch, plan.number)])
+        yield plan._replace(records=records[np.argsort(index.width[records], kind="stable")])
+
+
+def _permutation(count: int, seed: int, key: int) -> np.ndarray:
+    generator = np.random.Generator(np.random.Philox(key=[seed, key]))
+    return generator.permutation(np.arange(count, dtype=np.int32))
 
 
 def _split_into_batches(index: RecordIndex, batch_size: int, order: np.ndarray

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import skipping
 from aocr.data.index import RecordIndex, build_index, resolve_paths
+from aocr.data.sampler import Mixture
 from aocr.data.scan import BUCKETS
 from aocr.errors import AocrError
 from aocr.runtime.console import log
@@ -19,14 +20,16 @@ class Splits(NamedTuple):
     """The records to train on and to validate on.
 
     Attributes:
-        training: Records to train on.
+        training: Records to train on; those of the mixture are the last ones.
         validation: Records to validate on; `None` for no validation.
         split: Whether both are parts of one dataset.
+        mixture: Which records are mixed into every batch; `None` for none.
     """
 
     training: RecordIndex
     validation: RecordIndex | None = None
     split: bool = False
+    mixture: Mixture | None = None
 
 
 def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,
@@ -36,12 +39,27 @@ def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainCon
     Args:
         patterns: Names or globs of TFRecords files.
         config: Limits of image width and label length.
-        settings: The validation dataset, or the share of the records to validate on.
+        settings: The validation dataset or the share of the records to validate on, and the
+            datasets to mix into every batch.
         tokenizer: Characters that labels may contain.
 
     Raises:
         AocrError: No record is usable for training, or none for validation.
     """
+    splits = _load_unmixed(patterns, config, settings, tokenizer)
+    if not settings.mix:
+        return splits
+    mixed = build_index(resolve_paths(settings.mix), config, tokenizer, settings.max_pixels)
+    skipping.report(mixed.skipped, len(mixed), "to mix in")
+    skipping.require_usable(len(mixed), mixed.skipped)
+    mixture = Mixture(len(splits.training), len(mixed), min(settings.mixed_per_batch, len(mixed)),
+                      settings.seed)
+    log.info(f"Mixing in: {mixture.per_batch} images of a batch of {settings.batch_size}.")
+    return splits._replace(training=splits.training.join(mixed), mixture=mixture)
+
+
+def _load_unmixed(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,
+                  tokenizer: Tokenizer) -> Splits:
     index = build_index(resolve_paths(patterns), config, tokenizer, settings.max_pixels)
     skipping.require_usable(len(index), index.skipped)
     if settings.val:

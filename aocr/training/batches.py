@@ -12,7 +12,7 @@ from aocr.config import ModelConfig, TrainConfig
 from aocr.data import pipeline, sampler
 from aocr.data.index import RecordIndex
 from aocr.data.pipeline import Batch
-from aocr.data.sampler import BatchPlan
+from aocr.data.sampler import BatchPlan, Mixture
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
 
@@ -40,11 +40,12 @@ class TrainingBatches:
     """Reads the batches of one epoch after the other, without end.
 
     Attributes:
-        index: The records to train on.
+        index: The records to train on; those of the mixture are the last ones.
         tokenizer: Encodes the labels.
         config: Size and channels of the images.
         settings: Batch size and seed.
         cluster: The processes that share every batch.
+        mixture: Which records are mixed into every batch; `None` for none.
     """
 
     index: RecordIndex
@@ -52,6 +53,12 @@ class TrainingBatches:
     config: ModelConfig
     settings: TrainConfig
     cluster: Cluster
+    mixture: Mixture | None = None
+
+    @property
+    def per_epoch(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-len(self._epoch_records()) // self._batch_size)
 
     def read_from(self, epoch: int, position: int) -> Iterator[LocalBatch]:
         """Yields the batches from a position in an epoch on.
@@ -69,8 +76,21 @@ class TrainingBatches:
             yield LocalBatch(plan, self._local_records(plan), batch)
 
     def _plans(self, epoch: int, position: int) -> Iterator[BatchPlan]:
-        return sampler.training_batches(self.index, self.settings.batch_size, self.settings.seed,
-                                        epoch, position)
+        plans = sampler.training_batches(self._epoch_records(), self._batch_size,
+                                         self.settings.seed, epoch, position)
+        return plans if self.mixture is None else (
+            sampler.mixed_batches(self.index, self.mixture, plans))
+
+    @property
+    def _batch_size(self) -> int:
+        """Maximum number of records in a batch, besides those of the mixture."""
+        return self.settings.batch_size - (self.mixture.per_batch if self.mixture else 0)
+
+    def _epoch_records(self) -> RecordIndex:
+        """Returns the records that make up an epoch."""
+        if self.mixture is None:
+            return self.index
+        return self.index.subset(np.arange(len(self.index)) < self.mixture.start)
 
     def _local_records(self, plan: BatchPlan) -> np.ndarray:
         return plan.records[self.cluster.local_rows(len(plan.records))]

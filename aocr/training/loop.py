@@ -114,9 +114,8 @@ class TrainingLoop:
 
     def _advance(self, plan: BatchPlan) -> None:
         """Updates the position before the step, whose checkpoint must hold that of the next one."""
-        is_last = plan.position == len(self.batches.index)
-        self.state.epoch.assign(plan.epoch + is_last)
-        self.state.position.assign(0 if is_last else plan.position)
+        self.state.epoch.assign(plan.epoch + plan.is_last)
+        self.state.position.assign(0 if plan.is_last else plan.position)
 
     def _step(self, local: LocalBatch, start: float) -> None:
         batch = pipeline.fill_undecodable(local.batch, local.records, self.cluster.local_replicas)

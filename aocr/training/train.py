@@ -93,7 +93,8 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
             _require_same_start(state, data, (start.config, settings), cluster)
         with output.open_output(model_dir, state.saved(), start.config, settings.keep, start.resume,
                                 check_lock) as opened:
-            batches = TrainingBatches(data.training, tokenizer, start.config, settings, cluster)
+            batches = TrainingBatches(data.training, tokenizer, start.config, settings, cluster,
+                                      data.mixture)
             stopped_by = _make_loop(state, data, batches, opened, stop).run()
     return stopped_by or stop.signal or 0
 
@@ -182,7 +183,7 @@ def _make_loop(state: TrainingState, data: Splits, batches: TrainingBatches, ope
                                  tokenizer=batches.tokenizer)
         validator = Validator(data.validation, graph, settings.batch_size, cluster)
     skipped = SkippedRecords(data, validator, opened)
-    total = -(-len(data.training) // settings.batch_size) * settings.num_epoch
+    total = batches.per_epoch * settings.num_epoch
     progress = Progress(min(total, settings.max_steps or total), int_value(state.step))
     checkpointer = Checkpointer(state, train_step, validator, opened, progress, settings)
     return TrainingLoop(state, train_step, batches, skipped, checkpointer, opened, progress,

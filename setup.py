@@ -28,7 +28,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["aocr", "aocr.*"]),
-    package_data={"aocr": ["py.typed"]},
+    package_data={"aocr": ["py.typed"], "aocr.evaluation": ["html/*"]},
     install_requires=[
         "tensorflow>=2.20,<3",  # network, records, SavedModel
         "numpy>=1.26,<3",
@@ -36,6 +36,11 @@ setup(
         "distance>=0.1.3,<1",  # Levenshtein distance, as in aocr 0.7
         "six>=1.16,<2",  # text and bytes of record features
         "tqdm>=4.66,<5",  # progress bars with the remaining time
+        "rapidfuzz>=3.6,<4",  # aligns predictions with labels; `distance` gives only the number
+        "rich>=13,<16",  # tables on a terminal; Keras needs it, too
+        # Fills in the report. Not an extra, because it is small, and a missing one would be noticed
+        # only after the images have been read.
+        "jinja2>=3.1,<4",
     ],
     extras_require={
         "serve": SERVE,

@@ -15,6 +15,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "Reads every image of a dataset, compares the predictions with the labels, and\n"
         "reports word accuracy, character error rate (CER) and loss.",
         ("aocr test words-test.tfrecords",
+         "aocr test words-test.tfrecords --report report.html",
          "aocr test words-test.tfrecords --json results.json --visualize"))
     add = command.add_argument_group("data and model").add_argument
     flags.add_datasets(add)
@@ -22,6 +23,12 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     flags.add_checkpoint_flags(add)
     add = command.add_argument_group("results").add_argument
     add("--json", metavar="FILE", help="write the metrics and a row for each image as JSON")
+    add("--report", metavar="FILE.html",
+        help="write a page for a browser: metrics, confusions, calibration, and images with "
+        "their attention")
+    add("--report-images", type=flags.at_least_one, default=1000, metavar="N",
+        help="number of images in the report: wrong ones, those with most errors first, then "
+        "right ones; a tenth is reserved for right ones (default: %(default)s)")
     add("--visualize", action="store_true",
         help="write pictures of the attention for each image to --output-dir")
     flags.add_output_dir(add)
@@ -46,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = distributed.join(args.gpu_id, most=1)
     recognizer = flags.load_recognizer(args, CheckpointRecognizer.load)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,
-                                         args.output_dir if args.visualize else None)
+                                         args.output_dir if args.visualize else None,
+                                         args.report, args.report_images)
     evaluate.evaluate(args.dataset, recognizer, options, cluster)
     return OK

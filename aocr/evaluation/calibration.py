@@ -6,10 +6,10 @@ prediction is correct, `[images]`; there must be at least one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 BINS = 15
 
@@ -46,7 +46,7 @@ class Acceptance(NamedTuple):
     accuracy: float
 
 
-def reliability(probabilities: Sequence[float], correct: Sequence[bool], bins: int = BINS
+def reliability(probabilities: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS
                 ) -> list[ReliabilityBin]:
     """Returns `bins` intervals of equal width from 0 to 1 with their predictions."""
     values, hits = _arrays(probabilities, correct)
@@ -59,7 +59,7 @@ def reliability(probabilities: Sequence[float], correct: Sequence[bool], bins: i
         *(column.tolist() for column in columns), strict=True)]
 
 
-def expected_calibration_error(probabilities: Sequence[float], correct: Sequence[bool],
+def expected_calibration_error(probabilities: npt.ArrayLike, correct: npt.ArrayLike,
                                bins: int = BINS) -> float:
     """Returns the expected calibration error (ECE), from 0 to 1.
 
@@ -71,10 +71,10 @@ def expected_calibration_error(probabilities: Sequence[float], correct: Sequence
     """
     gaps = [part.images * abs(part.probability - part.accuracy)
             for part in reliability(probabilities, correct, bins)]
-    return sum(gaps) / len(probabilities)
+    return sum(gaps) / np.size(probabilities)
 
 
-def acceptance(probabilities: Sequence[float], correct: Sequence[bool], accuracy: float
+def acceptance(probabilities: npt.ArrayLike, correct: npt.ArrayLike, accuracy: float
                ) -> Acceptance:
     """Returns the most predictions that can be accepted by a threshold on their probability.
 
@@ -96,6 +96,6 @@ def acceptance(probabilities: Sequence[float], correct: Sequence[bool], accuracy
     return Acceptance((last + 1) / len(values), float(values[last]), float(rates[last]))
 
 
-def _arrays(probabilities: Sequence[float], correct: Sequence[bool]
+def _arrays(probabilities: npt.ArrayLike, correct: npt.ArrayLike
             ) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(probabilities, np.float64), np.asarray(correct, np.float64)

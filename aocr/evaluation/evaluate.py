@@ -13,15 +13,18 @@ import numpy as np
 from aocr.data import pipeline, sampler, skipping
 from aocr.data.index import RecordIndex, build_index, index_checksum, read_records, resolve_paths
 from aocr.data.skipping import SkippedRecord
-from aocr.evaluation import metrics, pictures, report
+from aocr.evaluation import metrics, pictures, report, terminal
+from aocr.evaluation.details import Details
 from aocr.evaluation.metrics import Totals
 from aocr.evaluation.report import EvaluationRow
 from aocr.evaluation.scoring import ImageScore, RecordOrder, score_batch
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.runtime import console
 from aocr.runtime.console import log, progress_bar
 from aocr.runtime.distributed import Cluster
 
+_WORST_IMAGES = 10  # on a terminal
 _RESTART = "start all workers again"
 
 
@@ -34,12 +37,16 @@ class EvaluationOptions:
         use_distance: Whether the original's accuracy gives edit-distance credit.
         json_path: File to write the results to as JSON; `None` for no file.
         pictures_dir: Directory to write attention pictures to; `None` for no pictures.
+        report_path: File to write the HTML report to; `None` for no report.
+        report_images: Maximum number of images in the report.
     """
 
     batch_size: int = 65
     use_distance: bool = True
     json_path: str | None = None
     pictures_dir: str | None = None
+    report_path: str | None = None
+    report_images: int = 1000
 
 
 def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options: EvaluationOptions,
@@ -63,8 +70,10 @@ def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options:
     graph = recognizer.graph
     index = build_index(resolve_paths(patterns), graph.config, graph.tokenizer, graph.max_pixels)
     skipping.require_usable(len(index), index.skipped)
-    if options.json_path is not None and cluster.chief:
-        report.require_writable(options.json_path)
+    for path, flag in ((options.json_path, report.JSON_FLAG),
+                       (options.report_path, report.REPORT_FLAG)):
+        if path is not None and cluster.chief:
+            report.require_writable(path, flag)
     if cluster.workers > 1:
         with cluster.lost_worker_errors(_RESTART):
             _require_agreement(graph, index, options, cluster)
@@ -72,7 +81,12 @@ def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options:
         pictures.clear(options.pictures_dir)
     results = EvaluationReport(index, options, graph.config.alpha)
     _evaluate_batches(recognizer, index, results, cluster)
-    return results.finish() if cluster.chief else {}
+    if not cluster.chief:
+        return {}
+    summary = results.finish()
+    if options.report_path is not None:
+        _write_report(options.report_path, recognizer, index, results, summary)
+    return summary
 
 
 def _evaluate_batches(recognizer: CheckpointRecognizer, index: RecordIndex,
@@ -93,6 +107,17 @@ def _evaluate_batches(recognizer: CheckpointRecognizer, index: RecordIndex,
                 results.add_batch(scores, time.perf_counter() - start)
             start = time.perf_counter()
             progress.update(len(numbers))
+
+
+def _write_report(path: str, recognizer: CheckpointRecognizer, index: RecordIndex,
+                  results: EvaluationReport, summary: dict[str, Any]) -> None:
+    from aocr.evaluation import gallery, html_report  # evaluations without a report start faster
+
+    assert results.details is not None
+    positions = gallery.select(results.details, results.options.report_images)
+    images = gallery.read(recognizer, index, positions, results.options.batch_size)
+    html_report.write(path, recognizer, index, html_report.Evaluation(
+        summary, results.skipped, results.details), images)
 
 
 def _require_agreement(graph: RecognitionGraph, index: RecordIndex, options: EvaluationOptions,
@@ -118,6 +143,8 @@ class EvaluationReport:
 
     Attributes:
         options: What to report, and where to.
+        skipped: Records that are not used.
+        details: Details of the images; `None` if they are neither reported nor shown.
     """
 
     def __init__(self, index: RecordIndex, options: EvaluationOptions, alpha: str) -> None:
@@ -126,9 +153,11 @@ class EvaluationReport:
         self._index = index
         self._totals = Totals()
         self._rows: list[dict[str, object]] = []
-        self._skipped: list[SkippedRecord] = list(index.skipped)
+        self.skipped: list[SkippedRecord] = list(index.skipped)
         self._order: RecordOrder[tuple[ImageScore, float]] = RecordOrder()
         self._seconds = 0.0
+        shown = options.report_path is not None or console.on_terminal()
+        self.details = Details(_WORST_IMAGES) if shown else None
 
     def add_batch(self, scores: Sequence[ImageScore], seconds: float) -> None:
         """Adds the results of a batch; reports those whose predecessors have all been added.
@@ -153,28 +182,32 @@ class EvaluationReport:
         Raises:
             AocrError: No image could be decoded, or the results cannot be written.
         """
-        skipping.report(self._skipped, self._totals.images)
-        skipping.require_usable(self._totals.images, self._skipped)
-        summary = {**self._totals.summary(), "skipped": len(self._skipped),
-                   "skipped_by_reason": skipping.count_by_reason(self._skipped),
+        skipping.report(self.skipped, self._totals.images)
+        skipping.require_usable(self._totals.images, self.skipped)
+        summary = {**self._totals.summary(), "skipped": len(self.skipped),
+                   "skipped_by_reason": skipping.count_by_reason(self.skipped),
                    "images_per_second": self._totals.images / self._seconds}
         for line in report.table(summary):
             log.info(line)
+        if self.details is not None and console.on_terminal():
+            terminal.show(self.details)
         if self.options.json_path is not None:
             report.write_json(self.options.json_path, {
                 "summary": summary, "images": self._rows,
-                "skipped": [record._asdict() for record in self._skipped]})
+                "skipped": [record._asdict() for record in self.skipped]})
         return summary
 
     def _report(self, score: ImageScore, seconds: float) -> None:
         if score.label is None:
             position = np.array([score.number])
-            self._skipped += pipeline.undecodable(self._index, position).values()
+            self.skipped += pipeline.undecodable(self._index, position).values()
             return
         row = self._row(score, score.label, seconds)
         self._totals.add(row.result.text, row.label, row.loss, row.accuracy)
         images = self._totals.images
         log.info(report.line(images, row, self._totals.accuracy / images))
+        if self.details is not None:
+            self.details.add(score.number, row)
         if self.options.json_path is not None:
             self._rows.append(row.to_json())
         if self.options.pictures_dir is not None:

@@ -15,6 +15,9 @@ from aocr.evaluation import metrics
 from aocr.inference.recognizer import Result
 from aocr.runtime import filesystem
 
+JSON_FLAG = "--json"
+REPORT_FLAG = "--report"
+
 
 @dataclass(frozen=True)
 class EvaluationRow:
@@ -100,24 +103,32 @@ def write_json(path: str, content: dict[str, Any]) -> None:
     Raises:
         AocrError: The file cannot be written.
     """
-    text = json.dumps(_finite(content), ensure_ascii=False, indent=1)
+    write_text(path, json.dumps(_finite(content), ensure_ascii=False, indent=1) + "\n", JSON_FLAG)
+
+
+def write_text(path: str, text: str, flag: str) -> None:
+    """Writes a results file, which `flag` has named.
+
+    Raises:
+        AocrError: The file cannot be written.
+    """
     try:
-        filesystem.write(path, text + "\n")
+        filesystem.write(path, text)
     except tf.errors.OpError as error:
-        raise _unwritable(path, reason(error).rsplit("; ", 1)[-1]) from error
+        raise _unwritable(path, reason(error).rsplit("; ", 1)[-1], flag) from error
 
 
-def require_writable(path: str) -> None:
-    """Checks, before any image is read, that a results file can be written.
+def require_writable(path: str, flag: str) -> None:
+    """Checks, before any image is read, that a results file, named by `flag`, can be written.
 
     Raises:
         AocrError: The path is a directory, or its directory does not exist.
     """
     directory = os.path.dirname(path)
     if tf.io.gfile.isdir(path):
-        raise _unwritable(path, "it is a directory")
+        raise _unwritable(path, "it is a directory", flag)
     if directory and not filesystem.is_remote(path) and not tf.io.gfile.isdir(directory):
-        raise _unwritable(path, f"there is no directory {directory}")
+        raise _unwritable(path, f"there is no directory {directory}", flag)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
@@ -129,5 +140,5 @@ def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
-def _unwritable(path: str, problem: str) -> AocrError:
-    return AocrError(f"cannot write the results to {path}: {problem}; --json chooses another file")
+def _unwritable(path: str, problem: str, flag: str) -> AocrError:
+    return AocrError(f"cannot write the results to {path}: {problem}; {flag} chooses another file")

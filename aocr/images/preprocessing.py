@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from aocr.config import IMAGE_HEIGHT, ModelConfig
@@ -71,6 +72,11 @@ def preprocess_batch(encoded: tf.Tensor, config: ModelConfig) -> tuple[tf.Tensor
     rows = tf.RaggedTensor.from_row_lengths(columns.concat(), lengths).to_tensor()
     images = tf.transpose(rows, [0, 2, 1, 3])
     return tf.ensure_shape(images, [None, IMAGE_HEIGHT, None, config.channels]), lengths
+
+
+def denormalize(images: np.ndarray) -> np.ndarray:
+    """Returns the pixels, uint8, of images that `preprocess` has returned, as arrays."""
+    return np.rint(images * _MIDDLE_GRAY + _MIDDLE_GRAY).clip(0, 255).astype(np.uint8)
 
 
 def decode(encoded: tf.Tensor, channels: int, alpha: str) -> tf.Tensor:

@@ -170,10 +170,14 @@ def log_beside_bar(message: str) -> None:
     log.info(message, extra={"on_bar": True})
 
 
+def on_terminal() -> bool:
+    """Returns whether standard error is a terminal to which the log is written."""
+    return sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
+
+
 def progress_bar(**options: Any) -> Any:  # noqa: ANN401
-    """Returns a tqdm progress bar, disabled where standard error is not a logged terminal."""
-    shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-    return tqdm(file=sys.stderr, disable=not shown, dynamic_ncols=True, **options)
+    """Returns a tqdm progress bar, which is shown on a terminal only."""
+    return tqdm(file=sys.stderr, disable=not on_terminal(), dynamic_ncols=True, **options)
 
 
 def printable(text: str) -> str:

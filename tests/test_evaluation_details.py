@@ -1,0 +1,102 @@
+"""Details of an evaluation: confusions, the worst images, their tables and training curves."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aocr.evaluation import gallery, terminal, training_curves
+from aocr.evaluation.details import Details
+from aocr.evaluation.report import EvaluationRow
+from aocr.inference.recognizer import Result
+from aocr.training.tensorboard import EventFile
+
+
+def _details(*images: tuple[str, str, float], worst: int = 10) -> Details:
+    """Returns the details of images, each as prediction, label and probability."""
+    details = Details(worst)
+    for n, (text, label, probability) in enumerate(images):
+        result = Result(text, probability, (), None, 32)
+        details.add(n, EvaluationRow("a.tfrecords", n + 1, label, "", 32, result, 0.5, 0.0, 0.0))
+    return details
+
+
+def test_confusions_and_characters_are_counted() -> None:
+    details = _details(("100", "188", .9), ("18", "18", .8), ("m", "rn", .7), ("0", "8", .6))
+    assert details.confusions == {("0", "8"): 3, ("m", "rn"): 1}
+    assert details.characters == {"1": 2, "8": 4, "r": 1, "n": 1}
+    assert details.misread == {"8": 3, "r": 1, "n": 1}
+    np.testing.assert_array_equal(details.errors, [2, 0, 2, 1])
+    np.testing.assert_array_equal(details.lengths, [3, 2, 2, 1])
+    np.testing.assert_array_equal(details.probabilities, [.9, .8, .7, .6])
+
+
+def test_the_worst_images_have_most_errors_and_then_the_highest_probability() -> None:
+    details = _details(("a", "b", .9), ("", "abc", .1), ("ok", "ok", 1), ("xy", "ab", .2),
+                       ("x", "ab", .5), ("c", "d", .8), worst=4)
+    assert [row.label for row in details.worst()] == ["abc", "ab", "ab", "b"]
+    assert [row.result.text for row in details.worst()][1:3] == ["x", "xy"]
+
+
+@pytest.mark.parametrize(("most", "expected"), [
+    (20, [0, 2, 1]), (2, [0, 2]), (1, [0])])
+def test_the_selection_begins_with_the_worst_images(most: int, expected: list[int]) -> None:
+    details = _details(("abc", "xyz", .2), ("x", "a", .3), ("xb", "ay", .9),
+                       *[(str(n), str(n), .9) for n in range(10)])
+    chosen = gallery.select(details, most)
+    assert chosen[:len(expected)].tolist() == expected
+    assert len(chosen) == len(set(chosen.tolist())) == min(most, 13)
+
+
+def test_a_tenth_of_the_selection_is_for_correct_images() -> None:
+    details = _details(*[("x", "a", .3)] * 50, *[("b", "b", .9)] * 50)
+    assert sum(gallery.select(details, 30) >= 50) == 3
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_tables_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal.show(_details(("1\x1b[2J0", "1[2J8", .25), ("[red]", "[bold]", .5), ("ok", "ok", .9)))
+    printed = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())  # without colors
+    assert "\x1b" not in printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["3", "50.0%", "[red]", "[bold]", "record", "2"] in lines
+    assert ["2", "25.0%", "1U+001B[2J0", "1[2J8", "record", "1"] in lines
+    assert ["1", "0", "8"] in lines
+    assert ["1", "U+001B", "∅"] in lines
+
+
+def test_nothing_is_printed_where_every_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    terminal.show(_details(("ok", "ok", .9)))
+    assert stream.getvalue() == ""
+
+
+def test_scalars_of_several_trainings_are_joined(
+        tmp_path: Path, logged: list[str]) -> None:
+    for start, loss in ((1, 2.0), (3, 1.0)):
+        with EventFile(str(tmp_path)) as events:
+            for step in range(start, start + 4):
+                events.scalars(step, {"loss": loss, "validation/cer": float("nan")})
+    assert training_curves.read_scalars(str(tmp_path)) == {
+        "loss": [(1, 2), (2, 2), (3, 1), (4, 1), (5, 1), (6, 1)]}
+    last = sorted(tmp_path.iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-5])
+    assert training_curves.read_scalars(str(tmp_path))["loss"][-1] == (5, 1)
+    assert logged == [f"The training curves lack the end of {last}, which is damaged."]
+
+
+def test_a_model_without_event_files_has_no_curves(tmp_path: Path) -> None:
+    assert training_curves.read_scalars(str(tmp_path)) == {}

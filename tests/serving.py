@@ -37,6 +37,11 @@ class Client:
     rest: int
     grpc: int
 
+    @property
+    def url(self) -> str:
+        """Address of the REST endpoint."""
+        return f"http://127.0.0.1:{self.rest}/"
+
     def request(self, method: str, path: str, body: bytes | None = None,
                 headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
         """Sends one request on a new connection; returns status code and parsed JSON."""
@@ -94,7 +99,8 @@ def in_thread(base: Path, **options: Any) -> Iterator[Client]:
     from aocr.serving.config import ServerOptions
 
     client = Client(*free_ports())
-    server_options = ServerOptions(NAME, grpc_port=client.grpc, rest_port=client.rest, **options)
+    ports = {"grpc_port": client.grpc, "rest_port": client.rest}
+    server_options = ServerOptions(NAME, **{**ports, **options})
     loop = asyncio.new_event_loop()
     stop: asyncio.Future[int] = loop.create_future()
     thread = threading.Thread(

@@ -38,6 +38,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add("--cors-origin", action="append", default=[], metavar="ORIGIN",
         help="let web pages of this origin, such as https://app.example, call the REST endpoint; "
         "repeat the flag for several, * for all")
+    add("--no-page", dest="page", action="store_false",
+        help="serve no web page at / of the REST endpoint")
     add = command.add_argument_group("batching and versions").add_argument
     add("--max-batch-size", type=flags.at_least_one, default=_SERVER.max_batch_size, metavar="N",
         help="maximum number of images in a batch (default: %(default)s)")
@@ -93,4 +95,4 @@ def _options(args: argparse.Namespace) -> ServerOptions:
         model_name=args.model_name, host=args.host, grpc_port=args.port,
         rest_port=args.rest_api_port, max_batch_size=args.max_batch_size,
         batch_timeout=args.batch_timeout_ms / 1000, poll_seconds=args.poll_seconds,
-        limits=limits, cors_origins=tuple(args.cors_origin))
+        limits=limits, cors_origins=tuple(args.cors_origin), page=args.page)

@@ -47,6 +47,7 @@ class ServerOptions:
         poll_seconds: Interval between two checks for new versions.
         limits: Limits on requests.
         cors_origins: Origins whose web pages may call the REST endpoint; "*" for all.
+        page: Whether the REST endpoint has a web page that reads images.
 
     Raises:
         AocrError: Both endpoints are disabled or share a port, the model name cannot be part of a
@@ -62,6 +63,7 @@ class ServerOptions:
     poll_seconds: float = 1.0
     limits: Limits = field(default_factory=Limits)
     cors_origins: tuple[str, ...] = ()
+    page: bool = True
 
     def __post_init__(self) -> None:
         if self.grpc_port == self.rest_port:

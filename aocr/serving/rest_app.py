@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,12 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aocr.runtime.console import log
-from aocr.serving import responses, rest_codec
+from aocr.serving import responses, rest_codec, web_page
 from aocr.serving.batching import Outputs
+from aocr.serving.config import ServerOptions
 from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
 from aocr.serving.request_body import BodyReader
@@ -76,33 +77,36 @@ class RestHandlers:
         raise invalid(f"Unrecognized servable version label: {label}")
 
 
-def make_app(service: PredictionService, metrics: ServerMetrics, cors_origins: Sequence[str]
+def make_app(service: PredictionService, metrics: ServerMetrics, options: ServerOptions
              ) -> ASGIApp:
     """Returns the application.
 
     Args:
         service: Runs predictions.
         metrics: Receives each request.
-        cors_origins: Origins whose web pages may call it.
+        options: Model name, page and origins whose web pages may call it.
     """
     handlers = RestHandlers(service, metrics)
     register_url_convertor("model", _ModelName())
     model = "/v1/models/{name:model}"
     version = model + "/versions/{version:int}"
-    routes = [Route("/monitoring/prometheus/metrics", handlers.metrics, methods=["GET"]),
-              Route(model + "/labels/{label:path}", handlers.label, methods=["GET", "POST"])]
+    routes: list[BaseRoute] = [
+        Route("/monitoring/prometheus/metrics", handlers.metrics, methods=["GET"]),
+        Route(model + "/labels/{label:path}", handlers.label, methods=["GET", "POST"])]
     for path in (model, version):
         routes += [Route(path + ":predict", handlers.predict, methods=["POST"]),
                    Route(path + ":classify", handlers.unsupported, methods=["POST"]),
                    Route(path + ":regress", handlers.unsupported, methods=["POST"]),
                    Route(path + "/metadata", handlers.metadata, methods=["GET"])]
     routes += [Route(path, handlers.status, methods=["GET"]) for path in (version, model)]
+    if options.page:
+        routes += web_page.routes(options.model_name)
     error_handlers: dict[Any, Any] = {
         RequestError: _on_request_error, HTTPException: _on_http_error, 500: _on_internal_error,
         ClientDisconnect: _on_disconnect}
     app: ASGIApp = Starlette(routes=routes, exception_handlers=error_handlers)
-    if cors_origins:  # around Starlette, so that pages can read error 500 as well
-        app = CORSMiddleware(app, cors_origins, allow_methods=("GET", "POST"),
+    if options.cors_origins:  # around Starlette, so that pages can read error 500 as well
+        app = CORSMiddleware(app, options.cors_origins, allow_methods=("GET", "POST"),
                              allow_headers=("*",))
     return MetricsMiddleware(app, metrics)
 

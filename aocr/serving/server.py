@@ -94,7 +94,7 @@ class RestEndpoint:
         self._socket = _bind(options.host, options.rest_port, "--rest-api-port")
         self.name = f"REST on http://{_url_host(options.host)}:{options.rest_port}"
         self._server = _Uvicorn(uvicorn.Config(
-            rest_app.make_app(service, metrics, options.cors_origins),
+            rest_app.make_app(service, metrics, options),
             http=http_protocol.make_protocol(options.limits.max_connections),
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,

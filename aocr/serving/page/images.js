@@ -1,0 +1,76 @@
+// Image files from the user's actions, and their conversion where the model would see another image.
+
+const METADATA_BYTES = 128 * 1024;
+const EXIF = 0x45786966;  // "Exif"
+const ORIENTATION = 0x0112;
+
+/**
+ * Returns the files of a drop, with those in dropped folders.
+ * @param {DataTransfer} transfer Data of the event.
+ */
+export async function droppedFiles(transfer) {
+  const entries = Array.from(transfer.items, (item) => item.webkitGetAsEntry?.());
+  if (!entries.some((entry) => entry?.isDirectory)) return Array.from(transfer.files);
+  return (await Promise.all(entries.filter(Boolean).map(filesOf))).flat();
+}
+
+/** Returns the files of a file system entry, in order of their names. */
+async function filesOf(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const entries = [];
+  for (let part; !part || part.length;) {  // browsers return at most 100 entries at a time
+    part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    entries.push(...part);
+  }
+  entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const visible = entries.filter(({name}) => !name.startsWith("."));
+  return (await Promise.all(visible.map(filesOf))).flat();
+}
+
+/**
+ * Returns what to send for an image: the file, or an upright PNG if a camera stored it rotated.
+ *
+ * Browsers show JPEG files upright, and the served model ignores their orientation.
+ * @param {File} file The image file.
+ * @param {HTMLImageElement} image The same file, loaded.
+ */
+export async function uprightImage(file, image) {
+  const start = new DataView(await file.slice(0, METADATA_BYTES).arrayBuffer());
+  if (orientation(start) === 1) return file;
+  return toPng(image, 0, 0, image.naturalWidth, image.naturalHeight);
+}
+
+/**
+ * Returns the orientation in the metadata of a JPEG file, 1 if there is none.
+ * Source: Exif 2.32, sections 4.5 to 4.7.
+ * @param {DataView} view The first bytes of the file.
+ */
+function orientation(view) {
+  try {
+    if (view.getUint16(0) !== 0xFFD8) return 1;
+    for (let segment = 2; view.getUint16(segment) !== 0xFFDA;
+      segment += 2 + view.getUint16(segment + 2)) {
+      if (view.getUint16(segment) !== 0xFFE1 || view.getUint32(segment + 4) !== EXIF) continue;
+      const tiff = segment + 10;
+      const littleEndian = view.getUint16(tiff) === 0x4949;
+      const directory = tiff + view.getUint32(tiff + 4, littleEndian);
+      for (let n = view.getUint16(directory, littleEndian); n > 0; n -= 1) {
+        const entry = directory + 12 * n - 10;
+        if (view.getUint16(entry, littleEndian) === ORIENTATION) {
+          return view.getUint16(entry + 8, littleEndian);
+        }
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;  // the metadata end early
+  }
+  return 1;
+}
+
+/** Returns a region of a drawable image as a PNG file. */
+export function toPng(drawable, x, y, width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), {width, height});
+  canvas.getContext("2d").drawImage(drawable, x, y, width, height, 0, 0, width, height);
+  return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+}

@@ -47,22 +47,26 @@ class Checkpointer:
 
     def _prepare(self) -> None:
         self.progress.log_means(int_value(self.state.step))
-        self.train_step.recalibrate_batch_norm()
+        with self.progress.history.measure("saving"):
+            self.train_step.recalibrate_batch_norm()
 
     def _write(self) -> None:
         log.info(f"Saving the model at step {int_value(self.state.step)}.")
-        self.output.save()
+        with self.progress.history.measure("saving"):
+            self.output.save()
 
     def _validate(self, validator: Validator) -> None:
         """Validates before the checkpoint is written, because it holds the best validation."""
         step, best = int_value(self.state.step), self.state.best
         self.progress.show_validating()
-        scores = validator.run()
+        with self.progress.history.measure("validation"):
+            scores = validator.run()
         self.progress.log_validation(scores, step)
         self.output.scalars(step, scores.scalars())
         waited = best.update(scores.word_accuracy, scores.cer, step)
         if not waited:
-            self.output.save_best()
+            with self.progress.history.measure("saving"):
+                self.output.save_best()
         elif waited == self.settings.early_stop:
             log.info(f"No improvement in {waited} validations since step {int_value(best.step)}: "
                      "stopping (--early-stop).")

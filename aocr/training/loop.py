@@ -83,6 +83,8 @@ class TrainingLoop:
         epoch, position = int_value(self.state.epoch), int_value(self.state.position)
         start = time.perf_counter()
         for local in self.batches.read_from(epoch, position):
+            waited = time.perf_counter() - start
+            self.progress.history.seconds["input"] += waited
             undecodable = self._agree(local)
             if self.stopped_by:
                 log.info(f"{signal.Signals(self.stopped_by).name}: stopping after this step.")
@@ -90,7 +92,7 @@ class TrainingLoop:
             self.progress.show_epoch(local.plan.epoch)
             self._advance(local.plan)
             if undecodable < len(local.plan.records):
-                self._step(local, start)
+                self._step(local, start, waited)
             start = time.perf_counter()
             if int_value(self.state.position) == 0:
                 self.skipped.report()
@@ -117,13 +119,13 @@ class TrainingLoop:
         self.state.epoch.assign(plan.epoch + plan.is_last)
         self.state.position.assign(0 if plan.is_last else plan.position)
 
-    def _step(self, local: LocalBatch, start: float) -> None:
+    def _step(self, local: LocalBatch, start: float, waited: float) -> None:
         batch = pipeline.fill_undecodable(local.batch, local.records, self.cluster.local_replicas)
         result = self.train_step.run(batch, self.batches.index.width[local.plan.records])
         seconds = time.perf_counter() - start
         if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
             raise self._not_finite_error(result, local.plan)
-        self.progress.log_step(result.loss, seconds, len(local.plan.records))
+        self.progress.log_step(result.loss, seconds, len(local.plan.records), waited)
         step = int_value(self.state.step)
         self.output.scalars(
             step, {"loss": result.loss, "total_gradient_norm": result.gradient_norm})

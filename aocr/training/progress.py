@@ -10,9 +10,11 @@ import numpy as np
 
 from aocr.checkpoints import directory
 from aocr.evaluation import metrics
-from aocr.runtime.console import log, log_beside_bar, progress_bar
+from aocr.runtime.console import log, log_beside_bar, on_terminal, progress_bar
+from aocr.training import summary
 from aocr.training.skipped import SkippedRecords
 from aocr.training.state import TrainingState, int_value
+from aocr.training.summary import RunHistory
 from aocr.training.validation import Scores
 
 
@@ -41,12 +43,14 @@ class Progress:
     Args:
         total: Number of steps at the end of the run.
         initial: Number of steps before the run.
+
+    Attributes:
+        history: What the run has done so far.
     """
 
     def __init__(self, total: int, initial: int) -> None:
         self._bar = progress_bar(total=total, initial=initial, unit="step")
-        self._start = time.perf_counter()
-        self._steps = 0
+        self.history = RunHistory()
         self._means = RunningMeans()
         self._validation = ""
 
@@ -61,11 +65,18 @@ class Progress:
         """Shows the number of the epoch, from 0, on the bar."""
         self._bar.set_description(f"epoch {epoch + 1}", refresh=False)
 
-    def log_step(self, loss: float, seconds: float, images: int) -> None:
-        """Logs a step."""
-        self._steps += 1
+    def log_step(self, loss: float, seconds: float, images: int, waited: float) -> None:
+        """Logs a step.
+
+        Args:
+            loss: Its loss.
+            seconds: Its duration, including that of its input.
+            images: Number of images in its batch.
+            waited: How long it waited for its input, in seconds.
+        """
+        self.history.add_step(loss, images, seconds - waited)
         self._means.add(seconds, loss)
-        log_beside_bar(f"Step {self._steps}: {seconds:.3f}s, loss: {loss:.6f}, "
+        log_beside_bar(f"Step {len(self.history.losses)}: {seconds:.3f}s, loss: {loss:.6f}, "
                f"perplexity: {metrics.perplexity(loss):.6f}.")
         self._bar.set_postfix_str(
             f"loss {loss:.4f}, {images / seconds:.0f} images/s{self._validation}", refresh=False)
@@ -83,21 +94,27 @@ class Progress:
     def log_validation(self, scores: Scores, step: int) -> None:
         """Logs a validation."""
         log.info(scores.line(step))
+        self.history.accuracies.append(scores.word_accuracy)
         shown = f"validation {scores.word_accuracy:.2%} CER {scores.cer:.2%}"
         self._bar.set_postfix_str(shown)
         self._validation = f", {shown}"
 
     def log_end(self, state: TrainingState, skipped: SkippedRecords, model_dir: str) -> None:
-        """Logs the closing line of the run."""
-        minutes, seconds = divmod(round(time.perf_counter() - self._start), 60)
+        """Logs the closing line of the run, and shows its summary on a terminal."""
+        elapsed = time.perf_counter() - self.history.start
+        minutes, seconds = divmod(round(elapsed), 60)
         sentences = [
             f"Finished at step {int_value(state.step)}, after {int_value(state.epoch)} complete "
-            f"epochs; {self._steps} steps in {minutes} min {seconds} s on {skipped.used} images, "
-            f"{len(skipped.training())} skipped; the model is in {model_dir}."]
-        best = state.best
+            f"epochs; {len(self.history.losses)} steps in {minutes} min {seconds} s on "
+            f"{skipped.used} images, {len(skipped.training())} skipped; the model is in "
+            f"{model_dir}."]
+        best, best_dir = state.best, directory.best_dir(model_dir)
         if best.word_accuracy.numpy() >= 0:
             sentences.append(
                 f"Best word accuracy {best.word_accuracy.numpy():.2%} at step "
-                f"{int_value(best.step)}, in {directory.best_dir(model_dir)}.")
-        sentences.append(f"Next: aocr test DATASET --model-dir {model_dir}")
+                f"{int_value(best.step)}, in {best_dir}.")
+        next_command = f"aocr test DATASET --model-dir {model_dir}"
+        sentences.append(f"Next: {next_command}")
         log.info(" ".join(sentences))
+        if self.history.losses and on_terminal():
+            summary.show(self.history, elapsed, best, best_dir, next_command)

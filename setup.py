@@ -19,6 +19,12 @@ SERVE = [
     "prometheus-client>=0.20,<1",  # metrics
 ]
 
+ONNX = [
+    "onnxruntime>=1.20,<2",  # runs ONNX models
+    "tf2onnx>=1.17,<2",  # writes them; earlier versions need a protobuf that TensorFlow does not
+    "onnx>=1.17,<2",  # their format
+]
+
 setup(
     name="aocr",
     version=ABOUT["version"],
@@ -44,7 +50,8 @@ setup(
     ],
     extras_require={
         "serve": SERVE,
-        "test": [*SERVE, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
+        "onnx": ONNX,
+        "test": [*SERVE, *ONNX, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
                  "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six",
                  "opencv-python-headless>=4.10,<6",  # tests of datasets/drawn
                  "fonttools>=4.55,<5",  # the same

@@ -1,7 +1,7 @@
 """Attention OCR for cropped words and lines.
 
 `Recognizer.load(model_dir).predict(images)` is the Python interface; TensorFlow is imported when
-`Recognizer` is first used.
+`Recognizer.load` needs it, which is for all models but those in the format ONNX.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ __all__ = ["AocrError", "Recognizer", "Result", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name in ("Recognizer", "Result"):
-        from aocr.runtime import startup
-
-        startup.import_tensorflow()
         from aocr.inference import recognizer
 
         return getattr(recognizer, name)

@@ -33,7 +33,7 @@ from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
 from aocr.images import header_ops, preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.tokenizer import Tokenizer
 from tests import mutations

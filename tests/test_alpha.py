@@ -19,7 +19,7 @@ from aocr.config import ModelConfig
 from aocr.errors import AocrError
 from aocr.images import preprocessing, transcoding
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from tests.drawing import encoded, opened, png, word
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 from aocr.cli.main import main
 from aocr.errors import AocrError
 from aocr.evaluation import evaluate
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime import console, devices, distributed
 from aocr.runtime.distributed import Cluster
 from tests import distributed as processes

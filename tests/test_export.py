@@ -24,7 +24,8 @@ from aocr.errors import AocrError
 from aocr.images import preprocessing
 from aocr.inference import export, export_formats, warmup
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer, Result
+from aocr.inference.recognizer import Result
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.tokenizer import EOS_ID
 from tests import capi
 from tests.conftest import World, draw, in_process

@@ -23,7 +23,7 @@ from aocr.config import MAX_PIXELS, ModelConfig
 from aocr.data import example, stats, writer
 from aocr.data.index import build_index, read_records
 from aocr.errors import AocrError, SkipError
-from aocr.images import header_ops, transcoding
+from aocr.images import header_ops, headers, transcoding
 from aocr.inference.recognizer import Recognizer
 from aocr.tokenizer import Tokenizer
 from tests import fuzz, mutations
@@ -75,7 +75,7 @@ def declared_pixels(file: bytes) -> int:
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_bombs_are_recognized_by_their_headers_and_refused(bomb: bytes) -> None:
     assert declared_pixels(bomb) == 50_000**2
-    with pytest.raises(tf.errors.InvalidArgumentError, match=header_ops.TOO_LARGE):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=headers.TOO_LARGE):
         header_ops.refuse_oversized(tf.constant([GOOD, bomb]), MAX_PIXELS)
     assert header_ops.refuse_oversized(tf.constant([GOOD]), 60 * 24).numpy().tolist() == [GOOD]
     with pytest.raises(SkipError, match=rf"(50000 x|2500000000).*{MAX_PIXELS} are read .--max-pix"):
@@ -112,7 +112,7 @@ def test_bombs_in_records_are_skipped_and_named(tmp_path: Path) -> None:
     path = record_file(tmp_path / "bombs", [GOOD, *BOMBS.values(), GOOD])
     index = build_index([path], CONFIG, TOKENIZER)
     assert index.number.tolist() == [1, 6]
-    assert [skip.reason for skip in index.skipped] == [header_ops.TOO_LARGE] * 4
+    assert [skip.reason for skip in index.skipped] == [headers.TOO_LARGE] * 4
     assert all("--max-pixels" in skip.detail for skip in index.skipped)
     assert len(build_index([path], CONFIG, TOKENIZER, 60 * 24)) == 2
     assert len(build_index([path], CONFIG, TOKENIZER, 60 * 24 - 1)) == 0
@@ -125,12 +125,12 @@ def test_an_exported_model_refuses_bombs(world: World, tmp_path: Path) -> None:
                  "--max-pixels", "50000", *log]) == 0
     served = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
     for bomb in BOMBS.values():
-        with pytest.raises(tf.errors.InvalidArgumentError, match=header_ops.TOO_LARGE):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=headers.TOO_LARGE):
             served(input=tf.constant(bomb))
     recognizer = Recognizer.load(tmp_path / "out")
     large, small = recognizer.predict_each([Image.new("L", (300, 300)), world.images[0]])
     assert isinstance(large, SkipError)
-    assert (large.reason, "--max-pixels" in large.detail) == (header_ops.TOO_LARGE, True)
+    assert (large.reason, "--max-pixels" in large.detail) == (headers.TOO_LARGE, True)
     assert not isinstance(small, SkipError)
 
 
@@ -279,7 +279,7 @@ def test_a_crash_of_a_worker_is_reported(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_bombs_take_no_memory() -> None:
     code = ("import tests.test_faults as t, tests.fuzz as f\n"
             "from aocr.inference.graph import RecognitionGraph\n"
-            "from aocr.inference.recognizer import CheckpointRecognizer\n"
+            "from aocr.inference.tensorflow_recognizer import CheckpointRecognizer\n"
             "from aocr.model import AttentionOCR\n"
             "import tensorflow as tf\n"
             "graph = RecognitionGraph(t.CONFIG, AttentionOCR(t.CONFIG))\n"

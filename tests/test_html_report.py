@@ -17,7 +17,8 @@ from aocr.data.example import Record, encode
 from aocr.data.pipeline import Batch
 from aocr.evaluation.evaluate import EvaluationOptions, evaluate
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer, Result
+from aocr.inference.recognizer import Result
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.runtime.distributed import Cluster
 from tests.conftest import Command, World, messages

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aocr.errors import SkipError
-from aocr.images.header_ops import TOO_LARGE
-from aocr.images.headers import UNREADABLE, Size, decoded_size
+from aocr.images.headers import TOO_LARGE, UNREADABLE, Size, decoded_size
 from tests import contract, drawing
 
 SIZE = (24, 12)

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aocr.checkpoints import directory, loader
-from aocr.checkpoints.loader import CheckpointChoice
+from aocr.checkpoints.choice import CheckpointChoice
 from aocr.cli.main import main
 from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.errors import AocrError
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer, Recognizer
+from aocr.inference.recognizer import Recognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR, Decoded
 from tests import originals, reference
 from tests.drawing import encoded, word

@@ -18,13 +18,9 @@ from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import (
-    CheckpointRecognizer,
-    Recognizer,
-    Result,
-    SavedModelRecognizer,
-)
+from aocr.inference.recognizer import Recognizer, Result
 from aocr.inference.sources import Source
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer, SavedModelRecognizer
 from aocr.model import AttentionOCR, Decoded
 from aocr.model.loss import sequence_loss
 from tests.conftest import World

@@ -21,7 +21,8 @@ from aocr.data.index import build_index, read_records
 from aocr.evaluation import attention
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer, Recognizer
+from aocr.inference.recognizer import Recognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model.layers import BatchNorm
 from tests.conftest import World
 

@@ -13,13 +13,13 @@ import pytest
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, loader, warm_start
-from aocr.checkpoints.loader import DEFAULT_CHOICE
+from aocr.checkpoints.choice import DEFAULT_CHOICE
 from aocr.cli.main import main
 from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.data import pipeline
 from aocr.data.index import build_index
 from aocr.errors import AocrError
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.tokenizer import Tokenizer

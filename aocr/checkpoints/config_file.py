@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import tensorflow as tf
-
 from aocr.config import ModelConfig, flag, shown
 from aocr.errors import AocrError, reason
 from aocr.runtime import filesystem
@@ -22,6 +20,8 @@ _REMEDY = "restore the file that `aocr train` or `aocr export` wrote"
 
 def exists(directory: str) -> bool:
     """Returns whether a directory has a `config.json`."""
+    import tensorflow as tf
+
     return bool(tf.io.gfile.exists(tf.io.gfile.join(directory, NAME)))
 
 
@@ -34,9 +34,16 @@ def save(directory: str, config: ModelConfig,
         config: The model's settings.
         sections: Further sections of the file, by name, for other programs; `load` ignores them.
     """
+    import tensorflow as tf
+
+    filesystem.write(tf.io.gfile.join(directory, NAME), to_text(config, sections))
+
+
+def to_text(config: ModelConfig,
+            sections: Mapping[str, Mapping[str, object]] = MappingProxyType({})) -> str:
+    """Returns the content of `config.json`; see `save`."""
     content = {"format": _FORMAT, "model": config.to_json(), **sections}
-    text = json.dumps(content, ensure_ascii=False, indent=2)
-    filesystem.write(tf.io.gfile.join(directory, NAME), text + "\n")
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 
 def load(directory: str) -> ModelConfig:
@@ -45,15 +52,34 @@ def load(directory: str) -> ModelConfig:
     Raises:
         AocrError: The file is missing, damaged, or of a newer version.
     """
+    import tensorflow as tf
+
     path = tf.io.gfile.join(directory, NAME)
     try:
         with tf.io.gfile.GFile(path, "r") as file:
-            content = json.loads(file.read())
+            text = file.read()
     except tf.errors.NotFoundError as error:
         raise AocrError(f"{path} is missing: without it the weights beside it cannot be "
                         "used") from error
-    except (tf.errors.OpError, ValueError, RecursionError) as error:
-        raise AocrError(f"{path} cannot be read: {reason(error)}; {_REMEDY}") from error
+    except (tf.errors.OpError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return from_text(path, text)
+
+
+def from_text(path: str, text: str) -> ModelConfig:
+    """Returns the settings in the content of a `config.json`.
+
+    Args:
+        path: Where the text comes from, for errors.
+        text: The content.
+
+    Raises:
+        AocrError: It is damaged, or of a newer version.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
     return _parse(path, content)
 
 
@@ -77,6 +103,10 @@ def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]
             raise AocrError(f"{_describe(name, value)} contradicts {directory}, whose model has "
                             f"{_describe(name, stored)}; leave the flag out, or name another "
                             "model directory")
+
+
+def _unreadable(path: str, error: Exception) -> AocrError:
+    return AocrError(f"{path} cannot be read: {reason(error)}; {_REMEDY}")
 
 
 def _parse(path: str, content: object) -> ModelConfig:

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 import tensorflow as tf
 
 from aocr.checkpoints import config_file
+from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.directory import (
     STATE_FILE,
     candidates,
@@ -27,24 +28,6 @@ from aocr.runtime import filesystem
 from aocr.runtime.console import log
 
 _T = TypeVar("_T")
-
-
-class CheckpointChoice(NamedTuple):
-    """Which checkpoint of a model directory to load, and how.
-
-    Attributes:
-        which: "latest", "best" or the number of a step; `None` for the best if there is one.
-        strict: Refuse a damaged checkpoint instead of using the one before it.
-        debias: Remove the start values from the batch-norm averages of a model of the original
-            aocr.
-    """
-
-    which: str | None = None
-    strict: bool = False
-    debias: bool = False
-
-
-DEFAULT_CHOICE = CheckpointChoice()
 
 
 class LoadedModel(NamedTuple):

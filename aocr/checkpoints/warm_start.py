@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from aocr.checkpoints import loader
-from aocr.checkpoints.loader import CheckpointChoice, LoadedModel
+from aocr.checkpoints.choice import CheckpointChoice
+from aocr.checkpoints.loader import LoadedModel
 from aocr.config import ALPHA_RULES, ModelConfig
 from aocr.model import AttentionOCR
 from aocr.runtime.console import log

@@ -15,8 +15,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     """Adds `aocr export` and its flags to the commands."""
     command = flags.add_command(
         commands, "export", "export a model for serving", "[DIR]",
-        "Writes a model that needs only TensorFlow, and compares its predictions with\n"
-        "those of the checkpoint.",
+        "Writes a model that needs only TensorFlow, or only ONNX Runtime, and compares its\n"
+        "predictions with those of the checkpoint.",
         ("aocr export exported --model-version 1",
          "aocr export frozen --format frozengraph --model-dir checkpoints"))
     add = command.add_argument_group("model and output").add_argument
@@ -25,8 +25,9 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "otherwise `exported`)")
     add("--model-version", type=flags.at_least_one, metavar="N",
         help="write to DIR/N/, where TensorFlow Serving and `aocr serve` look for version N")
-    add("--format", choices=("savedmodel", "frozengraph"), default="savedmodel",
-        help="SavedModel directory, or a single file with a frozen graph (default: %(default)s)")
+    add("--format", choices=("savedmodel", "frozengraph", "onnx"), default="savedmodel",
+        help="SavedModel directory, a single file with a frozen graph, or an ONNX file for "
+        "ONNX Runtime, OpenVINO and web browsers (default: %(default)s)")
     flags.add_model_dir(add)
     flags.add_checkpoint_flags(add)
     add = command.add_argument_group("speed and limits").add_argument
@@ -43,7 +44,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """Runs `aocr export`."""
     from aocr.inference import export
-    from aocr.inference.recognizer import CheckpointRecognizer
+    from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 
     recognizer = flags.restore_model(args, CheckpointRecognizer.load)
     directory = export.export(recognizer, args.dir, args.format, args.model_version)

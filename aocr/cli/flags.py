@@ -10,7 +10,7 @@ from aocr.config import MAX_PIXELS, PRECISIONS, PRINTABLE_ASCII, ModelConfig, Tr
 from aocr.runtime.console import log
 
 if TYPE_CHECKING:
-    from aocr.checkpoints.loader import CheckpointChoice
+    from aocr.checkpoints.choice import CheckpointChoice
     from aocr.inference.recognizer import Recognizer
 
 AnyRecognizer = TypeVar("AnyRecognizer", bound="Recognizer")
@@ -256,6 +256,6 @@ def load_recognizer(args: argparse.Namespace, load: Callable[..., AnyRecognizer]
 
 def checkpoint_choice(args: argparse.Namespace) -> CheckpointChoice:
     """Returns the choice that `--checkpoint`, `--strict` and `--debias` describe."""
-    from aocr.checkpoints import loader
+    from aocr.checkpoints.choice import CheckpointChoice
 
-    return loader.CheckpointChoice(args.checkpoint, args.strict, args.debias)
+    return CheckpointChoice(args.checkpoint, args.strict, args.debias)

@@ -9,8 +9,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 
-import tensorflow as tf
-
 from aocr.images.files import has_image_extension
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
@@ -28,33 +26,25 @@ def file_names(arguments: Iterable[str]) -> Iterator[str | None]:
     for name in arguments:
         if name == "-":
             yield from _standard_input()
-        elif _is_directory(name):
+        elif filesystem.is_directory(name):
             yield from _images_in(name)
         else:
             yield name
 
 
-def _is_directory(name: str) -> bool:
-    try:
-        return bool(tf.io.gfile.isdir(name))
-    except UnicodeEncodeError:  # TensorFlow needs UTF-8, a file name may be any bytes
-        return False
-
-
 def _images_in(directory: str) -> list[str]:
     """Returns the images in a directory; if there are none, the directory, to report an error."""
-    list_directory = tf.io.gfile.listdir if filesystem.is_remote(directory) else os.listdir
     try:
-        names = sorted(list_directory(directory))
-    except (tf.errors.OpError, OSError):
+        names = sorted(filesystem.list_directory(directory))
+    except OSError:
         return [directory]
     images: list[str] = []
     hidden = others = directories = 0
     for name in names:
-        path = str(tf.io.gfile.join(directory, name))
+        path = os.path.join(directory, name)
         if name.startswith("."):
             hidden += 1
-        elif _is_directory(path):
+        elif filesystem.is_directory(path):
             directories += 1
         elif has_image_extension(name):
             images.append(path)

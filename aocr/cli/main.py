@@ -46,10 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
-        startup.import_tensorflow()
-        # At exit TensorFlow logs a warning for each value of a damaged checkpoint that it did not
-        # restore.
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        if args.command != "predict" or predict.needs_tensorflow(args):
+            startup.import_tensorflow()
+            # At exit TensorFlow logs a warning for each value of a damaged checkpoint that it did
+            # not restore.
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
         _check_paths(args)
         return _COMMANDS[args.command].run(args)
     except AocrError as error:
@@ -79,21 +80,20 @@ def _out_of_memory() -> tuple[type[BaseException], ...]:
 
 
 def _check_paths(args: argparse.Namespace) -> None:
-    """Checks that TensorFlow can access the file systems of all paths among the flags.
+    """Checks that TensorFlow can access the file systems of the paths among the flags.
 
     Raises:
-        AocrError: It cannot, such as `s3://` without its plugin.
+        AocrError: It cannot access one, such as `s3://` without its plugin.
     """
-    import tensorflow as tf
-
     from aocr.runtime import filesystem
 
     values = [value for name, values in vars(args).items() if name != _ORIGINS
               for value in (values if isinstance(values, list | tuple) else [values])]
-    for path in map(str, values):
+    for path in filter(filesystem.is_remote, map(str, values)):
+        import tensorflow as tf
+
         try:
-            if filesystem.is_remote(path):
-                tf.io.gfile.exists(path)
+            tf.io.gfile.exists(path)
         except tf.errors.OpError as error:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
 

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from aocr.cli import inputs
     from aocr.inference.recognizer import BATCH_SIZE, Recognizer
 
-    recognizer = flags.restore_model(args, Recognizer.load)
+    load = flags.restore_model if needs_tensorflow(args) else flags.load_recognizer
+    recognizer = load(args, Recognizer.load)
     write = _WRITERS[args.format]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -66,6 +67,13 @@ def run(args: argparse.Namespace) -> int:
     if not files:
         log.warning("No file was named; nothing was read.")
     return FAILED if failures else OK
+
+
+def needs_tensorflow(args: argparse.Namespace) -> bool:
+    """Returns whether TensorFlow runs the model that the flags name."""
+    from aocr.inference import onnx_model
+
+    return onnx_model.find(args.model_dir) is None
 
 
 def _write_log(_name: str, result: Result) -> None:

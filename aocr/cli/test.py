@@ -47,7 +47,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """Runs `aocr test`."""
     from aocr.evaluation import evaluate
-    from aocr.inference.recognizer import CheckpointRecognizer
+    from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
     from aocr.runtime import distributed
 
     cluster = distributed.join(args.gpu_id, most=1)

@@ -13,7 +13,7 @@ from aocr.config import ModelConfig
 from aocr.data.example import decode_label
 from aocr.data.scan import RecordMetadata
 from aocr.errors import AocrError, SkipError
-from aocr.images import header_ops
+from aocr.images import headers
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 from aocr.tokenizer import Tokenizer
@@ -83,7 +83,7 @@ class RecordChecker:
         if 0 in (width, height):
             raise SkipError("unreadable image", "not PNG, JPEG, GIF, BMP or WebP without animation")
         if pixels > self.max_pixels:
-            raise SkipError(header_ops.TOO_LARGE, f"{width} x {height}, {pixels} pixels to decode; "
+            raise SkipError(headers.TOO_LARGE, f"{width} x {height}, {pixels} pixels to decode; "
                             f"--max-pixels is {self.max_pixels}")
         if self.config.oversize == "skip" and width > self.config.max_width:
             raise SkipError("image too wide",

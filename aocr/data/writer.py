@@ -224,10 +224,11 @@ class _ImageLoader:
     def _read(self, path: str) -> bytes:
         try:
             return files.read_image_file(self._resolve(path), self._options.max_pixels)
-        except tf.errors.NotFoundError as error:
+        except FileNotFoundError as error:
             raise SkipError("missing file") from error
-        except (tf.errors.OpError, ValueError) as error:
-            raise SkipError("cannot open the file", _message(error)) from error
+        except (OSError, ValueError) as error:
+            detail = getattr(error, "strerror", None) or str(error)
+            raise SkipError(files.UNOPENABLE, shorten(detail)) from error
 
     def _resolve(self, path: str) -> str:
         """Returns a path relative to the working directory, or else to the annotation file."""
@@ -278,8 +279,3 @@ def _nothing_usable_error(annotations: str, stats: DatasetStats) -> AocrError:
     skip_reason, count = stats.skipped.most_common(1)[0]
     return AocrError(f"no line of {annotations} can be used: {count} of {stats.lines} are skipped "
                      f"for {skip_reason!r}; nothing was written")
-
-
-def _message(error: Exception) -> str:
-    """Returns the last part of an error's message, which does not repeat the path."""
-    return shorten(str(getattr(error, "message", error)).split(";")[-1].strip())

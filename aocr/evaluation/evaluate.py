@@ -19,7 +19,7 @@ from aocr.evaluation.metrics import Totals
 from aocr.evaluation.report import EvaluationRow
 from aocr.evaluation.scoring import ImageScore, RecordOrder, score_batch
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime import console
 from aocr.runtime.console import log, progress_bar
 from aocr.runtime.distributed import Cluster

@@ -15,7 +15,7 @@ from aocr.data.index import RecordIndex
 from aocr.evaluation.details import Details
 from aocr.evaluation.scoring import ImageScore, score_batch
 from aocr.images import preprocessing
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime.console import progress_bar
 
 _LEAST_CORRECT = 0.1  # share of the images that is reserved for correct ones

@@ -22,7 +22,7 @@ from aocr.evaluation.characters import code_point, visible
 from aocr.evaluation.details import Details
 from aocr.evaluation.gallery import GalleryImage
 from aocr.evaluation.groups import accuracy_by_value, proportion_interval
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 
 _TARGETS = (0.95, 0.99, 0.995, 0.999)  # accuracies of accepted images
 _MARKED_TARGET = 0.99

@@ -8,7 +8,8 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from aocr.data import pipeline
-from aocr.inference.recognizer import CheckpointRecognizer, Result
+from aocr.inference.recognizer import Result
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 
 _T = TypeVar("_T")
 

@@ -1,19 +1,22 @@
-"""Reads image files from any file system that TensorFlow supports."""
+"""Reads image files from any file system that TensorFlow supports.
+
+Local files are read without TensorFlow, which is imported for others.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 from pathlib import Path
 
-import tensorflow as tf
 from PIL import Image
 
-from aocr.errors import SkipError
+from aocr.errors import SkipError, reason
 from aocr.images.headers import check_length
 from aocr.runtime import filesystem
 
-_UNOPENABLE = "cannot open the file"
+UNOPENABLE = "cannot open the file"
+_FOLDER = "it is a folder; name a file, or a folder that contains images"
 
 
 def read_image_file(path: str, max_pixels: int) -> bytes:
@@ -21,26 +24,34 @@ def read_image_file(path: str, max_pixels: int) -> bytes:
 
     Raises:
         SkipError: The file is too long, or the path is a directory or not a regular file.
-        tf.errors.OpError: The file cannot be read.
+        FileNotFoundError: There is no such file.
+        OSError: The file cannot be read.
+        ValueError: The path holds the character NUL.
     """
-    if not filesystem.is_remote(path) and os.path.isfile(path):
-        with contextlib.suppress(OSError):  # TensorFlow's error below names the reason
-            check_length(os.path.getsize(path), max_pixels)
-            return Path(path).read_bytes()  # three times as fast as TensorFlow
-    return _read_with_tensorflow(path, max_pixels)
+    if filesystem.is_remote(path):
+        return _read_with_tensorflow(path, max_pixels)
+    if os.path.isdir(path):
+        raise SkipError(UNOPENABLE, _FOLDER)
+    if filesystem.is_special(path):  # reading a pipe would wait for its writer
+        raise SkipError(UNOPENABLE, "it is not a regular file")
+    check_length(os.path.getsize(path), max_pixels)
+    return Path(path).read_bytes()
 
 
 def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        length = file.size()
-        check_length(length, max_pixels)
-        if not length and filesystem.is_special(path):  # reading a pipe would wait for its writer
-            raise SkipError(_UNOPENABLE, "it is not a regular file")
-        try:
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            length = file.size()
+            check_length(length, max_pixels)
             return bytes(file.read(length))
-        except tf.errors.FailedPreconditionError as error:
-            raise SkipError(_UNOPENABLE, "it is a folder; name a file, or a folder that "
-                            "contains images") from error
+    except tf.errors.FailedPreconditionError as error:
+        raise SkipError(UNOPENABLE, _FOLDER) from error
+    except tf.errors.NotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, reason(error)) from error
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, reason(error)) from error
 
 
 def has_image_extension(name: str) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-TOO_LARGE = "image too large"
+from aocr.images.headers import TOO_LARGE
+
 _HEAD_BYTES = 32
 _WINDOW_BYTES = 10  # of a JPEG segment or a GIF block
 _GIF = b"GIF8"

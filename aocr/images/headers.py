@@ -14,9 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from aocr.config import max_bytes
 from aocr.errors import SkipError
-from aocr.images.header_ops import TOO_LARGE
 
 UNREADABLE = "unreadable image"
+TOO_LARGE = "image too large"
 # Pillow's decoders raise any of these for damaged files.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError,
                    ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,

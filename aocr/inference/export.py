@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, loader
-from aocr.config import IMAGE_HEIGHT, ModelConfig
+from aocr.config import ModelConfig
 from aocr.errors import AocrError, reason
 from aocr.inference.export_formats import FORMATS, Predict
-from aocr.inference.exported_model import ExportedModel, sample_images
-from aocr.inference.recognizer import CheckpointRecognizer
-from aocr.inference.saved_model import EXTRA_ASSETS, IMAGES_SIGNATURE
+from aocr.inference.exported_model import ExportedModel, images_section, sample_images
+from aocr.inference.saved_model import EXTRA_ASSETS
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime import filesystem
 
 _TOLERANCE = 1e-5
@@ -93,8 +93,7 @@ def _refuse_other_model(directory: str, kind: str, config: ModelConfig) -> None:
 def _write_config(directory: str, config: ModelConfig) -> None:
     extra = tf.io.gfile.join(directory, EXTRA_ASSETS)
     tf.io.gfile.makedirs(extra)
-    config_file.save(extra, config, {IMAGES_SIGNATURE: {
-        "height": IMAGE_HEIGHT, "max_width": config.input_width, "channels": config.channels}})
+    config_file.save(extra, config, images_section(config))
 
 
 def _check_predictions(model: ExportedModel, predict: Predict, directory: str) -> None:

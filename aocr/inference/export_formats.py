@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from aocr.inference import saved_model, warmup
+from aocr.inference import onnx_export, onnx_model, saved_model, warmup
 from aocr.inference.exported_model import ExportedModel, sample_images
 
 # Names of the tensors in the original's exports, by which TensorFlow 1 sessions feed and fetch.
@@ -144,4 +144,5 @@ FORMATS = {
                                _load_saved_model),
     "frozengraph": ExportFormat(saved_model.FROZEN_GRAPH_FILE, _write_frozen_graph,
                                 _load_frozen_graph),
+    "onnx": ExportFormat(onnx_model.ONNX_FILE, onnx_export.write, onnx_export.load),
 }

@@ -6,9 +6,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from aocr.config import IMAGE_HEIGHT
+from aocr.config import IMAGE_HEIGHT, ModelConfig
 from aocr.images import transcoding
-from aocr.inference.graph import RecognitionGraph
+from aocr.inference.graph import DecodedBatch, RecognitionGraph
+from aocr.inference.saved_model import IMAGES_SIGNATURE
 
 _SAMPLE_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))  # height, width
 
@@ -27,11 +28,16 @@ class ExportedModel(tf.Module):
     def __init__(self, graph: RecognitionGraph) -> None:
         super().__init__()
         self.weights = list(graph.model.variables)
-        self._graph = (graph,)  # in a tuple, which a SavedModel does not track
+        self._untracked_graph = (graph,)  # in a tuple, which a SavedModel does not track
         self.images = tf.function(self._images, autograph=False, input_signature=[
             tf.TensorSpec([None, IMAGE_HEIGHT, None, graph.config.channels], tf.float32,
                           name="images"),
             tf.TensorSpec([None], tf.int32, name="widths")])
+
+    @property
+    def graph(self) -> RecognitionGraph:
+        """The graph around the network."""
+        return self._untracked_graph[0]
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
     def read(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
@@ -43,7 +49,7 @@ class ExportedModel(tf.Module):
         Returns:
             `output` (string) and `probability` (float64), in the shape of the input.
         """
-        prediction = self._graph[0].read(tf.reshape(input, [-1]))
+        prediction = self.graph.read(tf.reshape(input, [-1]))
         shape = tf.shape(input)
         return {"output": tf.reshape(prediction.output, shape),
                 "probability": tf.reshape(prediction.probability, shape)}
@@ -58,7 +64,7 @@ class ExportedModel(tf.Module):
         Returns:
             The fields by their names; their first axis is replaced by the shape of the input.
         """
-        prediction = self._graph[0].read(tf.reshape(input, [-1]))
+        prediction = self.graph.read(tf.reshape(input, [-1]))
         return {name: tf.reshape(value, tf.concat([tf.shape(input), tf.shape(value)[1:]], 0))
                 for name, value in prediction._asdict().items()}
 
@@ -76,10 +82,19 @@ class ExportedModel(tf.Module):
                 padded with -1 to the full width.
             widths: `[batch]` int32, width of each image without the padding with zeros.
         """
-        decoded = self._graph[0].decode_images(images, widths)
-        return {"ids": decoded.ids, "probability": decoded.probability,
-                "character_probabilities": decoded.step_probabilities,
-                "attention": decoded.attention}
+        return images_outputs(self.graph.decode_images(images, widths))
+
+
+def images_outputs(decoded: DecodedBatch) -> dict[str, tf.Tensor]:
+    """Returns the outputs of the signature `serving_images`."""
+    return {"ids": decoded.ids, "probability": decoded.probability,
+            "character_probabilities": decoded.step_probabilities, "attention": decoded.attention}
+
+
+def images_section(config: ModelConfig) -> dict[str, dict[str, object]]:
+    """Returns the section of `config.json` that states the input of `serving_images`."""
+    return {IMAGES_SIGNATURE: {"height": IMAGE_HEIGHT, "max_width": config.input_width,
+                               "channels": config.channels}}
 
 
 def sample_images() -> list[bytes]:

@@ -43,8 +43,8 @@ class DecodedBatch(NamedTuple):
 
     Attributes:
         ids: `[batch, S]` int32: PAD, GO, EOS and, from 3 on, characters.
-        probability: `[batch]` float64, product over all steps up to and including the first EOS.
-        step_probabilities: `[batch, S]` float64, probability of each step.
+        probability: `[batch]`, product over all steps up to and including the first EOS.
+        step_probabilities: `[batch, S]`, probability of each step; both float64 by default.
         attention: `[batch, S, time]` float32.
         until_eos: `[batch, S]` bool, whether a step is not after the first EOS.
     """
@@ -107,7 +107,11 @@ class RecognitionGraph:
 
     def decode_images(self, images: tf.Tensor, widths: tf.Tensor) -> DecodedBatch:
         """Recognizes preprocessed images as `read_images` does, but returns ids, not text."""
-        return _decoded_batch(self.model.greedy(self._encode(images, widths)))
+        return self.decode(self._encode(images, widths))
+
+    def decode(self, memory: Memory, probability_dtype: tf.DType = tf.float64) -> DecodedBatch:
+        """Decodes encoded images."""
+        return _decoded_batch(self.model.greedy(memory), probability_dtype)
 
     def score(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
               ) -> tuple[BatchPrediction, tf.Tensor]:
@@ -137,8 +141,8 @@ class RecognitionGraph:
             batch.step_probabilities, batch.attention, widths)
 
 
-def _decoded_batch(decoded: Decoded) -> DecodedBatch:
-    log_probabilities = tf.nn.log_softmax(tf.cast(decoded.logits, tf.float64))
+def _decoded_batch(decoded: Decoded, dtype: tf.DType = tf.float64) -> DecodedBatch:
+    log_probabilities = tf.nn.log_softmax(tf.cast(decoded.logits, dtype))
     log_probabilities = tf.reduce_max(log_probabilities, -1)
     is_eos = tf.cast(decoded.ids == EOS_ID, tf.int32)
     until_eos = tf.cumsum(is_eos, axis=1, exclusive=True) == 0

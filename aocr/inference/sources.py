@@ -6,10 +6,9 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from aocr.errors import SkipError, reason
+from aocr.errors import SkipError
 from aocr.images import files, transcoding
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
@@ -57,8 +56,6 @@ def _file_content(source: Source, max_pixels: int) -> bytes:
     path = os.fspath(source)
     try:
         return files.read_image_file(path, max_pixels)
-    except tf.errors.OpError as error:
-        raise SkipError("cannot open the file", reason(error)) from error
-    except (ValueError, TypeError) as error:  # TensorFlow's paths are UTF-8 without NUL
-        raise SkipError("cannot open the file", "no regular file has that name, or it is empty "
-                        "or not readable") from error
+    except (OSError, ValueError) as error:
+        detail = getattr(error, "strerror", None) or str(error)
+        raise SkipError(files.UNOPENABLE, detail) from error

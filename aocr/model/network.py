@@ -48,8 +48,21 @@ class AttentionOCR(tf.Module):
                 their type.
             widths: `[batch]` int32, the width of each image in pixels, at least 1.
         """
+        return self._memory(*self.features(images, widths))
+
+    def features(self, images: tf.Tensor, widths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes the feature columns of images for inference.
+
+        Args:
+            images: As in `encode`.
+            widths: As in `encode`.
+
+        Returns:
+            `[batch, ceil(width / 4), 512]`, and how many columns of each row are not padding,
+            `[batch]` int32.
+        """
         mask = tf.sequence_mask(widths, tf.shape(images)[2])
-        return self._memory(self.cnn(images, mask, BatchNorm.inference), _columns(widths))
+        return self.cnn(images, mask, BatchNorm.inference), _columns(widths)
 
     def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, dropout_mask: tf.Tensor,
                      packing: Packing | None = None) -> Memory:
@@ -61,7 +74,7 @@ class AttentionOCR(tf.Module):
             dropout_mask: Factors of the features, `[batch, ceil(width / 4), 512]` or a scalar.
             packing: Where the CNN's input holds the images; `None` for a batch without padding.
         """
-        features = self._features(images, widths, packing, BatchNorm.training)
+        features = self._batch_features(images, widths, packing, BatchNorm.training)
         features *= tf.cast(dropout_mask, features.dtype)
         return self._memory(features, _columns(widths), rnn.lstm_with_gradient)
 
@@ -74,7 +87,7 @@ class AttentionOCR(tf.Module):
             widths: As in `encode_batch`.
             packing: As in `encode_batch`.
         """
-        self._features(images, widths, packing, BatchNorm.recalibration)
+        self._batch_features(images, widths, packing, BatchNorm.recalibration)
 
     def teacher_forced(self, memory: Memory, targets: tf.Tensor) -> tf.Tensor:
         """Returns logits; see `Decoder.teacher_forced`."""
@@ -88,8 +101,8 @@ class AttentionOCR(tf.Module):
         """Decodes in at most `max_prediction + 2` steps; see `Decoder.greedy`."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
 
-    def _features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
-                  normalize: Normalize) -> tf.Tensor:
+    def _batch_features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
+                        normalize: Normalize) -> tf.Tensor:
         if packing is None:
             return self.cnn(images, None, normalize)
         features = self.cnn(*pack(images, widths, packing), normalize)
@@ -103,4 +116,5 @@ class AttentionOCR(tf.Module):
 
 def _columns(widths: tf.Tensor) -> tf.Tensor:
     """Returns the numbers of feature columns of images of these widths in pixels."""
-    return -(-tf.convert_to_tensor(widths) // COLUMN_PIXELS)
+    # Not -(-widths // 4): ONNX rounds the quotient of a negative number towards zero.
+    return (tf.convert_to_tensor(widths) + (COLUMN_PIXELS - 1)) // COLUMN_PIXELS

@@ -1,4 +1,8 @@
-"""Atomic writes, removal and listings on any file system that TensorFlow supports."""
+"""Atomic writes, removal and listings on any file system that TensorFlow supports.
+
+TensorFlow is imported when a function needs it: programs that use local files and no TensorFlow
+model run without it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ import io
 import os
 import re
 import threading
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+from aocr.errors import AocrError, reason
 
-from aocr.errors import AocrError
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _BUFFER_BYTES = 1 << 20
 _PATTERN = re.compile(r"[*?[]" if os.sep == "\\" else r"[*?[\\]")
@@ -40,6 +46,31 @@ def is_special(path: str) -> bool:
         os.path.isfile(path) or os.path.isdir(path))
 
 
+def is_directory(path: str) -> bool:
+    """Returns whether a path, whose name may be any bytes, is a directory."""
+    if not is_remote(path):
+        return os.path.isdir(path)
+    import tensorflow as tf
+
+    return bool(tf.io.gfile.isdir(path))
+
+
+def list_directory(path: str) -> list[str]:
+    """Returns the names in a directory.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if not is_remote(path):
+        return os.listdir(path)
+    import tensorflow as tf
+
+    try:
+        return list(tf.io.gfile.listdir(path))
+    except tf.errors.OpError as error:
+        raise OSError(reason(error)) from error
+
+
 def numbered_dirs(path: str) -> dict[int, str]:
     """Returns the entries of a directory that are named by a number, such as model versions.
 
@@ -49,6 +80,8 @@ def numbered_dirs(path: str) -> dict[int, str]:
     Returns:
         The path of each entry by its number (ASCII digits only), in ascending order.
     """
+    import tensorflow as tf
+
     names = tf.io.gfile.listdir(path) if tf.io.gfile.isdir(path) else []
     numbers = {int(name): name for name in (name.rstrip("/") for name in names)
                if name.isascii() and name.isdecimal()}
@@ -61,6 +94,8 @@ def write(path: str, text: str) -> None:
     Raises:
         tf.errors.OpError: The file system refuses.
     """
+    import tensorflow as tf
+
     if is_special(path) or os.path.islink(path):
         with tf.io.gfile.GFile(path, "w") as file:
             file.write(text)
@@ -83,6 +118,8 @@ def remove(path: str) -> None:
     Names are removed in descending order: `ram://` lists `assets.extra` also as a file `.extra`
     within `assets`, at which `tf.io.gfile.rmtree` fails.
     """
+    import tensorflow as tf
+
     if tf.io.gfile.isdir(path):
         for name in sorted(tf.io.gfile.listdir(path), reverse=True):
             remove(tf.io.gfile.join(path, name.rstrip("/")))

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aocr.errors import SkipError
-from aocr.images.header_ops import TOO_LARGE
-from aocr.images.headers import Size, decoded_size
+from aocr.images.headers import TOO_LARGE, Size, decoded_size
 from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.serving.batching import Batcher, Outputs
 from aocr.serving.config import Limits

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, directory, loader, warm_start
-from aocr.checkpoints.loader import DEFAULT_CHOICE, CheckpointChoice, LoadedModel
+from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
+from aocr.checkpoints.loader import LoadedModel
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import splits, stats
 from aocr.data.index import index_checksum, resolve_paths

@@ -14,7 +14,7 @@ from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError
 from aocr.evaluation.metrics import Totals
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 

@@ -21,7 +21,7 @@ from aocr.evaluation import evaluate
 from aocr.images import preprocessing
 from aocr.inference import export
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import CheckpointRecognizer
+from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer

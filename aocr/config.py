@@ -16,6 +16,7 @@ LAYOUTS = ("own-width", "padded")
 ALPHA_RULES = ("composite", "drop")
 OVERSIZE = ("skip", "shrink")
 OPTIMIZERS = ("adam", "adadelta")
+AUGMENTATIONS = ("off", "light", "strong")
 SCHEDULES = ("inverse-sqrt", "constant", "cosine")
 _LEARNING_RATES = {"adam": 0.002, "adadelta": 1.0}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -24,6 +25,7 @@ _MAX_SIZE = 1 << 20  # pixels, characters, units
 MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
 _BYTES_PER_PIXEL = 4
 _SHOWN_CHARACTERS = 80
+_PATIENCE = 10  # validations
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,16 @@ class TrainConfig:
         schedule: How the learning rate falls: "inverse-sqrt", "constant", or "cosine", which ends
             at `max_steps`; `None`: "inverse-sqrt" for Adam and "constant" for AdaDelta.
         max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.
-        seed: Seed of all random numbers: weights, order of the data, dropout.
+        augment: Strength of the random distortions of the training images: "off", "light" or
+            "strong".
+        seed: Seed of all random numbers: weights, order of the data, augmentation, dropout.
         keep: Number of newest checkpoints to keep, besides the best.
         val: Names or globs of TFRecords files to validate on.
         val_split: Share of the images to validate on instead of training on them.
         mix: Names or globs of TFRecords files, of which every batch holds some images.
         mix_share: The share of these images in a batch.
-        early_stop: Number of validations without improvement after which training stops; `None`
-            disables early stopping.
+        early_stop: Number of validations without improvement after which training stops; `None`:
+            10 if there is a validation and no `max_steps`, otherwise no limit.
         max_pixels: Maximum number of pixels that the header of an image may declare; larger images
             are skipped.
         precision: "float32", or the type in which the CNN and the encoder's input gates are
@@ -164,6 +168,7 @@ class TrainConfig:
     initial_learning_rate: float | None = None
     schedule: str | None = None
     max_gradient_norm: float | None = 5.0
+    augment: str = AUGMENTATIONS[0]
     seed: int = 0
     keep: int = 5
     val: tuple[str, ...] = ()
@@ -182,6 +187,7 @@ class TrainConfig:
             raise AocrError(f"--seed must be below 2^63, got {self.seed}")
         if self.max_steps is not None:
             _require_at_least(self, "max_steps", 1)
+        _require_one_of(self, "augment", AUGMENTATIONS)
         _require_one_of(self, "precision", PRECISIONS)
         if self.optimizer is not None:
             _require_one_of(self, "optimizer", OPTIMIZERS)
@@ -212,6 +218,13 @@ class TrainConfig:
     def used_schedule(self) -> str:
         """The schedule of the learning rate."""
         return self.schedule or ("inverse-sqrt" if self.new_optimizer == "adam" else "constant")
+
+    @property
+    def patience(self) -> int | None:
+        """Number of validations without improvement that end a run; `None` for no limit."""
+        if self.early_stop is None and self.max_steps is None and (self.val or self.val_split):
+            return _PATIENCE
+        return self.early_stop
 
     @property
     def mixed_per_batch(self) -> int:

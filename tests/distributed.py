@@ -99,7 +99,8 @@ def _train(data: str, cluster: Cluster, precision: str, steps: int) -> dict[str,
     tokenizer = Tokenizer(CONFIG.alphabet)
     index = build_index([data], CONFIG, tokenizer)
     exact = precision == "float64"
-    settings = TrainConfig(BATCH, precision=PRECISIONS[0] if exact else precision)
+    settings = TrainConfig(BATCH, augment="strong",
+                           precision=PRECISIONS[0] if exact else precision)
     state = TrainingState(CONFIG, settings, cluster, tf.float64 if exact else tf.float32)
     step = TrainStep(state, CONFIG, settings, cluster)
     batches = TrainingBatches(index, tokenizer, CONFIG, settings, cluster)

@@ -84,7 +84,8 @@ def start(data: Path, model_dir: Path, log: Path, *flags: str) -> subprocess.Pop
     return subprocess.Popen(
         [sys.executable, "-m", "aocr", "train", str(data), "--model-dir", str(model_dir),
          "--batch-size", "3", "--max-steps", str(STEPS), "--steps-per-checkpoint", "2", "--val",
-         str(data), "--log-path", str(log), *flags], env=environment, stderr=subprocess.DEVNULL)
+         str(data), "--augment", "strong", "--log-path", str(log), *flags],
+        env=environment, stderr=subprocess.DEVNULL)
 
 
 def kill_when(process: subprocess.Popen[bytes], is_due: Callable[[], bool]) -> bool:

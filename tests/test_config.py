@@ -93,6 +93,12 @@ def test_bounds_of_clipping_steps_and_seed() -> None:
         TrainConfig(seed=-1)
 
 
+def test_runs_with_a_validation_and_without_an_end_stop_after_ten_validations() -> None:
+    assert TrainConfig(val_split=0.1).patience == TrainConfig(val=("words",)).patience == 10
+    assert TrainConfig().patience is TrainConfig(val_split=0.1, max_steps=9).patience is None
+    assert TrainConfig(val_split=0.1, max_steps=9, early_stop=3).patience == 3
+
+
 @pytest.mark.parametrize("alphabet", ["", "aa", "abca"])
 def test_alphabet_holds_each_character_once(alphabet: str) -> None:
     with pytest.raises(AocrError, match="alphabet"):

@@ -5,19 +5,23 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr.config import ModelConfig
+from aocr.config import ModelConfig, TrainConfig
 from aocr.data import example, splits
 from aocr.data.example import Record
 from aocr.data.index import build_index, read_records
 from aocr.inference.recognizer import Recognizer
 from aocr.tokenizer import Tokenizer
+from aocr.training.checkpointing import Checkpointer
+from aocr.training.learning_rate import LearningRate
 from aocr.training.state import Best
 from aocr.training.step import TrainStep
+from aocr.training.validation import Scores
 from tests.conftest import (
     WORDS,
     Command,
@@ -127,6 +131,29 @@ def test_the_best_validation_has_the_highest_word_accuracy_and_then_the_lowest_c
         [(0.0, 1.5), (0.0, 0.9), (0.5, 0.3), (0.5, 0.3), (0.4, 0.1), (0.5, 0.2)], start=1)]
     assert waited == [0, 0, 0, 1, 2, 0]
     assert (int(best.step), int(best.waited), float(best.word_accuracy)) == (6, 0, 0.5)
+
+
+@pytest.mark.parametrize(("early_stop", "max_steps", "reduced_at", "stopped_at"), [
+    (None, None, [6], 11), (4, 1000, [3], 5), (1, None, [], 2), (None, 1000, [], 0)])
+def test_without_improvement_the_rate_is_reduced_and_then_the_run_stops(
+        early_stop: int | None, max_steps: int | None, reduced_at: list[int], stopped_at: int,
+        logged: list[str]) -> None:
+    settings = TrainConfig(val=("words",), early_stop=early_stop, max_steps=max_steps)
+    state = mock.Mock(best=Best(), rate=LearningRate(settings), step=tf.Variable(0, dtype=tf.int64))
+    scores = mock.Mock(run=lambda: Scores(0.1, 0.5, 0.3))
+    checkpointer = Checkpointer(
+        state, mock.Mock(), scores, mock.Mock(), mock.MagicMock(), settings)
+    expected = []
+    for step in range(1, (stopped_at or 14) + 1):
+        state.step.assign(step)
+        checkpointer.validate_and_save()
+        plateau = f"No improvement in {step - 1} validations since step 1: "
+        if step in reduced_at:
+            expected.append(f"{plateau}the learning rate is reduced to 0.0006.")
+        if step == stopped_at:
+            expected.append(f"{plateau}stopping (--early-stop).")
+    assert [line for line in logged if not line.startswith("Saving the model")] == expected
+    assert int(state.best.waited) == (settings.patience or 13)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import argparse
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
 from aocr.config import (
+    AUGMENTATIONS,
     DIGITS_AND_CAPITALS,
     OPTIMIZERS,
     OVERSIZE,
@@ -45,7 +46,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "--max-steps (default: inverse-sqrt for Adam, constant for AdaDelta)")
     flags.add_optimizer_flags(add)
     add("--seed", type=int, default=flags.TRAIN_DEFAULTS.seed, metavar="N",
-        help="seed of weights, data order and dropout (default: %(default)s)")
+        help="seed of weights, data order, augmentation and dropout (default: %(default)s)")
     add = command.add_argument_group("devices").add_argument
     flags.add_gpus(add)
     flags.add_precision(add)
@@ -66,6 +67,10 @@ def _add_text_and_image_flags(command: argparse.ArgumentParser) -> None:
     add("--oversize", choices=OVERSIZE, help="what to do with images wider than --max-width "
         f"(default: {flags.MODEL_DEFAULTS.oversize})")
     flags.add_max_pixels(add)
+    add("--augment", choices=AUGMENTATIONS, default=flags.TRAIN_DEFAULTS.augment,
+        help="strength of the random distortions of the training images (default: %(default)s)")
+    add("--show-augmented", metavar="FILE.png",
+        help="write a picture of images as --augment distorts them, and end without training")
 
 
 def _add_run_flags(command: argparse.ArgumentParser) -> None:
@@ -88,7 +93,8 @@ def _add_run_flags(command: argparse.ArgumentParser) -> None:
     add("--val-split", type=float, default=defaults.val_split, metavar="X",
         help="validate on this share of the images, such as 0.1, instead of training on them")
     add("--early-stop", type=flags.at_least_one, metavar="N",
-        help="stop after N validations without improvement")
+        help="stop after N validations without improvement, and reduce the learning rate after "
+        "half as many (default: 10 with a validation and without --max-steps, otherwise never)")
 
 
 def _add_start_flags(command: argparse.ArgumentParser) -> None:
@@ -117,6 +123,10 @@ def run(args: argparse.Namespace) -> int:
         model_settings["alphabet"] = _read_charset(args.charset)
     options = train.StartOptions(
         args.resume, args.init_from, flags.checkpoint_choice(args), dataset_alphabet)
+    if args.show_augmented is not None:
+        train.show_augmented(args.show_augmented, args.dataset, args.model_dir, model_settings,
+                             _train_settings(args), options)
+        return OK
     stopped_by = train.train(args.dataset, args.model_dir, model_settings, _train_settings(args),
                              cluster, options)
     return 128 + stopped_by if stopped_by else OK
@@ -128,10 +138,10 @@ def _train_settings(args: argparse.Namespace) -> TrainConfig:
         steps_per_checkpoint=args.steps_per_checkpoint,
         optimizer=args.optimizer, initial_learning_rate=args.initial_learning_rate,
         schedule=args.schedule,
-        max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None, seed=args.seed,
-        keep=args.keep, val=tuple(args.val), val_split=args.val_split, mix=tuple(args.mix),
-        mix_share=args.mix_share, early_stop=args.early_stop,
-        max_pixels=args.max_pixels, precision=args.precision)
+        max_gradient_norm=args.max_gradient_norm if args.clip_gradients else None,
+        augment=args.augment, seed=args.seed, keep=args.keep, val=tuple(args.val),
+        val_split=args.val_split, mix=tuple(args.mix), mix_share=args.mix_share,
+        early_stop=args.early_stop, max_pixels=args.max_pixels, precision=args.precision)
 
 
 def _read_charset(path: str) -> str:

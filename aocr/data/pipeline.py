@@ -15,7 +15,7 @@ from aocr.data import parallel
 from aocr.data.index import RecordIndex, read_records
 from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError, reason
-from aocr.images import preprocessing
+from aocr.images import augmentation, preprocessing
 from aocr.tokenizer import Tokenizer
 
 # Batches that are decoded in parallel while the network computes.
@@ -40,10 +40,38 @@ class Batch(NamedTuple):
     comments: tf.Tensor
 
 
+class BatchRecords(NamedTuple):
+    """The records of a batch: their epoch, and their positions in the index."""
+
+    epoch: int
+    records: np.ndarray
+
+
+class Augmentation(NamedTuple):
+    """Augmentation of the images of a pipeline.
+
+    Attributes:
+        level: One of `aocr.config.AUGMENTATIONS`.
+        seed: Seed of the training run. The distortions of an image depend only on it, on the epoch
+            and on the position of the record in the index.
+    """
+
+    level: str
+    seed: int
+
+
+_NO_AUGMENTATION = Augmentation("off", 0)
+
+
 class _EncodedBatch(NamedTuple):
-    """One batch with its images still encoded, `[batch]` string; other fields as in `Batch`."""
+    """One batch with its images still encoded, `[batch]` string; other fields as in `Batch`.
+
+    Attributes:
+        epochs: Epoch in which each record is used, `[batch]` int64.
+    """
 
     images: tf.Tensor
+    epochs: tf.Tensor
     targets: tf.Tensor
     records: tf.Tensor
     comments: tf.Tensor
@@ -51,9 +79,7 @@ class _EncodedBatch(NamedTuple):
 
 def make_pipeline(index: RecordIndex, plan: Iterable[np.ndarray], tokenizer: Tokenizer,
                   config: ModelConfig) -> tf.data.Dataset:
-    """Returns a dataset of the `Batch`es of a plan.
-
-    An image that cannot be decoded is left out of its batch, which may therefore be empty.
+    """Returns a dataset of the `Batch`es of a plan, without augmentation.
 
     Args:
         index: The records.
@@ -61,16 +87,35 @@ def make_pipeline(index: RecordIndex, plan: Iterable[np.ndarray], tokenizer: Tok
         tokenizer: Encodes the labels.
         config: Size, channels and resizing kernel of the images.
     """
+    plans = (BatchRecords(0, positions) for positions in plan)
+    return make_training_pipeline(index, plans, tokenizer, config, _NO_AUGMENTATION)
+
+
+def make_training_pipeline(index: RecordIndex, plan: Iterable[BatchRecords], tokenizer: Tokenizer,
+                           config: ModelConfig, augmented: Augmentation) -> tf.data.Dataset:
+    """Returns a dataset of the `Batch`es of a plan.
+
+    An image that cannot be decoded is left out of its batch, which may therefore be empty.
+
+    Args:
+        index: The records.
+        plan: Records and epoch of each batch; iterated over once.
+        tokenizer: Encodes the labels.
+        config: Size, channels and resizing kernel of the images.
+        augmented: How the images are augmented.
+    """
     encoded = tf.data.Dataset.from_generator(
         lambda: _encoded_batches(index, plan, tokenizer),
         output_signature=_EncodedBatch(
-            tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.string)))
+            tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64),
+            tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int64),
+            tf.TensorSpec([None], tf.string)))
 
-    preprocess = _preprocessing_graph(config)
+    preprocess = _preprocessing_graph(config, augmented.level)
 
     def decode(row: _EncodedBatch) -> Batch:
-        image = preprocess(row.images)
+        seed = tf.stack([tf.constant(augmented.seed, tf.int64), row.epochs, row.records])
+        image = preprocess(row.images, seed)
         return Batch(image, tf.shape(image)[1], row.targets, row.records, row.comments)
 
     def decode_and_pad(batch: _EncodedBatch) -> Batch:
@@ -134,14 +179,22 @@ def fill_undecodable(batch: Batch, planned: np.ndarray, min_rows: int) -> Batch:
 
 
 @functools.cache
-def _preprocessing_graph(config: ModelConfig) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the graph that preprocesses one image.
+def _preprocessing_graph(config: ModelConfig, level: str
+                         ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns the graph that preprocesses one image and augments it.
 
     It is cached because building it takes longer than reading a small file of records.
     """
-    return tf.function(
-        lambda encoded: preprocessing.preprocess(encoded, config), autograph=False,
-        input_signature=[tf.TensorSpec([], tf.string)])
+    strength = augmentation.STRENGTHS.get(level)
+
+    def preprocess(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        if strength is None:
+            return preprocessing.preprocess(encoded, config)
+        scaled = preprocessing.scale(encoded, config)
+        return preprocessing.to_input(augmentation.augment(scaled, seed, strength), config)
+
+    return tf.function(preprocess, autograph=False, input_signature=[
+        tf.TensorSpec([], tf.string), tf.TensorSpec([3], tf.int64)])
 
 
 def _empty_batch(config: ModelConfig) -> Batch:
@@ -149,15 +202,15 @@ def _empty_batch(config: ModelConfig) -> Batch:
                  tf.zeros([0, 1], tf.int32), tf.zeros([0], tf.int64), tf.zeros([0], tf.string))
 
 
-def _encoded_batches(index: RecordIndex, plan: Iterable[np.ndarray], tokenizer: Tokenizer
+def _encoded_batches(index: RecordIndex, plan: Iterable[BatchRecords], tokenizer: Tokenizer
                      ) -> Iterator[_EncodedBatch]:
-    for positions in plan:
+    for epoch, positions in plan:
         records = list(read_records(index, positions))
         labels = [tokenizer.encode(record.label) for record in records]
         targets = np.zeros([len(labels), max(map(len, labels), default=1)], np.int32)
         for row, ids in zip(targets, labels, strict=True):
             row[:len(ids)] = ids
         yield _EncodedBatch(
-            np.array([record.image for record in records], object), targets,
-            np.asarray(positions, np.int64),
+            np.array([record.image for record in records], object),
+            np.full(len(records), epoch, np.int64), targets, np.asarray(positions, np.int64),
             np.array([record.comment for record in records], object))

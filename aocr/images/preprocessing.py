@@ -34,10 +34,19 @@ def preprocess(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: The file cannot be decoded.
     """
+    return to_input(scale(encoded, config), config)
+
+
+def scale(encoded: tf.Tensor, config: ModelConfig) -> tf.Tensor:
+    """Returns a decoded image at its size in the network's input: `[height, width, channels]`."""
     pixels = decode(encoded, config.channels, config.alpha)
     shape = tf.shape(pixels)
     size = tf.stack(scaled_size(shape[0], shape[1], config))
-    scaled = _RESIZERS[config.kernel](pixels, size)
+    return _RESIZERS[config.kernel](pixels, size)
+
+
+def to_input(scaled: tf.Tensor, config: ModelConfig) -> tf.Tensor:
+    """Pads an image as the layout requires, and normalizes it; see `preprocess`."""
     if config.layout == "padded":
         scaled = tf.image.pad_to_bounding_box(scaled, 0, 0, IMAGE_HEIGHT, config.input_width)
     scaled.set_shape([IMAGE_HEIGHT, None, config.channels])

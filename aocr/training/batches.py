@@ -11,7 +11,7 @@ import numpy as np
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import pipeline, sampler
 from aocr.data.index import RecordIndex
-from aocr.data.pipeline import Batch
+from aocr.data.pipeline import Augmentation, Batch, BatchRecords
 from aocr.data.sampler import BatchPlan, Mixture
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ class TrainingBatches:
         index: The records to train on; those of the mixture are the last ones.
         tokenizer: Encodes the labels.
         config: Size and channels of the images.
-        settings: Batch size and seed.
+        settings: Batch size, augmentation and seed.
         cluster: The processes that share every batch.
         mixture: Which records are mixed into every batch; `None` for none.
     """
@@ -68,9 +68,11 @@ class TrainingBatches:
             position: Number of records of that epoch that were used.
         """
         # One pipeline serves all epochs, so that the next one is read while the current one ends.
-        data = pipeline.make_pipeline(
-            self.index, map(self._local_records, self._plans(epoch, position)), self.tokenizer,
-            self.config)
+        local_plans = (BatchRecords(plan.epoch, self._local_records(plan))
+                       for plan in self._plans(epoch, position))
+        data = pipeline.make_training_pipeline(
+            self.index, local_plans, self.tokenizer, self.config,
+            Augmentation(self.settings.augment, self.settings.seed))
         plans = self._plans(epoch, position)
         for plan, batch in zip(plans, pipeline.iterate(data), strict=False):
             yield LocalBatch(plan, self._local_records(plan), batch)

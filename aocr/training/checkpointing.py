@@ -23,7 +23,8 @@ class Checkpointer:
         validator: Scores the averaged weights; `None` for no validation.
         output: Where the checkpoints are written.
         progress: Where the log lines go.
-        settings: When to stop early.
+        settings: After how many validations without improvement the run stops; after half as
+            many, the learning rate is reduced.
     """
 
     state: TrainingState
@@ -64,9 +65,19 @@ class Checkpointer:
         self.progress.log_validation(scores, step)
         self.output.scalars(step, scores.scalars())
         waited = best.update(scores.word_accuracy, scores.cer, step)
-        if not waited:
+        if waited:
+            self._respond_to_plateau(waited)
+        else:
             with self.progress.history.measure("saving"):
                 self.output.save_best()
-        elif waited == self.settings.early_stop:
-            log.info(f"No improvement in {waited} validations since step {int_value(best.step)}: "
-                     "stopping (--early-stop).")
+
+    def _respond_to_plateau(self, waited: int) -> None:
+        """Reduces the learning rate, or logs the end of the run, which the loop then stops."""
+        patience = self.settings.patience
+        plateau = (f"No improvement in {waited} validations since step "
+                   f"{int_value(self.state.best.step)}")
+        if waited == patience:
+            log.info(f"{plateau}: stopping (--early-stop).")
+        elif patience is not None and waited == patience // 2:
+            rate = self.state.rate.reduce(self.state.step)
+            log.info(f"{plateau}: the learning rate is reduced to {rate:.2g}.")

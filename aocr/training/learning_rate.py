@@ -11,6 +11,7 @@ from aocr.config import SCHEDULES, TrainConfig
 WARM_UP_STEPS = 20
 HOLD_STEPS = 60
 FINAL_SHARE = 0.01
+REDUCTION = 0.3  # on a plateau of the validation
 
 
 class LearningRate(tf.Module):
@@ -78,6 +79,19 @@ class LearningRate(tf.Module):
         self.start_step.assign(step)
         self.end_step.assign(end_step)
         self.schedule.assign(SCHEDULES.index(schedule))
+
+    def reduce(self, step: tf.Tensor) -> float:
+        """Reduces the rate, from which the schedule then goes on as from its start.
+
+        Args:
+            step: Number of steps taken so far.
+
+        Returns:
+            The new rate.
+        """
+        self.start.assign(REDUCTION * self._without_warm_up(step))
+        self.start_step.assign(step)
+        return float(self.start.numpy())
 
     def _without_warm_up(self, step: tf.Tensor) -> tf.Tensor:
         steps = tf.cast(step - self.start_step, tf.float64)

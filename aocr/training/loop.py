@@ -63,8 +63,8 @@ class TrainingLoop:
         self.skipped.report()
         with self.progress:
             if self._is_finished():
-                log.info("Nothing is left to do: give a larger --num-epoch or --max-steps, or a "
-                         "larger --early-stop or none.")
+                log.info("Nothing is left to do: give a larger --num-epoch, --max-steps or "
+                         "--early-stop.")
             else:
                 self._train()
             if self.unsaved:
@@ -74,7 +74,7 @@ class TrainingLoop:
         return self.stopped_by
 
     def _is_finished(self) -> bool:
-        max_steps, patience = self.settings.max_steps, self.settings.early_stop
+        max_steps, patience = self.settings.max_steps, self.settings.patience
         return (int_value(self.state.epoch) >= self.settings.num_epoch
                 or (max_steps is not None and int_value(self.state.step) >= max_steps)
                 or (patience is not None and int_value(self.state.best.waited) >= patience))

@@ -15,12 +15,13 @@ from aocr.checkpoints.loader import LoadedModel
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import splits, stats
 from aocr.data.index import index_checksum, resolve_paths
+from aocr.data.pipeline import Augmentation
 from aocr.data.splits import Splits
 from aocr.inference.graph import RecognitionGraph
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
-from aocr.training import output
+from aocr.training import contact_sheet, output
 from aocr.training.batches import TrainingBatches
 from aocr.training.checkpointing import Checkpointer
 from aocr.training.loop import TrainingLoop
@@ -98,6 +99,31 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
                                       data.mixture)
             stopped_by = _make_loop(state, data, batches, opened, stop).run()
     return stopped_by or stop.signal or 0
+
+
+def show_augmented(path: str, patterns: Sequence[str], model_dir: str,
+                   model_settings: Mapping[str, object], settings: TrainConfig,
+                   options: StartOptions = _DEFAULT_START) -> None:
+    """Writes a picture of images as a training with the same arguments would augment them.
+
+    Args:
+        path: The PNG file to write.
+        patterns: See `train`, like the other arguments.
+        model_dir: Nothing is written there.
+        model_settings: See `train`.
+        settings: See `train`.
+        options: See `train`.
+
+    Raises:
+        AocrError: As `train`, or the file cannot be written.
+    """
+    config = _choose_start(patterns, model_dir, dict(model_settings), settings, options).config
+    tokenizer = Tokenizer(config.alphabet)
+    index = splits.load_splits(patterns, config, settings, tokenizer).training
+    rows = contact_sheet.write(path, index, tokenizer, config,
+                               Augmentation(settings.augment, settings.seed))
+    log.info(f"Wrote {path}: {rows} images, each unchanged and then as --augment "
+             f"{settings.augment} distorts it in the first {contact_sheet.EPOCHS} epochs.")
 
 
 def _choose_start(patterns: Sequence[str], model_dir: str, model_settings: dict[str, object],

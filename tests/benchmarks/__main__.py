@@ -23,7 +23,8 @@ from tests.benchmarks import machine
 
 # Name → module and function, in the order of the table.
 ROWS = {
-    "step": "training.step", "input": "training.pipeline", "precision": "precision.steps",
+    "step": "training.step", "input": "training.pipeline",
+    "augment": "training.augmented", "precision": "precision.steps",
     "own-width": "training.own_width", "test": "reading.in_batches", "test-bfloat16":
     "precision.in_batches", "one": "reading.one", "export": "reading.exported",
     "dataset": "datasets.one_job", "dataset-2": "datasets.two_jobs", "cold": "reading.cold",

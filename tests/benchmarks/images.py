@@ -77,19 +77,21 @@ WORDS = ImageSet("scene-words", ModelConfig(537, 42, 25, PRINTABLE_ASCII), 20, 4
 
 
 def training_batches(image_set: ImageSet, part: str, batch_size: int, directory: Path,
-                     limit: int | None = None) -> Iterator[tuple[pipeline.Batch, np.ndarray]]:
+                     limit: int | None = None, augment: str = "off"
+                     ) -> Iterator[tuple[pipeline.Batch, np.ndarray]]:
     """Yields the batches of a training run without end, each with the widths of its images."""
     config = image_set.config
     tokenizer = Tokenizer(config.alphabet)
     index = build_index([str(image_set.records(part, directory, limit))], config, tokenizer)
 
-    def positions() -> Iterator[np.ndarray]:
-        for plan in sampler.training_batches(index, batch_size, seed=0, epoch=0, position=0):
-            yield plan.records
+    def plans() -> Iterator[sampler.BatchPlan]:
+        return sampler.training_batches(index, batch_size, seed=0, epoch=0, position=0)
 
-    data = pipeline.make_pipeline(index, positions(), tokenizer, config)
-    for records, batch in zip(positions(), pipeline.iterate(data), strict=False):
-        yield batch, index.width[records]
+    records = (pipeline.BatchRecords(plan.epoch, plan.records) for plan in plans())
+    data = pipeline.make_training_pipeline(
+        index, records, tokenizer, config, pipeline.Augmentation(augment, seed=0))
+    for plan, batch in zip(plans(), pipeline.iterate(data), strict=False):
+        yield batch, index.width[plan.records]
 
 
 def temporary_directory() -> tempfile.TemporaryDirectory[str]:

@@ -83,6 +83,19 @@ def pipeline(rounds: int = 15) -> Row:
                {**ratios, **{name: measured.to_json() for name, measured in times.items()}})
 
 
+def augmented(rounds: int = 15) -> Row:
+    """Steps with light augmentation against steps without; both wait for their images."""
+    train_step = make_step(images.DIGITS.config)
+    with images.temporary_directory() as folder:
+        light, off = (images.training_batches(images.DIGITS, "train", _BATCH, Path(folder),
+                                              augment=level) for level in ("light", "off"))
+        times = interleaved({"light": lambda: train_step.run(*next(light)),
+                             "off": lambda: train_step.run(*next(off))}, rounds)
+    ratios = ratio(times["light"], times["off"])
+    return Row("step with light augmentation / without", ratios["by_clock"], 1.06, True,
+               {**ratios, **{name: measured.to_json() for name, measured in times.items()}})
+
+
 def own_width(rounds: int = 8) -> Row:
     """Steps on lines in their own widths, against the same images padded to the full width.
 

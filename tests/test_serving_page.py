@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aocr.cli import serve
+from aocr.cli.main import parser
 from aocr.inference.recognizer import Recognizer, Result
 from tests import drawing, serving
 from tests.conftest import World
@@ -83,7 +85,10 @@ def test_only_the_files_of_the_page_are_served(client: Client) -> None:
 
 
 def test_no_page_turns_the_page_off(exported: Path) -> None:
-    with serving.in_thread(exported, page=False, grpc_port=0) as client:
+    options = [serve._options(parser().parse_args(["serve", "exported", *flags]))
+               for flags in ([], ["--no-page"])]
+    assert [option.page for option in options] == [True, False]
+    with serving.in_thread(exported, page=options[1].page, grpc_port=0) as client:
         assert [get(client, path)[0] for path in ("/", "/page/page.js")] == [404, 404]
 
 
@@ -131,6 +136,19 @@ def test_an_image_is_read_as_the_recognizer_does(
     characters[0].hover()
     character, probability = result.characters[0]
     assert f"{character}\u2069 {probability:.2%}" in (card.locator(".readout").text_content() or "")
+
+
+def test_a_version_that_could_not_be_loaded_is_shown(client: Client, open_page: OpenPage) -> None:
+    def add_version(route: Route) -> None:
+        status = route.fetch().json()
+        status["model_version_status"].append({
+            "version": "4", "state": "END", "status": {"error_message": "no saved_model.pb"}})
+        route.fulfill(json=status)
+
+    page = open_page("about:blank")
+    page.route(f"**/v1/models/{NAME}", add_version)
+    page.goto(client.url)
+    page.get_by_text(f"Model {NAME}, version 3 · Version 4: no saved_model.pb").wait_for()
 
 
 def test_several_images_are_read_and_an_error_is_shown_in_the_words_of_the_server(

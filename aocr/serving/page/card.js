@@ -58,11 +58,13 @@ export class Card {
 
   /** Shows the image; resolves to whether the browser can. */
   async #load() {
-    this.image.src = URL.createObjectURL(this.file);
     this.image.alt = this.file.name;
-    try {
-      await this.image.decode();
-    } catch {
+    const isShown = await new Promise((resolve) => {
+      this.image.onload = () => resolve(true);
+      this.image.onerror = () => resolve(false);
+      this.image.src = URL.createObjectURL(this.file);
+    });
+    if (!isShown) {
       this.#find(".stage").hidden = true;
       this.#find(".unshown").hidden = false;
       this.#find(".edit").hidden = true;
@@ -132,7 +134,9 @@ export class Card {
     list.addEventListener("pointerleave", () => this.#select(this.#focused()));
     const stage = this.#find(".stage");
     stage.addEventListener("pointermove", (event) => this.#select(this.#characterAt(event)));
-    stage.addEventListener("pointerdown", (event) => this.#select(this.#characterAt(event)));
+    stage.addEventListener("click", (event) => {
+      list.children[this.#characterAt(event)]?.focus({preventScroll: true});
+    });
     stage.addEventListener("pointerleave", () => this.#select(this.#focused()));
   }
 

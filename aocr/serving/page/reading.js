@@ -2,7 +2,7 @@
 
 const COLUMN_PIXELS = 4;  // width of a column of the attention in the network's input
 const DIMMED = 0.72;  // opacity of black where there is no attention
-const TINT = 0.3;  // opacity of orange where the attention is highest
+const TINT = 0.4;  // opacity of orange where the attention is highest
 const ORANGE = [255, 176, 32];
 
 /**

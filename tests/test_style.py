@@ -67,6 +67,17 @@ def _imported_packages(path: Path) -> set[str]:
     return packages
 
 
+def test_every_file_of_the_package_is_installed() -> None:
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    (data,) = re.findall(r"package_data=({.*?}),\n", setup, re.DOTALL)
+    installed = {path for package, patterns in ast.literal_eval(data).items()
+                 for pattern in patterns
+                 for path in (ROOT / package.replace(".", "/")).glob(pattern)}
+    files = {path for path in (ROOT / "aocr").rglob("*") if path.is_file()
+             and path.suffix not in (".py", ".md") and "__pycache__" not in path.parts}
+    assert files == installed
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_modules_in_documents_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")

@@ -304,12 +304,13 @@ def test_a_signal_to_one_worker_stops_all_with_one_checkpoint_that_two_can_test(
     assert main(["test", str(data), "--model-dir", str(model_dir), "--json",
                  str(tmp_path / "alone.json"), "--log-path", str(tmp_path / "log"), "--batch-size",
                  "9", "--visualize", "--output-dir", str(directory / "alone")]) == 0
-    with run_pair("test", data, directory, "--json", "pair.json", "--visualize", "--output-dir",
-                  "pair") as pair:
+    with run_pair("test", data, directory, "--json", "pair.json", "--report", "pair.html",
+                  "--visualize", "--output-dir", "pair") as pair:
         (code, log), (other_code, other_log) = pair.finish()
     assert (code, other_code, len(other_log.splitlines())) == (0, 0, 2)
     assert "Using 22 of 23 images, skipping 1." in log
     _assert_equal_results(tmp_path / "alone.json", directory / "pair.json")
+    assert (directory / "pair.html").read_text(encoding="utf-8").count('<li class="card') == 22
     pictures = [sorted(path.relative_to(directory / name)
                        for path in (directory / name).rglob("*.*")) for name in ("alone", "pair")]
     assert pictures[0] == pictures[1]

@@ -86,8 +86,10 @@ def test_all_commands_work_in_memory(
     assert sum(name.startswith("events.out.tfevents") for name in names) == 2
 
     run("test", shards, "--visualize", "--output-dir", f"{ram}/out", "--json", f"{ram}/r/r.json",
-        *model)
+        "--report", f"{ram}/r/r.html", *model)
     results = json.loads(content(f"{ram}/r/r.json"))
+    assert gfile.listdir(f"{ram}/r") == ["r.html", "r.json"]
+    assert b'id="training"' in content(f"{ram}/r/r.html")
     assert sorted(row["label"] for row in results["images"]) == sorted(WORDS)
     (first, *others) = gfile.glob(f"{ram}/out/*correct/*/image.gif")
     assert len(others) == len(WORDS) - 1

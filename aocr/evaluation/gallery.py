@@ -19,7 +19,7 @@ from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime.console import progress_bar
 
 _LEAST_CORRECT = 0.1  # share of the images that is reserved for correct ones
-_WEBP_QUALITY = 75
+_WEBP = {"quality": 75, "method": 2}  # the default method takes twice as long for 2 % fewer bytes
 _ATTENTION_LEVELS = 32  # fewer than 256 compress better and look the same
 
 
@@ -112,7 +112,7 @@ def _thumbnail(pixels: np.ndarray) -> str:
     """Encodes the network's input, `[32, width, channels]`."""
     levels = preprocessing.denormalize(pixels)
     image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
-    return _encode(image, "WEBP", quality=_WEBP_QUALITY)
+    return _encode(image, "WEBP", **_WEBP)
 
 
 def _attention(score: ImageScore) -> str:
@@ -121,7 +121,7 @@ def _attention(score: ImageScore) -> str:
     weights = np.nan_to_num(np.array(score.attention, np.float32), posinf=0, neginf=0)
     shares = weights / np.maximum(weights.max(1, keepdims=True), np.finfo(np.float32).tiny)
     levels = np.rint(shares * (_ATTENTION_LEVELS - 1)) * (255 / (_ATTENTION_LEVELS - 1))
-    return _encode(Image.fromarray(np.rint(levels).astype(np.uint8)), "PNG", optimize=True)
+    return _encode(Image.fromarray(np.rint(levels).astype(np.uint8)), "PNG")
 
 
 def _encode(image: Image.Image, kind: str, **options: int) -> str:

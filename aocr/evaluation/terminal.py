@@ -63,7 +63,7 @@ def _confusions(details: Details) -> Table:
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-                 pad_edge=False)
+                 pad_edge=False, min_width=len(title))
 
 
 def _printed(text: str) -> str:

@@ -42,13 +42,16 @@ function update() {
   const query = form.elements.query.value.toLocaleLowerCase();
   const show = form.elements.show.value;
   const lengthFits = bounds("length", 1), probabilityFits = bounds("probability", 1000);
+  const before = shown;
   shown = cards.filter((card) =>
     (show === "all" || card.wrong === (show === "wrong")) &&
     lengthFits(card.length) && probabilityFits(Math.round(card.probability * 1e5)) &&
     (!query || `${card.read}\n${card.label}\n${card.comment}`.toLocaleLowerCase().includes(query)) &&
     (!selection || selection.matches(card)));
   shown.sort(orders[form.elements.order.value]);
-  gallery.replaceChildren(...shown.map((card) => card.element));
+  if (shown.length !== before.length || shown.some((card, n) => card !== before[n])) {
+    gallery.replaceChildren(...shown.map((card) => card.element));
+  }
   document.getElementById("count").textContent = `${shown.length} of ${cards.length} images`;
   document.getElementById("none").hidden = shown.length > 0;
   chip.hidden = !selection;

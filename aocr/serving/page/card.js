@@ -13,7 +13,7 @@ export class Card {
   /**
    * @param {HTMLTemplateElement} template Its markup.
    * @param {File} file The image file.
-   * @param {{again: Function, edit: Function, copy: Function, remove: Function}} actions What its
+   * @param {{retry: Function, crop: Function, copy: Function, remove: Function}} actions What its
    *     buttons do; each function receives the card.
    */
   constructor(template, file, actions) {
@@ -67,7 +67,7 @@ export class Card {
     if (!isShown) {
       this.#find(".stage").hidden = true;
       this.#find(".unshown").hidden = false;
-      this.#find(".edit").hidden = true;
+      this.#find(".crop").hidden = true;
       return false;
     }
     const ratio = this.image.naturalWidth / this.image.naturalHeight;
@@ -77,6 +77,7 @@ export class Card {
   }
 
   #set(state, outputs, problem) {
+    if (this.state === "removed") return;
     this.state = state;
     this.outputs = outputs;
     this.#characters = outputs ? displayedCharacters(outputs) : [];
@@ -89,7 +90,7 @@ export class Card {
     this.element.dataset.state = state;
     this.element.setAttribute("aria-busy", state === "waiting" || state === "reading");
     this.#find(".problem").hidden = state !== "failed";
-    this.#find(".again").hidden = state !== "failed";
+    this.#find(".retry").hidden = state !== "failed";
     this.#find(".copy").hidden = state !== "read";
     this.#find(".spoken").textContent = state === "read" ? `Text: ${this.text || "none"}` : "";
     this.#showText();

@@ -134,6 +134,18 @@ def test_hostile_texts_are_shown_as_text(open_page: OpenPage, report: Report) ->
     assert {"U+200B", "U+0007"} <= set(codes)
 
 
+def test_a_script_that_is_not_of_the_page_does_not_run(
+        open_page: OpenPage, report: Report, page_problems: list[str]) -> None:
+    page = open_page(report.url)
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "hostile = 1";
+        document.body.append(script);
+    }""")
+    assert page.evaluate("typeof hostile") == "undefined"
+    assert "Content Security Policy" in page_problems.pop()
+
+
 def test_filters_select_images(open_page: OpenPage, report: Report) -> None:
     page = open_page(report.url)
     page.get_by_role("radio", name="Right").check(force=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import time
 import unicodedata
@@ -10,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from aocr import __version__
 from aocr.config import COLUMN_PIXELS
@@ -121,12 +122,13 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": _percent, "visible": visible}
 
-    def source(name: str) -> Markup:
-        """Returns a style or script of the package, which contains no text of the records."""
-        assert environment.loader is not None
-        return Markup(environment.loader.get_source(environment, name)[0])
-
-    environment.globals |= {"source": source, "charts": charts, "column_pixels": COLUMN_PIXELS}
+    assert environment.loader is not None
+    style, script = (environment.loader.get_source(environment, name)[0]
+                     for name in ("report.css", "report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "style": style, "script": script, "script_digest": digest, "charts": charts,
+        "column_pixels": COLUMN_PIXELS}
     return environment
 
 

@@ -96,7 +96,7 @@ DOCUMENTS = st.fixed_dictionaries({}, optional={
 BODIES = DOCUMENTS.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=400)
 PATHS = st.sampled_from([PATH, PATH, PATH, PATH.replace(":", "/versions/3:"),
                          PATH.replace("predict", "classify"), "/v1/models", "/", "/v1/models/x",
-                         PATH.replace(":", "/versions/99:"), PATH.replace(":", "%00:"),
+                         "/page/x", PATH.replace(":", "/versions/99:"), PATH.replace(":", "%00:"),
                          "/v1/models/" + "y" * 3000 + ":predict", "/monitoring/prometheus/metric"])
 TYPES = st.sampled_from(["application/json", "text/html", "multipart/form-data", "x", "image/png"])
 

@@ -90,11 +90,8 @@ def test_brackets_in_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> 
     assert "models/[bold]/best" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_the_summary_is_shown_on_a_terminal_only(
-        terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-        logged: list[str]) -> None:
-    monkeypatch.setattr(progress, "on_terminal", lambda: terminal)
+def run_to_its_end() -> Progress:
+    """Returns the progress of a run of one step, after its closing line."""
     run = Progress(total=2, initial=0)
     with run:
         run.log_step(2.0, 0.5, 8, 0.1)
@@ -102,6 +99,26 @@ def test_the_summary_is_shown_on_a_terminal_only(
                                                 best=best(0.5, 1)))
     skipped: Any = SimpleNamespace(used=8, training=list)
     run.log_end(state, skipped, "models/m")
+    return run
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_summary_is_shown_on_a_terminal_only(
+        terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        logged: list[str]) -> None:
+    monkeypatch.setattr(progress, "on_terminal", lambda: terminal)
+    run = run_to_its_end()
     assert run.history.seconds["steps"] == pytest.approx(0.4)
     assert f"Next: {COMMAND}" in logged[-1]
     assert (f"next       {COMMAND}" in capsys.readouterr().err) == terminal
+
+
+def test_a_terminal_that_was_closed_does_not_end_the_command(
+        monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(progress, "on_terminal", lambda: True)
+    monkeypatch.setattr(summary, "show", fail)
+    run_to_its_end()
+    assert f"Next: {COMMAND}" in logged[-1]

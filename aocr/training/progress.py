@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -117,4 +118,5 @@ class Progress:
         sentences.append(f"Next: {next_command}")
         log.info(" ".join(sentences))
         if self.history.losses and on_terminal():
-            summary.show(self.history, elapsed, best, best_dir, next_command)
+            with contextlib.suppress(OSError):  # the terminal was closed, which is no failure
+                summary.show(self.history, elapsed, best, best_dir, next_command)

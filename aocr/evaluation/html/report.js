@@ -160,7 +160,7 @@ async function showAttention(card, character) {
   for (let x = 0; x < attention.width; x++) {
     const weight = attention.data[4 * (character * attention.width + x)] / 255;
     // Dark where the model does not look, tinted orange where it does.
-    pixels.data.set([255 * weight, 150 * weight, 0, 255 * (0.68 - 0.36 * weight)], 4 * x);
+    pixels.data.set([255 * weight, 150 * weight, 0, 255 * (0.68 - 0.28 * weight)], 4 * x);
   }
   context.putImageData(pixels, 0, 0);
 }

@@ -17,6 +17,7 @@ from aocr.data import pipeline, sampler
 from aocr.data.index import build_index
 from aocr.errors import AocrError, SkipError
 from aocr.images import preprocessing
+from aocr.inference.decoding import score_greedy
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Recognizer, Result
 from aocr.inference.sources import Source
@@ -130,7 +131,8 @@ def test_probability_is_the_product_up_to_and_including_eos() -> None:
     logits = tf.constant(np.log(probabilities), tf.float32)
     ids = tf.argmax(logits, -1, tf.int32)
     graph = RecognitionGraph(config, AttentionOCR(config))
-    prediction = graph._predict(Decoded(ids, logits, tf.ones([2, 3, 1])), tf.constant([4, 4]))
+    prediction = graph._predict(score_greedy(Decoded(ids, logits, tf.ones([2, 3, 1]))),
+                                tf.constant([4, 4]))
     assert prediction.output.numpy().tolist() == [b"A", b"AB"]
     np.testing.assert_allclose(prediction.probability, [.7 * .6, .7 * .6 * .4], rtol=1e-6)
     assert prediction.characters.numpy().tolist() == [[b"A", b"", b""], [b"A", b"", b"B"]]

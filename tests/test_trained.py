@@ -140,5 +140,5 @@ def _read_with_batch_statistics(graph: RecognitionGraph, images: tf.Tensor, widt
     features, lengths = model.cnn(images, mask, BatchNorm.training), -(-widths // 4)
     values, last = model.encoder(features, lengths)
     memory = model.decoder.attend_over(values, lengths, last)
-    prediction = graph._predict(model.greedy(memory), widths)
+    prediction = graph._predict(graph.decode(memory), widths)
     return [text.decode() for text in prediction.output.numpy()]

@@ -52,18 +52,18 @@ def load(directory: str) -> ModelConfig:
     Raises:
         AocrError: The file is missing, damaged, or of a newer version.
     """
-    import tensorflow as tf
+    return from_text(*_read(directory))
 
-    path = tf.io.gfile.join(directory, NAME)
-    try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            text = file.read()
-    except tf.errors.NotFoundError as error:
-        raise AocrError(f"{path} is missing: without it the weights beside it cannot be "
-                        "used") from error
-    except (tf.errors.OpError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    return from_text(path, text)
+
+def load_section(directory: str, name: str) -> dict[str, object]:
+    """Returns a further section of `config.json`, see `save`; an empty one if there is none.
+
+    Raises:
+        AocrError: The file is missing or damaged.
+    """
+    content = _from_json(*_read(directory))
+    section = content.get(name) if isinstance(content, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
 def from_text(path: str, text: str) -> ModelConfig:
@@ -76,11 +76,7 @@ def from_text(path: str, text: str) -> ModelConfig:
     Raises:
         AocrError: It is damaged, or of a newer version.
     """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from error
-    return _parse(path, content)
+    return _parse(path, _from_json(path, text))
 
 
 def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]) -> None:
@@ -103,6 +99,28 @@ def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]
             raise AocrError(f"{_describe(name, value)} contradicts {directory}, whose model has "
                             f"{_describe(name, stored)}; leave the flag out, or name another "
                             "model directory")
+
+
+def _read(directory: str) -> tuple[str, str]:
+    """Returns path and content of the file in a directory."""
+    import tensorflow as tf
+
+    path = tf.io.gfile.join(directory, NAME)
+    try:
+        with tf.io.gfile.GFile(path, "r") as file:
+            return path, file.read()
+    except tf.errors.NotFoundError as error:
+        raise AocrError(f"{path} is missing: without it the weights beside it cannot be "
+                        "used") from error
+    except (tf.errors.OpError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _from_json(path: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: str, error: Exception) -> AocrError:

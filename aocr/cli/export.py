@@ -30,6 +30,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "ONNX Runtime, OpenVINO and web browsers (default: %(default)s)")
     flags.add_model_dir(add)
     flags.add_checkpoint_flags(add)
+    flags.add_decoding_flags(command)
     add = command.add_argument_group("speed and limits").add_argument
     flags.add_gpu(add)
     add("--max-pixels", type=flags.at_least_one, default=MAX_PIXELS, metavar="N",

@@ -175,6 +175,19 @@ def add_debias(add: AddFlag) -> None:
         help="remove the start values from the batch-norm averages of a model of aocr 0.7")
 
 
+def add_decoding_flags(command: argparse.ArgumentParser) -> None:
+    """Adds the flags that restrict the texts, and those of the beam search."""
+    add = command.add_argument_group("texts that are possible").add_argument
+    add("--pattern", metavar="REGEX",
+        help=r"return only texts that match this regular expression, such as '[A-Z]{2}\d{4}'")
+    add("--lexicon", metavar="FILE",
+        help="return only entries of this word list, a UTF-8 text file with one entry a line")
+    add("--beam", type=at_least_one, metavar="N",
+        help="hypotheses of the beam search, 1 for greedy decoding (default: that of --n-best, "
+        "otherwise 1)")
+    add("--n-best", type=at_least_one, metavar="K", help="return the K most probable texts as well")
+
+
 def add_legacy_flags(command: argparse.ArgumentParser) -> None:
     """Adds the flags that only models of aocr 0.7 need once they are trained.
 
@@ -238,6 +251,11 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings that `--pattern`, `--lexicon`, `--beam` and `--n-best` describe."""
+    return {name: getattr(args, name) for name in ("pattern", "lexicon", "beam", "n_best")}
+
+
 def restore_model(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) -> AnyRecognizer:
     """Selects the GPU and loads the model that the flags name; see `load_recognizer`."""
     from aocr.runtime import devices
@@ -249,7 +267,8 @@ def restore_model(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) 
 def load_recognizer(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) -> AnyRecognizer:
     """Loads the model that the flags name with the method `load` of a class of recognizers."""
     recognizer = load(args.model_dir, checkpoint_choice(args), args.max_pixels,
-                      getattr(args, "precision", PRECISIONS[0]), **given_settings(args))
+                      getattr(args, "precision", PRECISIONS[0]), **given_settings(args),
+                      **decoding_settings(args))
     log.info(f"Reading model parameters from {recognizer.source}")
     return recognizer
 

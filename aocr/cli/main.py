@@ -18,7 +18,7 @@ from aocr.runtime.console import log
 _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predict,
              "export": export, "serve": serve}
 _DEFAULT_LOG = "aocr.log"
-_ORIGINS = "cors_origin"  # URLs that are not paths
+_NOT_PATHS = ("cors_origin", "pattern")  # may look like URLs
 _DESCRIPTION = "Reads text in images of cropped words and lines: captchas, plates, receipts."
 _EXAMPLE = """\
 from images to a served model (annotations.txt: one `path label` per line):
@@ -87,7 +87,7 @@ def _check_paths(args: argparse.Namespace) -> None:
     """
     from aocr.runtime import filesystem
 
-    values = [value for name, values in vars(args).items() if name != _ORIGINS
+    values = [value for name, values in vars(args).items() if name not in _NOT_PATHS
               for value in (values if isinstance(values, list | tuple) else [values])]
     for path in filter(filesystem.is_remote, map(str, values)):
         import tensorflow as tf

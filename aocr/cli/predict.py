@@ -25,6 +25,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "Reads image files with a trained or an exported model.",
         ("aocr predict plate.jpg",
          "aocr predict images/ --format tsv > results.tsv",
+         r"aocr predict plates/ --pattern '[A-Z]{2}\d{4}' --n-best 3 --format jsonl",
          "find . -name '*.png' | aocr predict --model-dir exported --format jsonl"))
     add = command.add_argument_group("images and model").add_argument
     add("files", metavar="FILE|FOLDER|-", nargs="*",
@@ -34,6 +35,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "(default: %(default)s)")
     flags.add_model_dir(add)
     flags.add_checkpoint_flags(add)
+    flags.add_decoding_flags(command)
     add = command.add_argument_group("speed and limits").add_argument
     flags.add_gpu(add)
     flags.add_precision(add)
@@ -86,8 +88,11 @@ def _write_tsv(name: str, result: Result) -> None:
 
 
 def _write_jsonl(name: str, result: Result) -> None:
-    print(json.dumps({"path": name, "text": result.text, "probability": result.probability,
-                      "characters": result.characters}, ensure_ascii=False))
+    values = {"path": name, "text": result.text, "probability": result.probability,
+              "characters": result.characters}
+    if result.candidates:
+        values["candidates"] = result.candidates
+    print(json.dumps(values, ensure_ascii=False))
 
 
 _TSV_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})

@@ -21,6 +21,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     flags.add_datasets(add)
     flags.add_model_dir(add)
     flags.add_checkpoint_flags(add)
+    flags.add_decoding_flags(command)
     add = command.add_argument_group("results").add_argument
     add("--json", metavar="FILE", help="write the metrics and a row for each image as JSON")
     add("--report", metavar="FILE.html",

@@ -127,7 +127,8 @@ def _require_agreement(graph: RecognitionGraph, index: RecordIndex, options: Eva
     Raises:
         AocrError: The processes differ in the weights, the records or the flags.
     """
-    flags = graph.config, graph.precision, options.batch_size, options.pictures_dir is None
+    flags = (graph.config, graph.precision, options.batch_size, options.pictures_dir is None,
+             graph.decoding.describe())
     cluster.require_agreement({"weights (as a checksum)": graph.model.checksum(),
                                "records (as a checksum)": index_checksum(index),
                                "flags (as a checksum)": zlib.crc32(repr(flags).encode())})

@@ -52,11 +52,14 @@ class EvaluationRow:
 
     def to_json(self) -> dict[str, object]:
         """Returns the row as JSON-serializable values."""
-        return {"dataset": self.dataset, "record": self.number, "comment": self.comment,
-                "label": self.label, "text": self.result.text, "correct": self.correct,
-                "accuracy": self.accuracy, "probability": self.result.probability,
-                "loss": self.loss,
-                "characters": [list(character) for character in self.result.characters]}
+        row = {"dataset": self.dataset, "record": self.number, "comment": self.comment,
+               "label": self.label, "text": self.result.text, "correct": self.correct,
+               "accuracy": self.accuracy, "probability": self.result.probability,
+               "loss": self.loss,
+               "characters": [list(character) for character in self.result.characters]}
+        if self.result.candidates:
+            row["candidates"] = [list(candidate) for candidate in self.result.candidates]
+        return row
 
 
 def line(number: int, row: EvaluationRow, accuracy: float) -> str:

@@ -27,6 +27,7 @@ class ImageScore(NamedTuple):
         characters: See `Result`.
         attention: See `Result`; nested lists instead of an array.
         width: See `Result`.
+        candidates: See `Result`.
     """
 
     number: int
@@ -38,12 +39,14 @@ class ImageScore(NamedTuple):
     characters: Sequence[tuple[str, float]] = ()
     attention: list[list[float]] | None = None
     width: int = 0
+    candidates: Sequence[tuple[str, float]] = ()
 
     def result(self) -> Result:
         """Returns the prediction as the Python API does."""
         attention = None if self.attention is None else np.array(self.attention, np.float32)
-        characters = tuple((character, probability) for character, probability in self.characters)
-        return Result(self.text, self.probability, characters, attention, self.width)
+        characters, candidates = (tuple((text, probability) for text, probability in pairs)
+                                  for pairs in (self.characters, self.candidates))
+        return Result(self.text, self.probability, characters, attention, self.width, candidates)
 
 
 def score_batch(recognizer: CheckpointRecognizer, numbers: np.ndarray, batch: pipeline.Batch,
@@ -73,7 +76,7 @@ def _image_score(number: int, label: str, comment: str, result: Result, loss: fl
                  ) -> ImageScore:
     attention = None if result.attention is None else result.attention.tolist()
     return ImageScore(number, label, comment, loss, result.text, result.probability,
-                      result.characters, attention, result.width)
+                      result.characters, attention, result.width, result.candidates)
 
 
 class RecordOrder(Generic[_T]):

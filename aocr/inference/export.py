@@ -9,10 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, loader
-from aocr.config import ModelConfig
 from aocr.errors import AocrError, reason
 from aocr.inference.export_formats import FORMATS, Predict
-from aocr.inference.exported_model import ExportedModel, images_section, sample_images
+from aocr.inference.exported_model import (
+    DECODING_SECTION,
+    ExportedModel,
+    config_sections,
+    sample_images,
+)
+from aocr.inference.graph import RecognitionGraph
 from aocr.inference.saved_model import EXTRA_ASSETS
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime import filesystem
@@ -42,7 +47,7 @@ def export(recognizer: CheckpointRecognizer, target: str, kind: str, version: in
     directory = target if version is None else tf.io.gfile.join(target, str(version))
     _check_target(target, directory, version)
     _refuse_original(target, os.path.dirname(recognizer.source))
-    _refuse_other_model(directory, kind, recognizer.config)
+    _refuse_other_model(directory, kind, recognizer.graph)
     model = ExportedModel(recognizer.graph)
     # A server may watch the directory: nothing appears there before it is complete and checked.
     staging = directory.rstrip("/") + _STAGING_SUFFIX
@@ -50,7 +55,7 @@ def export(recognizer: CheckpointRecognizer, target: str, kind: str, version: in
         filesystem.remove(staging)
         tf.io.gfile.makedirs(staging)
         FORMATS[kind].write(model, staging)
-        _write_config(staging, recognizer.config)
+        _write_config(staging, recognizer.graph)
         _check_predictions(model, FORMATS[kind].load(staging), staging)
         _move(staging, directory)
     except (tf.errors.OpError, OSError) as error:
@@ -80,20 +85,22 @@ def _refuse_original(target: str, model_dir: str) -> None:
                         f"to; name a directory outside it instead of {target}")
 
 
-def _refuse_other_model(directory: str, kind: str, config: ModelConfig) -> None:
+def _refuse_other_model(directory: str, kind: str, graph: RecognitionGraph) -> None:
     """Refuses to write beside an export in another format whose settings are different."""
     extra = tf.io.gfile.join(directory, EXTRA_ASSETS)
     files = [other.file for name, other in FORMATS.items() if name != kind
              and tf.io.gfile.exists(tf.io.gfile.join(directory, other.file))]
-    if files and tf.io.gfile.isdir(extra) and config_file.load(extra) != config:
+    if files and tf.io.gfile.isdir(extra) and (
+            config_file.load(extra) != graph.config
+            or config_file.load_section(extra, DECODING_SECTION) != graph.decoding.describe()):
         raise AocrError(f"{directory} holds the {files[0]} of a model with other settings; name "
                         "another directory")
 
 
-def _write_config(directory: str, config: ModelConfig) -> None:
+def _write_config(directory: str, graph: RecognitionGraph) -> None:
     extra = tf.io.gfile.join(directory, EXTRA_ASSETS)
     tf.io.gfile.makedirs(extra)
-    config_file.save(extra, config, images_section(config))
+    config_file.save(extra, graph.config, config_sections(graph))
 
 
 def _check_predictions(model: ExportedModel, predict: Predict, directory: str) -> None:

@@ -6,11 +6,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from aocr.config import IMAGE_HEIGHT, ModelConfig
+from aocr.config import IMAGE_HEIGHT
 from aocr.images import transcoding
-from aocr.inference.graph import DecodedBatch, RecognitionGraph
+from aocr.inference.decoding import DecodedBatch
+from aocr.inference.graph import RecognitionGraph
 from aocr.inference.saved_model import IMAGES_SIGNATURE
 
+DECODING_SECTION = "decoding"
 _SAMPLE_SIZES = ((1, 1), (20, 60), (32, 32), (45, 301), (120, 40))  # height, width
 
 
@@ -56,7 +58,7 @@ class ExportedModel(tf.Module):
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(None, tf.string, name="input")])
     def details(self, input: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: A002
-        """Returns all fields of a `BatchPrediction`; the signature `serving_details`.
+        """Returns the fields of a `BatchPrediction`; the signature `serving_details`.
 
         Args:
             input: String tensor of any shape.
@@ -66,7 +68,7 @@ class ExportedModel(tf.Module):
         """
         prediction = self.graph.read(tf.reshape(input, [-1]))
         return {name: tf.reshape(value, tf.concat([tf.shape(input), tf.shape(value)[1:]], 0))
-                for name, value in prediction._asdict().items()}
+                for name, value in prediction.outputs().items()}
 
     def _images(self, images: tf.Tensor, widths: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns decoded ids of preprocessed images.
@@ -91,10 +93,15 @@ def images_outputs(decoded: DecodedBatch) -> dict[str, tf.Tensor]:
             "character_probabilities": decoded.step_probabilities, "attention": decoded.attention}
 
 
-def images_section(config: ModelConfig) -> dict[str, dict[str, object]]:
-    """Returns the section of `config.json` that states the input of `serving_images`."""
-    return {IMAGES_SIGNATURE: {"height": IMAGE_HEIGHT, "max_width": config.input_width,
-                               "channels": config.channels}}
+def config_sections(graph: RecognitionGraph) -> dict[str, dict[str, object]]:
+    """Returns further sections of `config.json`.
+
+    They state the input of `serving_images` and, unless decoding is greedy, what is decoded.
+    """
+    config, decoding = graph.config, graph.decoding.describe()
+    images: dict[str, object] = {"height": IMAGE_HEIGHT, "max_width": config.input_width,
+                                 "channels": config.channels}
+    return {IMAGES_SIGNATURE: images, **({DECODING_SECTION: decoding} if decoding else {})}
 
 
 def sample_images() -> list[bytes]:

@@ -9,9 +9,10 @@ from PIL import Image
 
 from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig, compute_type
 from aocr.images import header_ops, preprocessing, transcoding
-from aocr.model import AttentionOCR, Decoded, Memory
+from aocr.inference.decoding import DecodedBatch, Decoding, GreedyDecoding
+from aocr.model import AttentionOCR, Memory
 from aocr.model.loss import sequence_loss
-from aocr.tokenizer import EOS_ID, Tokenizer
+from aocr.tokenizer import Tokenizer
 
 _BLANK_IMAGE = transcoding.from_pillow(Image.new("L", (1, 1)))
 
@@ -28,6 +29,8 @@ class BatchPrediction(NamedTuple):
         character_probabilities: `[batch, S]` float64, probability of each step.
         attention: `[batch, S, time]` float32.
         widths: `[batch]` int32, width of each image in the network's input, in pixels.
+        candidates: `[batch, candidates]` string, the most probable texts, if they were requested.
+        candidate_probabilities: `[batch, candidates]` float64, falling; 0 if there are fewer texts.
     """
 
     output: tf.Tensor
@@ -36,24 +39,12 @@ class BatchPrediction(NamedTuple):
     character_probabilities: tf.Tensor
     attention: tf.Tensor
     widths: tf.Tensor
+    candidates: tf.Tensor | None = None
+    candidate_probabilities: tf.Tensor | None = None
 
-
-class DecodedBatch(NamedTuple):
-    """Decoded ids and probabilities of a batch of images.
-
-    Attributes:
-        ids: `[batch, S]` int32: PAD, GO, EOS and, from 3 on, characters.
-        probability: `[batch]`, product over all steps up to and including the first EOS.
-        step_probabilities: `[batch, S]`, probability of each step; both float64 by default.
-        attention: `[batch, S, time]` float32.
-        until_eos: `[batch, S]` bool, whether a step is not after the first EOS.
-    """
-
-    ids: tf.Tensor
-    probability: tf.Tensor
-    step_probabilities: tf.Tensor
-    attention: tf.Tensor
-    until_eos: tf.Tensor
+    def outputs(self) -> dict[str, tf.Tensor]:
+        """Returns the fields by name, without candidates if they were not requested."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class RecognitionGraph:
@@ -66,16 +57,19 @@ class RecognitionGraph:
             they are decoded.
         precision: One of `aocr.config.PRECISIONS`.
         tokenizer: Decodes ids; by default the tokenizer of the config's alphabet.
+        decoding: How to decode; greedily by default.
     """
 
     def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS,
-                 precision: str = PRECISIONS[0], tokenizer: Tokenizer | None = None) -> None:
+                 precision: str = PRECISIONS[0], tokenizer: Tokenizer | None = None,
+                 decoding: Decoding | None = None) -> None:
         self.config = config
         self.model = model
         self.max_pixels = max_pixels
         self.precision = precision
         self._compute_dtype = tf.as_dtype(compute_type(precision))
         self.tokenizer = tokenizer or Tokenizer(config.alphabet)
+        self.decoding = decoding or GreedyDecoding()
         self._symbols = [symbol.encode() for symbol in self.tokenizer.symbols()]
 
     def read(self, encoded: tf.Tensor) -> BatchPrediction:
@@ -86,7 +80,8 @@ class RecognitionGraph:
         # Convolutions may fail on an empty batch, so a blank image takes its place.
         batch = tf.cond(tf.size(encoded) > 0, lambda: encoded, lambda: tf.constant([_BLANK_IMAGE]))
         prediction = self.read_trusted(header_ops.refuse_oversized(batch, self.max_pixels))
-        return BatchPrediction(*(part[:tf.size(encoded)] for part in prediction))
+        return BatchPrediction(**{name: part[:tf.size(encoded)]
+                                  for name, part in prediction.outputs().items()})
 
     def read_trusted(self, encoded: tf.Tensor) -> BatchPrediction:
         """Recognizes at least one encoded image, whose size the caller has checked.
@@ -103,7 +98,7 @@ class RecognitionGraph:
             images: `[batch, 32, width, channels]`.
             widths: `[batch]` int32, width of each image without padding.
         """
-        return self._predict(self.model.greedy(self._encode(images, widths)), widths)
+        return self._predict(self.decode_images(images, widths), widths)
 
     def decode_images(self, images: tf.Tensor, widths: tf.Tensor) -> DecodedBatch:
         """Recognizes preprocessed images as `read_images` does, but returns ids, not text."""
@@ -111,7 +106,7 @@ class RecognitionGraph:
 
     def decode(self, memory: Memory, probability_dtype: tf.DType = tf.float64) -> DecodedBatch:
         """Decodes encoded images."""
-        return _decoded_batch(self.model.greedy(memory), probability_dtype)
+        return self.decoding.decode(self.model, memory, probability_dtype)
 
     def score(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor
               ) -> tuple[BatchPrediction, tf.Tensor]:
@@ -127,26 +122,22 @@ class RecognitionGraph:
         """
         memory = self._encode(images, widths)
         loss = sequence_loss(self.model.teacher_forced(memory, targets), targets)
-        return self._predict(self.model.greedy(memory), widths), loss
+        return self._predict(self.decode(memory), widths), loss
 
     def _encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
         return self.model.encode(tf.cast(images, self._compute_dtype), widths)
 
-    def _predict(self, decoded: Decoded, widths: tf.Tensor) -> BatchPrediction:
-        batch = _decoded_batch(decoded)
-        symbols = tf.gather(tf.constant(self._symbols), batch.ids)
-        characters = tf.where(batch.until_eos, symbols, "")
-        return BatchPrediction(
+    def _predict(self, batch: DecodedBatch, widths: tf.Tensor) -> BatchPrediction:
+        characters = tf.where(batch.until_eos, self._characters(batch.ids), "")
+        prediction = BatchPrediction(
             tf.strings.reduce_join(characters, -1), batch.probability, characters,
             batch.step_probabilities, batch.attention, widths)
+        if batch.candidates is None:
+            return prediction
+        ids, probability = batch.candidates
+        texts = tf.strings.reduce_join(self._characters(ids), -1)
+        return prediction._replace(candidates=tf.where(probability > 0, texts, ""),
+                                   candidate_probabilities=probability)
 
-
-def _decoded_batch(decoded: Decoded, dtype: tf.DType = tf.float64) -> DecodedBatch:
-    log_probabilities = tf.nn.log_softmax(tf.cast(decoded.logits, dtype))
-    log_probabilities = tf.reduce_max(log_probabilities, -1)
-    is_eos = tf.cast(decoded.ids == EOS_ID, tf.int32)
-    until_eos = tf.cumsum(is_eos, axis=1, exclusive=True) == 0
-    total = tf.reduce_sum(
-        tf.where(until_eos, log_probabilities, tf.zeros_like(log_probabilities)), -1)
-    return DecodedBatch(decoded.ids, tf.exp(total), tf.exp(log_probabilities), decoded.attention,
-                        until_eos)
+    def _characters(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.constant(self._symbols), ids)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from aocr.checkpoints import config_file
 from aocr.errors import AocrError
 from aocr.inference import onnx_model
-from aocr.inference.exported_model import ExportedModel, images_outputs, images_section
+from aocr.inference.exported_model import ExportedModel, config_sections, images_outputs
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.onnx_recognizer import OnnxRecognizer, open_session
 from aocr.model.encoder import Encoder
@@ -55,7 +55,7 @@ def write(model: ExportedModel, directory: str) -> None:
     _append_encoder(proto.graph, graph.model.encoder)
     _append_decoder(proto.graph, _convert_decoder(graph))
     onnx.helper.set_model_props(proto, {onnx_model.CONFIG_KEY: config_file.to_text(
-        graph.config, images_section(graph.config))})
+        graph.config, config_sections(graph))})
     _name_axes(proto)
     with tf.io.gfile.GFile(tf.io.gfile.join(directory, onnx_model.ONNX_FILE), "wb") as file:
         file.write(proto.SerializeToString(deterministic=True))

@@ -14,6 +14,7 @@ from aocr.config import COLUMN_PIXELS, MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.images import numpy_preprocessing
 from aocr.inference import onnx_model
+from aocr.inference.options import refuse_options
 from aocr.inference.recognizer import (
     Recognizer,
     Result,
@@ -55,6 +56,7 @@ class OnnxRecognizer(Recognizer):
         if not os.path.isfile(path):
             raise AocrError(f"{path} is not a file on this machine; name the file that `aocr "
                             "export --format onnx` has written")
+        settings = refuse_options(path, settings)
         recognizer = cls(path, open_session(path, path), max_pixels)
         config_file.check_flags(path, recognizer.config, settings)
         return recognizer

@@ -37,6 +37,7 @@ class Result:
             covers 4 pixels of the network's input, which is 32 x `width`.
         width: Width of that input in pixels: the resized image and, for models of the original
             aocr, its padding.
+        candidates: The most probable texts with their probabilities, if `n_best` was given.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Result:
     characters: tuple[tuple[str, float], ...]
     attention: np.ndarray | None = field(compare=False)
     width: int
+    candidates: tuple[tuple[str, float], ...] = ()
 
 
 class Recognizer(ABC):
@@ -73,7 +75,9 @@ class Recognizer(ABC):
             max_pixels: Largest number of pixels of an image; larger images are refused before
                 they are decoded. An exported model has its own limit as well.
             precision: One of `aocr.config.PRECISIONS`; applies to checkpoints.
-            settings: Fields of `aocr.config.ModelConfig`. A model of the original aocr needs those
+            settings: What to return and how many candidates (`pattern`, `lexicon`, `beam`,
+                `n_best`, see `aocr.inference.options.DecodingOptions`), for checkpoints; and
+                fields of `aocr.config.ModelConfig`. A model of the original aocr needs those
                 that were set by flags (`max_width=160`, …); others must equal the model's.
 
         Raises:

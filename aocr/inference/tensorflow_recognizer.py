@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, PRECISIONS
 from aocr.errors import AocrError, SkipError
 from aocr.images import header_ops, headers
+from aocr.inference.decoding import make_decoding
 from aocr.inference.graph import BatchPrediction, RecognitionGraph
+from aocr.inference.options import refuse_options, split_settings
 from aocr.inference.recognizer import (
     Recognizer,
     Result,
@@ -28,6 +31,7 @@ from aocr.inference.saved_model import (
     load_saved_model,
 )
 from aocr.runtime.devices import disable_tf32
+from aocr.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from aocr.data.pipeline import Batch
@@ -80,8 +84,11 @@ class CheckpointRecognizer(TensorFlowRecognizer):
         """Restores a checkpoint; see `Recognizer.load`."""
         check_precision(precision)
         disable_tf32()
+        options, settings = split_settings(settings)
         loaded = loader.load(os.fspath(model_dir), settings, choice)
-        graph = RecognitionGraph(loaded.config, loaded.model, max_pixels, precision)
+        tokenizer = Tokenizer(loaded.config.alphabet)
+        graph = RecognitionGraph(loaded.config, loaded.model, max_pixels, precision, tokenizer,
+                                 make_decoding(options, loaded.config, tokenizer))
         return cls(loaded.path, graph)
 
     def score(self, batch: Batch, attention: bool = False) -> Iterator[tuple[Result, float]]:
@@ -131,6 +138,7 @@ class SavedModelRecognizer(TensorFlowRecognizer):
             raise AocrError(f"{os.fspath(model_dir)} holds no SavedModel; name the directory that "
                             "`aocr export` has written")
         refuse_checkpoint_options(path, choice, precision)
+        settings = refuse_options(path, settings)
         recognizer = cls(path, max_pixels)
         config_file.check_flags(path, recognizer.config, settings)
         return recognizer
@@ -140,14 +148,28 @@ class SavedModelRecognizer(TensorFlowRecognizer):
 
 
 def _results(prediction: BatchPrediction, attention: bool) -> Iterator[Result]:
-    arrays = [part.numpy() for part in prediction]
+    arrays = [part.numpy() for part in prediction[:6]]
+    candidates = _candidates(prediction)
     for output, probability, characters, probabilities, weights, width in zip(*arrays, strict=True):
         printed = [n for n, character in enumerate(characters) if character]
         columns = -(-int(width) // COLUMN_PIXELS)
         yield Result(
             text=output.decode(), probability=float(probability),
             characters=tuple((characters[n].decode(), float(probabilities[n])) for n in printed),
-            attention=weights[printed, :columns] if attention else None, width=int(width))
+            attention=weights[printed, :columns] if attention else None, width=int(width),
+            candidates=next(candidates))
+
+
+def _candidates(prediction: BatchPrediction) -> Iterator[tuple[tuple[str, float], ...]]:
+    """Yields the candidates of each image, without those that do not exist."""
+    if prediction.candidates is None or prediction.candidate_probabilities is None:
+        yield from itertools.repeat(())
+        return
+    for texts, probabilities in zip(prediction.candidates.numpy(),
+                                    prediction.candidate_probabilities.numpy(), strict=True):
+        yield tuple((text.decode(), float(probability))
+                    for text, probability in zip(texts, probabilities, strict=True)
+                    if probability > 0)
 
 
 def _skip_error(message: str) -> SkipError:

@@ -148,19 +148,19 @@ class Decoder(tf.Module):
         step_biases = None if bias is None else tf.transpose(bias, [1, 0, 2])
         steps = tf.shape(targets)[1]
         previous = tf.pad(targets[:, :-1], [[0, 0], [1, 0]], constant_values=GO_ID)
-        inputs = self._embedded(tf.gather(self.embedding, tf.transpose(previous)))
+        inputs = self.embedded(tf.gather(self.embedding, tf.transpose(previous)))
         arrays = tuple(tf.TensorArray(inputs.dtype, steps, element_shape=[None, size])
                        for size in (self._features_size, None))
 
         def step(t: tf.Tensor, state: State, context: tf.Tensor,
                  arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
-            state, context, output = self._step(
+            state, context, output = self.step(
                 inputs[t], state, context, memory,
                 None if step_biases is None else step_biases[t])
             arrays = arrays[0].write(t, output.features), arrays[1].write(t, output.attention)
             return t + 1, state, context, arrays
 
-        start = (tf.constant(0), self._start(memory), self._no_context(memory), arrays)
+        start = (tf.constant(0), self.initial_state(memory), self.no_context(memory), arrays)
         *_, arrays = tf.while_loop(lambda t, *_: t < steps, step, start)
         features, attention = (array.stack() for array in arrays)
         return TeacherForced(tf.transpose(self.output(features), [1, 0, 2]),
@@ -174,7 +174,7 @@ class Decoder(tf.Module):
             max_steps: Largest number of steps.
             until_eos: Stop as soon as every row has emitted EOS; else take all steps.
         """
-        table = self._embedded(self.embedding)  # read before the loop: frozen graphs need it
+        table = self.embedded(self.embedding)  # read before the loop: frozen graphs need it
         batch = tf.shape(memory.values)[0]
         done = tf.zeros([batch], tf.bool)
         arrays = tuple(tf.TensorArray(memory.values.dtype, 0, dynamic_size=True,
@@ -183,7 +183,7 @@ class Decoder(tf.Module):
 
         def step(t: tf.Tensor, ids: tf.Tensor, done: tf.Tensor, state: State,
                  context: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
-            state, context, output = self._step(tf.gather(table, ids), state, context, memory)
+            state, context, output = self.step(tf.gather(table, ids), state, context, memory)
             logits = self.output(output.features)
             ids = tf.argmax(logits, -1, tf.int32)
             arrays = (arrays[0].write(t, logits), arrays[1].write(t, output.attention))
@@ -192,8 +192,8 @@ class Decoder(tf.Module):
         def more(t: tf.Tensor, ids: tf.Tensor, done: tf.Tensor, *_: object) -> tf.Tensor:
             return (t < max_steps) & ~(until_eos & tf.reduce_all(done))
 
-        start = (tf.constant(0), tf.fill([batch], GO_ID), done, self._start(memory),
-                 self._no_context(memory), arrays)
+        start = (tf.constant(0), tf.fill([batch], GO_ID), done, self.initial_state(memory),
+                 self.no_context(memory), arrays)
         *_, arrays = tf.while_loop(more, step, start)
         logits, attention = (tf.transpose(array.stack(), [1, 0, 2]) for array in arrays)
         return Decoded(tf.argmax(logits, -1, tf.int32), logits, attention)
@@ -202,22 +202,24 @@ class Decoder(tf.Module):
     def _features_size(self) -> int:
         return int(self.output.kernel.shape[0])
 
-    def _embedded(self, vectors: tf.Tensor) -> tf.Tensor:
+    def embedded(self, vectors: tf.Tensor) -> tf.Tensor:
         """Returns the part of embeddings in the input of the cells, `[..., hidden]`."""
         return tf.tensordot(vectors, self.input.kernel[:self._embedding_size], 1) + self.input.bias
 
-    def _start(self, memory: Memory) -> State:
+    def initial_state(self, memory: Memory) -> State:
+        """Returns the state before the first step, see `step`."""
         return tuple(tf.split(memory.start, self._parts * len(self.cells), axis=-1))
 
-    def _no_context(self, memory: Memory) -> tf.Tensor:
+    def no_context(self, memory: Memory) -> tf.Tensor:
+        """Returns the context before the first step: zeros, `[batch, memory units]`."""
         return tf.zeros_like(memory.values[:, 0])
 
-    def _step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory,
+    def step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory,
               bias: tf.Tensor | None = None) -> tuple[State, tf.Tensor, StepOutput]:
         """Takes one step of all layers, and attends over the memory with their new state.
 
         Args:
-            embedded: `[batch, hidden]`, see `_embedded`.
+            embedded: `[batch, hidden]`, see `embedded`.
             state: Parts of `[batch, hidden]`, from the first layer to the last.
             context: `[batch, memory units]`.
             memory: The encoded images.

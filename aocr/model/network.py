@@ -14,6 +14,7 @@ from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.model.packing import Packing, pack, unpack
 from aocr.model.rnn import LstmFunction
+from aocr.model.search import Searched, TransitionTable, search
 
 _DEFAULT_INITIALIZER = Initializer()
 
@@ -100,6 +101,10 @@ class AttentionOCR(tf.Module):
     def greedy(self, memory: Memory, until_eos: bool = True) -> Decoded:
         """Decodes in at most `max_prediction + 2` steps; see `Decoder.greedy`."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
+
+    def search(self, memory: Memory, table: TransitionTable, width: int) -> Searched:
+        """Decodes in at most `max_prediction + 2` steps; see `aocr.model.search`."""
+        return search(self.decoder, memory, self._decode_steps, table, width)
 
     def _batch_features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
                         normalize: Normalize) -> tf.Tensor:

@@ -15,8 +15,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     """Adds `aocr export` and its flags to the commands."""
     command = flags.add_command(
         commands, "export", "export a model for serving", "[DIR]",
-        "Writes a model that needs only TensorFlow, or only ONNX Runtime, and compares its\n"
-        "predictions with those of the checkpoint.",
+        "Writes a model that needs only TensorFlow, or only ONNX Runtime, and compares\n"
+        "its predictions with those of the checkpoint.",
         ("aocr export exported --model-version 1",
          "aocr export frozen --format frozengraph --model-dir checkpoints"))
     add = command.add_argument_group("model and output").add_argument

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aocr.errors import AocrError
 
@@ -15,10 +16,8 @@ KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
 LAYOUTS = ("own-width", "padded")
 ALPHA_RULES = ("composite", "drop")
 OVERSIZE = ("skip", "shrink")
-OPTIMIZERS = ("adam", "adadelta")
 AUGMENTATIONS = ("off", "light", "strong")
 SCHEDULES = ("inverse-sqrt", "constant", "cosine")
-_LEARNING_RATES = {"adam": 0.002, "adadelta": 1.0}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
 _MAX_SIZE = 1 << 20  # pixels, characters, units
@@ -26,6 +25,29 @@ MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
 _BYTES_PER_PIXEL = 4
 _SHOWN_CHARACTERS = 80
 _PATIENCE = 10  # validations
+
+
+class OptimizerSettings(NamedTuple):
+    """How an optimizer trains by default, and how its checkpoints are recognized.
+
+    Attributes:
+        learning_rate: Rate after the warm-up.
+        schedule: One of `SCHEDULES`.
+        warm_up_steps: Steps over which the rate increases to that.
+        curriculum: Whether the attention is guided, and dropout increases, over the first steps.
+        attribute: Attribute of its class in `aocr.training.optimizer` that no other one has.
+    """
+
+    learning_rate: float
+    schedule: str
+    warm_up_steps: int
+    curriculum: bool
+    attribute: str
+
+
+OPTIMIZERS = {
+    "adam": OptimizerSettings(0.002, "inverse-sqrt", 20, True, "means"),
+    "adadelta": OptimizerSettings(1.0, "constant", 1, False, "accumulators")}  # as the original
 
 
 @dataclass(frozen=True)
@@ -190,7 +212,7 @@ class TrainConfig:
         _require_one_of(self, "augment", AUGMENTATIONS)
         _require_one_of(self, "precision", PRECISIONS)
         if self.optimizer is not None:
-            _require_one_of(self, "optimizer", OPTIMIZERS)
+            _require_one_of(self, "optimizer", tuple(OPTIMIZERS))
         if self.schedule is not None:
             _require_one_of(self, "schedule", SCHEDULES)
         if self.schedule == "cosine" and self.max_steps is None:
@@ -212,12 +234,12 @@ class TrainConfig:
         """The learning rate of a new run, before warm-up."""
         if self.initial_learning_rate is not None:
             return self.initial_learning_rate
-        return _LEARNING_RATES[self.new_optimizer]
+        return OPTIMIZERS[self.new_optimizer].learning_rate
 
     @property
     def used_schedule(self) -> str:
         """The schedule of the learning rate."""
-        return self.schedule or ("inverse-sqrt" if self.new_optimizer == "adam" else "constant")
+        return self.schedule or OPTIMIZERS[self.new_optimizer].schedule
 
     @property
     def patience(self) -> int | None:

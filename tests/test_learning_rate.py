@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from aocr.config import SCHEDULES, TrainConfig
+from aocr.config import OPTIMIZERS, SCHEDULES, TrainConfig
 from aocr.training.learning_rate import (
     FINAL_SHARE,
     HOLD_STEPS,
     REDUCTION,
-    WARM_UP_STEPS,
     LearningRate,
 )
+
+WARM_UP_STEPS = OPTIMIZERS["adam"].warm_up_steps
 
 
 def steps(number: int) -> tf.Tensor:

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from aocr.cli.main import main
+from aocr.errors import AocrError
 from aocr.training.state import saved_optimizer
 from tests.conftest import Command, World, messages
 
@@ -55,6 +56,14 @@ def test_a_resumed_run_keeps_its_optimizer_unless_another_is_named(
     code, logged = command("train", world.records, "--model-dir", folder, *FLAGS[:-1], 2, *flags)
     assert (code, optimizer_of(folder)) == (0, expected)
     assert not any("as aocr 0.7 does" in line for line in messages(logged))
+
+
+def test_an_unknown_optimizer_in_a_checkpoint_is_one_line(tmp_path: Path) -> None:
+    optimizer = tf.Module()
+    optimizer.momentum = tf.Variable(0.0)
+    path = tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "model.ckpt-1"))
+    with pytest.raises(AocrError, match="none of the known optimizers, adam, adadelta; another"):
+        saved_optimizer(path)
 
 
 def test_a_cosine_needs_an_end(world: World, command: Command, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     _add_start_flags(command)
     flags.add_network_flags(command.add_argument_group("network").add_argument)
     add = command.add_argument_group("optimizer").add_argument
-    add("--optimizer", choices=OPTIMIZERS, help="optimizer (default: that of the checkpoint to "
-        "resume from; for a new run adam, or adadelta, the optimizer of aocr 0.7, if "
-        "--initial-learning-rate is given)")
+    add("--optimizer", choices=tuple(OPTIMIZERS),
+        help="optimizer (default: that of the checkpoint to resume from; for a new run adam, or "
+        "adadelta, the optimizer of aocr 0.7, if --initial-learning-rate is given)")
     add("--schedule", choices=SCHEDULES, help="learning rate schedule; cosine ends at "
         "--max-steps (default: inverse-sqrt for Adam, constant for AdaDelta)")
     flags.add_optimizer_flags(add)

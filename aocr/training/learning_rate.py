@@ -6,9 +6,8 @@ import math
 
 import tensorflow as tf
 
-from aocr.config import SCHEDULES, TrainConfig
+from aocr.config import OPTIMIZERS, SCHEDULES, TrainConfig
 
-WARM_UP_STEPS = 20
 HOLD_STEPS = 60
 FINAL_SHARE = 0.01
 REDUCTION = 0.3  # on a plateau of the validation
@@ -41,7 +40,7 @@ class LearningRate(tf.Module):
     def __init__(self, settings: TrainConfig) -> None:
         super().__init__()
         rate = settings.new_learning_rate
-        self._warm_up_steps = WARM_UP_STEPS if settings.new_optimizer == "adam" else 1
+        self._warm_up_steps = OPTIMIZERS[settings.new_optimizer].warm_up_steps
         self.initial, self.start = (
             tf.Variable(rate, dtype=tf.float64, trainable=False) for _ in range(2))
         self.start_step, self.end_step, self.warm_up_start = (

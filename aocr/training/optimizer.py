@@ -81,9 +81,12 @@ class Adam(tf.Module):
                 grad=gradient)
 
 
+_CLASSES: dict[str, type[Adam] | type[Adadelta]] = {"adam": Adam, "adadelta": Adadelta}
+
+
 def make_optimizer(name: str, variables: Sequence[tf.Variable]) -> Adam | Adadelta:
     """Returns a new optimizer, one of `aocr.config.OPTIMIZERS`."""
-    return Adam(variables) if name == "adam" else Adadelta(variables)
+    return _CLASSES[name](variables)
 
 
 def _zeros_like(variable: tf.Variable) -> tf.Variable:

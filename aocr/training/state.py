@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from aocr.checkpoints import loader
 from aocr.checkpoints.saver import Saved
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import OPTIMIZERS, ModelConfig, TrainConfig
+from aocr.errors import AocrError
 from aocr.model import AttentionOCR
 from aocr.model.layers import Initializer
 from aocr.runtime.distributed import Cluster
@@ -86,7 +87,7 @@ class TrainingState:
             self.optimizer = make_optimizer(
                 settings.new_optimizer, self.model.trainable_variables)
             self.rate = LearningRate(settings)
-            guided = settings.new_optimizer == "adam"  # AdaDelta trains as the original did
+            guided = OPTIMIZERS[settings.new_optimizer].curriculum
             self.curriculum = Curriculum(config, float(guided), dtype)
             self.step, self.epoch, self.position = (
                 tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
@@ -142,10 +143,16 @@ def saved_optimizer(path: str) -> str:
 
     Raises:
         OpError: The checkpoint cannot be read.
+        AocrError: It holds the variables of none of the known optimizers.
     """
-    names = loader.variable_names(path)
-    return "adadelta" if any(name.startswith("optimizer/accumulators/") for name in names) else (
-        "adam")
+    variables = loader.variable_names(path)
+    for name, settings in OPTIMIZERS.items():
+        prefix = f"optimizer/{settings.attribute}/"
+        if any(variable.startswith(prefix) for variable in variables):
+            return name
+    raise AocrError(f"{path} holds the variables of none of the known optimizers, "
+                    f"{', '.join(OPTIMIZERS)}; another version of aocr may have written it: to "
+                    "start from its weights, give --init-from and another --model-dir")
 
 
 def int_value(variable: tf.Variable) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from aocr.training.tensorboard import EventFile
 
 def _details(*images: tuple[str, str, float], worst: int = 10) -> Details:
     """Returns the details of images, each as prediction, label and probability."""
-    details = Details(worst)
+    details = Details(worst, worst)
     for n, (text, label, probability) in enumerate(images):
         result = Result(text, probability, (), None, 32)
         details.add(n, EvaluationRow("a.tfrecords", n + 1, label, "", 32, result, 0.5, 0.0, 0.0))
@@ -39,23 +40,34 @@ def test_confusions_and_characters_are_counted() -> None:
 def test_the_worst_images_have_most_errors_and_then_the_highest_probability() -> None:
     details = _details(("a", "b", .9), ("", "abc", .1), ("ok", "ok", 1), ("xy", "ab", .2),
                        ("x", "ab", .5), ("c", "d", .8), worst=4)
-    assert [row.label for row in details.worst()] == ["abc", "ab", "ab", "b"]
-    assert [row.result.text for row in details.worst()][1:3] == ["x", "xy"]
+    assert [image.position for image in details.worst()] == [1, 4, 3, 0]
+    assert [image.row.label for image in details.worst()] == ["abc", "ab", "ab", "b"]
+    assert [image.row.result.text for image in details.worst()][1:3] == ["x", "xy"]
 
 
 @pytest.mark.parametrize(("most", "expected"), [
     (20, [0, 2, 1]), (2, [0, 2]), (1, [0])])
 def test_the_selection_begins_with_the_worst_images(most: int, expected: list[int]) -> None:
     details = _details(("abc", "xyz", .2), ("x", "a", .3), ("xb", "ay", .9),
-                       *[(str(n), str(n), .9) for n in range(10)])
-    chosen = gallery.select(details, most)
-    assert chosen[:len(expected)].tolist() == expected
-    assert len(chosen) == len(set(chosen.tolist())) == min(most, 13)
+                       *[(str(n), str(n), .9) for n in range(10)], worst=20)
+    chosen = [image.position for image in gallery.select(details, most)]
+    assert chosen[:len(expected)] == expected
+    assert len(chosen) == len(set(chosen)) == min(most, 13)
 
 
 def test_a_tenth_of_the_selection_is_for_correct_images() -> None:
-    details = _details(*[("x", "a", .3)] * 50, *[("b", "b", .9)] * 50)
-    assert sum(gallery.select(details, 30) >= 50) == 3
+    details = _details(*[("x", "a", .3)] * 50, *[("b", "b", .9)] * 50, worst=30)
+    assert sum(image.row.correct for image in gallery.select(details, 30)) == 3
+
+
+def test_the_sample_of_correct_images_is_from_all_of_them() -> None:
+    details = _details(*[("b", "b", .9)] * 1000, worst=200)
+    positions = [image.position for image in details.correct]
+    assert len(positions) == len(set(positions)) == 200
+    # 500 +- 4 standard deviations of the mean of 200 out of 1000
+    assert abs(np.mean(positions) - 499.5) < 4 * 289 / math.sqrt(200)
+    chosen = [image.position for image in gallery.select(details, 50)]
+    assert abs(np.mean(chosen) - 499.5) < 4 * 289 / math.sqrt(50)
 
 
 class _Terminal(io.StringIO):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import random
 from array import array
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,26 +15,39 @@ from aocr.evaluation.alignment import Segment
 from aocr.evaluation.report import EvaluationRow
 
 
+class KeptImage(NamedTuple):
+    """An image whose row is kept, and the position of its record in the index."""
+
+    position: int
+    row: EvaluationRow
+
+
 class Details:
-    """Collects details; keeps 32 bytes of each image, and rows only of the worst.
+    """Collects details; keeps 32 bytes of each image, and the rows of some.
 
     Args:
-        worst: Number of the worst images whose rows are kept.
+        most_incorrect: Number of incorrect images whose rows are kept, those with most errors.
+        most_correct: Number of correct images whose rows are kept, a random sample.
 
     Attributes:
         characters: How often each character occurs in the labels.
         misread: How often each of them is not read.
         confusions: How often each confusion occurs.
+        correct: The sample of correct images.
     """
 
-    def __init__(self, worst: int) -> None:
+    def __init__(self, most_incorrect: int, most_correct: int = 0) -> None:
         self.characters: Counter[str] = Counter()
         self.misread: Counter[str] = Counter()
         self.confusions: Counter[Segment] = Counter()
         self._numbers = array("q"), array("q"), array("q")
         self._probabilities = array("d")
-        self._worst_count = worst
-        self._worst: list[tuple[int, float, int, EvaluationRow]] = []
+        self.correct: list[KeptImage] = []
+        self._most_correct = most_correct
+        self._seen_correct = 0
+        self._random = random.Random(0)
+        self._most_incorrect = most_incorrect
+        self._incorrect: list[tuple[int, float, int, EvaluationRow]] = []
 
     def add(self, position: int, row: EvaluationRow) -> None:
         """Adds an image.
@@ -48,9 +63,21 @@ class Details:
             column.append(number)
         self._probabilities.append(probability)
         if errors:
-            heapq.heappush(self._worst, (errors, probability, -position, row))
-            if len(self._worst) > self._worst_count:
-                heapq.heappop(self._worst)
+            heapq.heappush(self._incorrect, (errors, probability, -position, row))
+            if len(self._incorrect) > self._most_incorrect:
+                heapq.heappop(self._incorrect)
+        else:
+            self._add_correct(KeptImage(position, row))
+
+    def _add_correct(self, image: KeptImage) -> None:
+        """Adds an image to the sample by reservoir sampling."""
+        self._seen_correct += 1
+        if len(self.correct) < self._most_correct:
+            self.correct.append(image)
+            return
+        place = self._random.randrange(self._seen_correct)
+        if place < self._most_correct:
+            self.correct[place] = image
 
     def _add_errors(self, text: str, label: str) -> int:
         confusions = alignment.confusions(text, label)
@@ -59,9 +86,10 @@ class Details:
             self.misread.update(segment.label)
         return metrics.edit_distance(text, label)
 
-    def worst(self) -> list[EvaluationRow]:
-        """Returns the worst images: most errors first, then the highest probability."""
-        return [row for *_, row in sorted(self._worst, reverse=True)]
+    def worst(self) -> list[KeptImage]:
+        """Returns the incorrect images: most errors first, then the highest probability."""
+        return [KeptImage(-negative, row)
+                for *_, negative, row in sorted(self._incorrect, reverse=True)]
 
     @property
     def positions(self) -> np.ndarray:

@@ -24,7 +24,6 @@ from aocr.runtime import console
 from aocr.runtime.console import log, progress_bar
 from aocr.runtime.distributed import Cluster
 
-_WORST_IMAGES = 10  # on a terminal
 _RESTART = "start all workers again"
 
 
@@ -47,6 +46,11 @@ class EvaluationOptions:
     pictures_dir: str | None = None
     report_path: str | None = None
     report_images: int = 1000
+
+    @property
+    def attention(self) -> bool:
+        """Whether the attention of the images is needed."""
+        return self.pictures_dir is not None or self.report_path is not None
 
 
 def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options: EvaluationOptions,
@@ -100,7 +104,7 @@ def _evaluate_batches(recognizer: CheckpointRecognizer, index: RecordIndex,
     with progress_bar(total=len(index), unit="image") as progress:
         for numbers, local_numbers, batch in zip(global_batches, local_batches,
                                                  pipeline.iterate(data), strict=False):
-            local = score_batch(recognizer, local_numbers, batch, options.pictures_dir is not None)
+            local = score_batch(recognizer, local_numbers, batch, options.attention)
             with cluster.lost_worker_errors(_RESTART):
                 scores = [ImageScore(*values) for values in cluster.all_gather(local)]
             if cluster.chief:
@@ -114,8 +118,8 @@ def _write_report(path: str, recognizer: CheckpointRecognizer, index: RecordInde
     from aocr.evaluation import gallery, html_report  # evaluations without a report start faster
 
     assert results.details is not None
-    positions = gallery.select(results.details, results.options.report_images)
-    images = gallery.read(recognizer, index, positions, results.options.batch_size)
+    selection = gallery.select(results.details, results.options.report_images)
+    images = gallery.load(recognizer.graph, index, selection)
     html_report.write(path, recognizer, index, html_report.Evaluation(
         summary, results.skipped, results.details), images)
 
@@ -127,7 +131,7 @@ def _require_agreement(graph: RecognitionGraph, index: RecordIndex, options: Eva
     Raises:
         AocrError: The processes differ in the weights, the records or the flags.
     """
-    flags = (graph.config, graph.precision, options.batch_size, options.pictures_dir is None,
+    flags = (graph.config, graph.precision, options.batch_size, options.attention,
              graph.decoding.describe())
     cluster.require_agreement({"weights (as a checksum)": graph.model.checksum(),
                                "records (as a checksum)": index_checksum(index),
@@ -157,8 +161,11 @@ class EvaluationReport:
         self.skipped: list[SkippedRecord] = list(index.skipped)
         self._order: RecordOrder[tuple[ImageScore, float]] = RecordOrder()
         self._seconds = 0.0
-        shown = options.report_path is not None or console.on_terminal()
-        self.details = Details(_WORST_IMAGES) if shown else None
+        self.details: Details | None = None
+        if options.report_path is not None:
+            self.details = Details(options.report_images, options.report_images)
+        elif console.on_terminal():
+            self.details = Details(terminal.MOST_IMAGES)
 
     def add_batch(self, scores: Sequence[ImageScore], seconds: float) -> None:
         """Adds the results of a batch; reports those whose predecessors have all been added.

@@ -1,10 +1,10 @@
-"""The images that a report shows: a selection, read again with their attention."""
+"""The images that a report shows: a selection, with their pictures and their attention."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,14 @@ from PIL import Image
 
 from aocr.data import pipeline
 from aocr.data.index import RecordIndex
-from aocr.evaluation.details import Details
-from aocr.evaluation.scoring import ImageScore, score_batch
+from aocr.evaluation.details import Details, KeptImage
+from aocr.evaluation.report import EvaluationRow
 from aocr.images import preprocessing
-from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
+from aocr.inference.graph import RecognitionGraph
 from aocr.runtime.console import progress_bar
 
 _LEAST_CORRECT = 0.1  # share of the images that is reserved for correct ones
+_BATCH_SIZE = 64
 _WEBP = {"quality": 75, "method": 2}  # the default method takes twice as long for 2 % fewer bytes
 _ATTENTION_LEVELS = 32  # fewer than 256 compress better and look the same
 
@@ -28,84 +29,53 @@ class GalleryImage:
     """An image of a report.
 
     Attributes:
-        dataset: Path of the TFRecords file.
-        number: Number of the record in the file, from 1.
         position: Position of the record in the index.
-        label: The label.
-        comment: The comment of the record, which may be empty.
-        text: The prediction.
-        probability: Its probability.
-        characters: Its characters with their probabilities.
-        loss: Teacher-forced loss.
-        width: Width of the network's input in pixels.
+        row: The results.
         thumbnail: The network's input as a WebP file in base64.
         attention: A row for each character and a column for each feature column, as a PNG file in
             base64; each row's maximum is white. Empty if there is no character.
     """
 
-    dataset: str
-    number: int
     position: int
-    label: str
-    comment: str
-    text: str
-    probability: float
-    characters: tuple[tuple[str, float], ...]
-    loss: float
-    width: int
+    row: EvaluationRow
     thumbnail: str
     attention: str
 
 
-def select(details: Details, most: int) -> np.ndarray:
+def select(details: Details, most: int) -> list[KeptImage]:
     """Selects images: the incorrect ones with most errors, then a sample of the correct ones.
 
     Args:
-        details: Results of all images.
-        most: Maximum number of images.
-
-    Returns:
-        Their positions in the index, `[selected]` int64. If there are too many incorrect images,
-        a tenth are correct ones.
+        details: Results of all images, with the rows of at least `most` of either.
+        most: Maximum number of images. A tenth are correct ones, if there are too many others.
     """
-    order = np.lexsort((-details.probabilities, -details.errors))
-    incorrect = order[:int(np.count_nonzero(details.errors))]
-    correct = order[len(incorrect):]
-    least_correct = min(len(correct), int(most * _LEAST_CORRECT))
-    incorrect = incorrect[:most - least_correct]
-    sample = np.random.default_rng(0).permutation(correct)[:most - len(incorrect)]
-    return details.positions[np.concatenate([incorrect, sample])]
+    least_correct = min(len(details.correct), int(most * _LEAST_CORRECT))
+    incorrect = details.worst()[:most - least_correct]
+    count = min(len(details.correct), most - len(incorrect))
+    return incorrect + random.Random(0).sample(details.correct, count)
 
 
-def read(recognizer: CheckpointRecognizer, index: RecordIndex, positions: np.ndarray,
-         batch_size: int) -> list[GalleryImage]:
-    """Reads some images again, in the order of `positions`.
+def load(graph: RecognitionGraph, index: RecordIndex, selection: list[KeptImage]
+         ) -> list[GalleryImage]:
+    """Returns the selected images with their pictures, which are read again.
 
-    The selection is known only after all images have been read, and attention and pictures of
-    all of them might not fit in memory.
+    The selection is known only after the evaluation, and pictures of all images might not fit in
+    memory.
     """
+    rows = dict(selection)
+    positions = np.array(list(rows), np.int64)
     by_width = positions[np.argsort(index.width[positions], kind="stable")]
-    batches = [by_width[n:n + batch_size] for n in range(0, len(by_width), batch_size)]
-    data = pipeline.make_pipeline(index, batches, recognizer.graph.tokenizer,
-                                  recognizer.graph.config)
-    images: dict[int, GalleryImage] = {}
-    with progress_bar(total=len(positions), unit="image", desc="report") as progress:
-        for numbers, batch in zip(batches, pipeline.iterate(data), strict=True):
-            images |= {image.position: image
-                       for image in _images(recognizer, index, numbers, batch)}
-            progress.update(len(numbers))
-    return [images[position] for position in positions.tolist() if position in images]
-
-
-def _images(recognizer: CheckpointRecognizer, index: RecordIndex, numbers: np.ndarray,
-            batch: pipeline.Batch) -> Iterator[GalleryImage]:
-    scores = {score.number: score for score in score_batch(recognizer, numbers, batch, True)}
-    for position, pixels in zip(batch.records.numpy().tolist(), batch.images.numpy(), strict=True):
-        score = scores[position]
-        yield GalleryImage(
-            index.path(position), int(index.number[position]), position, score.label or "",
-            score.comment, score.text, score.probability, score.result().characters, score.loss,
-            score.width, _thumbnail(pixels[:, :score.width]), _attention(score))
+    batches = [by_width[n:n + _BATCH_SIZE] for n in range(0, len(by_width), _BATCH_SIZE)]
+    data = pipeline.make_pipeline(index, batches, graph.tokenizer, graph.config)
+    thumbnails: dict[int, str] = {}
+    with progress_bar(total=len(selection), unit="image", desc="report") as progress:
+        for batch in pipeline.iterate(data):
+            for position, width, pixels in zip(batch.records.numpy().tolist(), batch.widths.numpy(),
+                                               batch.images.numpy(), strict=True):
+                thumbnails[position] = _thumbnail(pixels[:, :width])
+            progress.update(len(batch.records))
+    return [GalleryImage(position, row, thumbnails[position], _attention(row))
+            for position, row in selection if position in thumbnails]
 
 
 def _thumbnail(pixels: np.ndarray) -> str:
@@ -115,10 +85,10 @@ def _thumbnail(pixels: np.ndarray) -> str:
     return _encode(image, "WEBP", **_WEBP)
 
 
-def _attention(score: ImageScore) -> str:
-    if not score.characters:
+def _attention(row: EvaluationRow) -> str:
+    if not row.result.characters or row.result.attention is None:
         return ""
-    weights = np.nan_to_num(np.array(score.attention, np.float32), posinf=0, neginf=0)
+    weights = np.nan_to_num(row.result.attention, posinf=0, neginf=0)
     shares = weights / np.maximum(weights.max(1, keepdims=True), np.finfo(np.float32).tiny)
     levels = np.rint(shares * (_ATTENTION_LEVELS - 1)) * (255 / (_ATTENTION_LEVELS - 1))
     return _encode(Image.fromarray(np.rint(levels).astype(np.uint8)), "PNG")

@@ -189,12 +189,13 @@ def _gallery(details: Details, images: Sequence[GalleryImage]) -> dict[str, Any]
     table = details.confusions.most_common(_MOST_ROWS)
     numbers = {segment: n for n, (segment, _) in enumerate(table)}
     cards = [_card(image, numbers) for image in images]
-    width = np.quantile([image.width for image in images], _CARD_QUANTILE)
+    width = np.quantile([image.row.result.width for image in images], _CARD_QUANTILE)
     return {"confusions": table, "characters": _characters(details), "cards": cards,
             "shown_wrong": sum(card.errors > 0 for card in cards),
             "confident": _CONFIDENT,
-            "confident_errors": sum(card.errors > 0 and card.image.probability >= _CONFIDENT
-                                    for card in cards),
+            "confident_errors": sum(
+                card.errors > 0 and card.image.row.result.probability >= _CONFIDENT
+                for card in cards),
             "longest": int(details.lengths.max()),
             "card_width": int(np.clip(2 * width + _CARD_PADDING, *_CARD_WIDTHS))}
 
@@ -209,8 +210,8 @@ def _characters(details: Details) -> list[CharacterRow]:
 
 
 def _card(image: GalleryImage, numbers: dict[Segment, int]) -> Card:
-    segments = alignment.align(image.text, image.label)
-    probabilities = iter(image.characters)
+    segments = alignment.align(image.row.result.text, image.row.label)
+    probabilities = iter(image.row.result.characters)
     read: list[Glyph] = []
     label: list[Glyph] = []
     for segment in segments:

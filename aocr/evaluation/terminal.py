@@ -14,6 +14,7 @@ from aocr.evaluation.characters import code_point, visible
 from aocr.evaluation.details import Details
 from aocr.evaluation.report import EvaluationRow
 
+MOST_IMAGES = 10
 _MOST_CONFUSIONS = 10
 _STYLES = {"read": "bold red", "label": "bold green"}
 
@@ -22,7 +23,7 @@ def show(details: Details) -> None:
     """Prints the tables to standard error; nothing if every image is read without an error."""
     console = Console(stderr=True, file=sys.stderr, highlight=False)
     if details.confusions:
-        console.print(_worst(details.worst()))
+        console.print(_worst([image.row for image in details.worst()[:MOST_IMAGES]]))
         console.print(_confusions(details))
 
 

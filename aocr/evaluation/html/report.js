@@ -143,6 +143,11 @@ function overlayOf(card) {
   return canvas;
 }
 
+// In pixels; models of aocr 0.7 pad the image.
+function inputWidth(card) {
+  return Number(card.querySelector("img").getAttribute("width"));
+}
+
 async function showAttention(card, character) {
   clearAttention();
   const glyph = card.querySelectorAll(".read i")[character];
@@ -154,7 +159,7 @@ async function showAttention(card, character) {
   const canvas = overlayOf(card);
   canvas.width = attention.width;
   canvas.height = 1;
-  canvas.style.width = `${100 * attention.width * columnPixels / Number(card.dataset.width)}%`;
+  canvas.style.width = `${100 * attention.width * columnPixels / inputWidth(card)}%`;
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(attention.width, 1);
   for (let x = 0; x < attention.width; x++) {
@@ -188,7 +193,7 @@ async function characterAt(card, event) {
   if (!attention) return -1;
   const box = card.querySelector(".picture img").getBoundingClientRect();
   const share = (event.clientX - box.left) / box.width;
-  const column = Math.min(attention.width - 1, Math.floor(share * Number(card.dataset.width) / columnPixels));
+  const column = Math.min(attention.width - 1, Math.floor(share * inputWidth(card) / columnPixels));
   let best = 0;
   for (let row = 0; row < attention.height; row++) {
     if (attention.data[4 * (row * attention.width + column)] > attention.data[4 * (best * attention.width + column)]) best = row;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+import stat
 
 from PIL import Image
 
@@ -30,12 +30,14 @@ def read_image_file(path: str, max_pixels: int) -> bytes:
     """
     if filesystem.is_remote(path):
         return _read_with_tensorflow(path, max_pixels)
-    if os.path.isdir(path):
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
         raise SkipError(UNOPENABLE, _FOLDER)
-    if filesystem.is_special(path):  # reading a pipe would wait for its writer
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for its writer
         raise SkipError(UNOPENABLE, "it is not a regular file")
-    check_length(os.path.getsize(path), max_pixels)
-    return Path(path).read_bytes()
+    check_length(status.st_size, max_pixels)
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:

@@ -25,6 +25,10 @@ ONNX = [
     "onnx>=1.17,<2",  # their format
 ]
 
+LITE = [
+    "ai-edge-litert>=2.1,<3",  # checks LiteRT models, which TensorFlow writes
+]
+
 setup(
     name="aocr",
     version=ABOUT["version"],
@@ -51,7 +55,9 @@ setup(
     extras_require={
         "serve": SERVE,
         "onnx": ONNX,
-        "test": [*SERVE, *ONNX, "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
+        "lite": LITE,
+        "test": [*SERVE, *ONNX, *LITE,
+                 "pytest>=8,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7",
                  "ruff>=0.8,<1", "mypy>=1.13,<3", "types-six",
                  "opencv-python-headless>=4.10,<6",  # tests of datasets/drawn
                  "fonttools>=4.55,<5",  # the same

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +18,16 @@ from PIL import Image
 import aocr
 from aocr.checkpoints import config_file
 from aocr.checkpoints.choice import CheckpointChoice
-from aocr.config import ModelConfig
+from aocr.config import MAX_PIXELS, ModelConfig
 from aocr.errors import AocrError, SkipError
+from aocr.images import numpy_preprocessing
 from aocr.inference import export, onnx_model
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Recognizer, Result
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
-from tests.conftest import Command, World, messages
+from aocr.tokenizer import Tokenizer
+from tests.conftest import WORDS, Command, World, draw, messages
 
 for package in ("onnxruntime", "onnx", "tf2onnx"):
     pytest.importorskip(package, reason=f"{package} is missing: pip install 'aocr[onnx]'")
@@ -167,6 +171,81 @@ def test_files_that_are_no_exported_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.onnx").write_bytes(other.SerializeToString())
     with pytest.raises(AocrError, match="is not a model that `aocr export"):
         Recognizer.load(tmp_path / "other.onnx")
+
+
+def test_a_quantized_model_is_a_quarter_of_the_size(world: World, model: Path, command: Command,
+                                                    tmp_path: Path) -> None:
+    from onnx import load
+
+    code, logged = command("export", tmp_path / "out", "--format", "onnx", "--quantize", "int8",
+                           "--calibrate", world.records)
+    assert code == 0
+    assert re.fullmatch(r"Exported to .*, in int8: \d+\.\d MB, word accuracy 0\.0000 instead of "
+                        r"0\.0000, the same text for \d of 8 images\.", messages(logged)[-1])
+    quantized = tmp_path / "out" / "model.onnx"
+    assert quantized.stat().st_size < 0.3 * model.stat().st_size
+    operations = {node.op_type for node in load(quantized).graph.node}
+    assert operations >= {"DequantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger"}
+    expected = Recognizer.load(model).predict(world.images)
+    actual = Recognizer.load(quantized).predict(world.images)
+    assert isinstance(actual, list)
+    assert isinstance(expected, list)
+    np.testing.assert_allclose([result.probability for result in actual],
+                               [result.probability for result in expected], atol=0.05)
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (("--format", "onnx", "--quantize", "int8"), "--quantize and --calibrate need each other"),
+    (("--calibrate", "x.tfrecords"), "--quantize and --calibrate need each other"),
+    (("--quantize", "int8", "--calibrate", "x.tfrecords"), "onnx or tflite, not savedmodel"),
+    (("--format", "onnx", "--quantize", "int8", "--calibrate", "x.tfrecords"), "no such dataset")])
+def test_flags_that_do_not_fit_quantization_are_refused(
+        command: Command, tmp_path: Path, flags: tuple[str, ...], message: str) -> None:
+    code, logged = command("export", tmp_path / "out", *flags)
+    assert code == 1
+    assert message in logged
+    assert not (tmp_path / "out").exists()
+
+
+def test_openvino_gives_the_same_results(world: World, model: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is missing")
+    recognizer = Recognizer.load(model)
+    network = openvino.Core().compile_model(str(model), "CPU",
+                                            {"INFERENCE_PRECISION_HINT": "f32"})
+    for path in world.images[:4]:
+        image = numpy_preprocessing.preprocess(path.read_bytes(), recognizer.config, MAX_PIXELS)
+        images, widths = numpy_preprocessing.pad_batch([image])
+        outputs = network({"images": images, "widths": widths})
+        expected = recognizer.predict(path)
+        assert isinstance(expected, Result)
+        characters = Tokenizer(recognizer.config.alphabet).characters(outputs["ids"][0].tolist())
+        assert "".join(character for _, character in characters) == expected.text
+        assert outputs["probability"][0] == pytest.approx(expected.probability, abs=1e-4)
+
+
+def test_the_program_in_the_readme_gives_the_same_texts(world: World, model: Path, tmp_path: Path
+                                                        ) -> None:
+    node = shutil.which("node")
+    resolve = "for (const name of ['onnxruntime-web', 'pngjs']) require.resolve(name)"
+    if node is None or subprocess.run([node, "-e", resolve], capture_output=True,
+                                      check=False).returncode:
+        pytest.skip("node, onnxruntime-web or pngjs is missing")
+    readme = (Path(aocr.__file__).parent / "inference" / "README.md").read_text("utf-8")
+    program = re.search(r"<!-- onnxruntime-web -->\n```js\n(.*?)```", readme, re.S)
+    assert program is not None
+    (tmp_path / "main.js").write_text(program[1])
+    files = [path for path in world.images if path.suffix == ".png"]
+    for n, size in enumerate(SIZES[1:]):
+        files.append(tmp_path / f"{n}.png")
+        draw(WORDS[n], files[-1], size[::-1])
+    process = subprocess.run([node, tmp_path / "main.js", model.parent, *files],
+                             capture_output=True, text=True, check=True)
+    for line, result in zip(process.stdout.splitlines(),
+                            Recognizer.load(model).predict_each(files), strict=True):
+        assert isinstance(result, Result)
+        _, probability, text = line.split("\t")
+        assert text == result.text
+        assert float(probability) == pytest.approx(result.probability, abs=1e-3)
 
 
 def test_missing_packages_are_named(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

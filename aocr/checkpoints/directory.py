@@ -13,9 +13,9 @@ from aocr.runtime.console import log
 
 CHECKPOINT_NAME = "model.ckpt"
 STATE_FILE = "checkpoint"
-# The same names as in `aocr.inference.saved_model` and `onnx_model`, which build on this package.
+# The same names as in `aocr.inference`, which builds on this package.
 _EXPORTS = {"saved_model.pb": "an exported model", "frozen_graph.pb": "a frozen graph",
-            "model.onnx": "an ONNX model"}
+            "model.onnx": "an ONNX model", "model.tflite": "a LiteRT model"}
 
 
 def exists(model_dir: str) -> bool:

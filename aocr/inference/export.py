@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, loader
 from aocr.errors import AocrError, reason
-from aocr.inference.export_formats import FORMATS, Predict
+from aocr.inference.export_formats import FORMATS, INT8_FORMATS, Predict
 from aocr.inference.exported_model import (
     DECODING_SECTION,
     ExportedModel,
@@ -18,6 +18,7 @@ from aocr.inference.exported_model import (
     sample_images,
 )
 from aocr.inference.graph import RecognitionGraph
+from aocr.inference.quantization_samples import Comparison, Samples
 from aocr.inference.saved_model import EXTRA_ASSETS
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime import filesystem
@@ -44,6 +45,54 @@ def export(recognizer: CheckpointRecognizer, target: str, kind: str, version: in
         AocrError: The directory cannot be written to, the version exists, or the exported model
             does not give the predictions of the checkpoint.
     """
+    def write(model: ExportedModel, directory: str) -> None:
+        FORMATS[kind].write(model, directory)
+        _check_predictions(model, FORMATS[kind].load(directory), directory)
+
+    return _publish(recognizer, target, kind, version, write)
+
+
+def export_int8(recognizer: CheckpointRecognizer, target: str, kind: str, samples: Samples,
+                version: int | None = None) -> tuple[str, Comparison]:
+    """Writes a model for serving that is quantized to int8.
+
+    Args:
+        recognizer: The model.
+        target: The directory to write to.
+        kind: A key of `aocr.inference.export_formats.INT8_FORMATS`.
+        samples: Images that show the ranges of values, and on which the results are compared.
+        version: As for `export`.
+
+    Returns:
+        The directory written to, and the comparison with the checkpoint.
+
+    Raises:
+        AocrError: The directory cannot be written to, or the version exists.
+    """
+    comparisons: list[Comparison] = []
+
+    def write(model: ExportedModel, directory: str) -> None:
+        INT8_FORMATS[kind].write(model, directory, samples.for_calibration())
+        size = tf.io.gfile.stat(tf.io.gfile.join(directory, FORMATS[kind].file)).length
+        comparisons.append(samples.compare(recognizer, INT8_FORMATS[kind].load(directory), size))
+
+    return _publish(recognizer, target, kind, version, write), comparisons[0]
+
+
+def _publish(recognizer: CheckpointRecognizer, target: str, kind: str, version: int | None,
+             write: Callable[[ExportedModel, str], None]) -> str:
+    """Writes a model to a directory where it appears when it is complete and checked.
+
+    Args:
+        recognizer: The model.
+        target: As for `export`.
+        kind: As for `export`.
+        version: As for `export`.
+        write: Writes the model to an existing directory, and checks it.
+
+    Returns:
+        The directory written to.
+    """
     directory = target if version is None else tf.io.gfile.join(target, str(version))
     _check_target(target, directory, version)
     _refuse_original(target, os.path.dirname(recognizer.source))
@@ -54,9 +103,8 @@ def export(recognizer: CheckpointRecognizer, target: str, kind: str, version: in
     try:
         filesystem.remove(staging)
         tf.io.gfile.makedirs(staging)
-        FORMATS[kind].write(model, staging)
         _write_config(staging, recognizer.graph)
-        _check_predictions(model, FORMATS[kind].load(staging), staging)
+        write(model, staging)
         _move(staging, directory)
     except (tf.errors.OpError, OSError) as error:
         raise AocrError(f"cannot write the export to {directory}: {reason(error)}") from error

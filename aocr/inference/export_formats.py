@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from aocr.inference import onnx_export, onnx_model, saved_model, warmup
+from aocr.inference import lite_export, onnx_export, onnx_model, saved_model, warmup
 from aocr.inference.exported_model import ExportedModel, sample_images
+from aocr.inference.recognizer import Recognizer
 
 # Names of the tensors in the original's exports, by which TensorFlow 1 sessions feed and fetch.
 _SESSION_INPUT = "input_image_as_bytes"
@@ -34,6 +35,19 @@ class ExportFormat(NamedTuple):
     file: str
     write: Callable[[ExportedModel, str], None]
     load: Callable[[str], Predict]
+
+
+class Int8Format(NamedTuple):
+    """The quantized form of a format of exported models.
+
+    Attributes:
+        write: Writes a model to an existing directory; the encoded images show the ranges of
+            values.
+        load: Loads the model in a directory.
+    """
+
+    write: Callable[[ExportedModel, str, Sequence[bytes]], None]
+    load: Callable[[str], Recognizer]
 
 
 def _write_saved_model(model: ExportedModel, directory: str) -> None:
@@ -139,10 +153,26 @@ def _load_frozen_graph(directory: str) -> Predict:
     return predict
 
 
+def _predictor(recognizer: Recognizer) -> Predict:
+    def predict(encoded: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        results = recognizer.predict(np.ravel(encoded.numpy()).tolist())
+        assert isinstance(results, list)
+        texts = np.array([result.text.encode() for result in results], object)
+        probabilities = np.array([result.probability for result in results])
+        return texts.reshape(encoded.shape), probabilities.reshape(encoded.shape)
+
+    return predict
+
+
 FORMATS = {
     "savedmodel": ExportFormat(saved_model.SAVED_MODEL_FILE, _write_saved_model,
                                _load_saved_model),
     "frozengraph": ExportFormat(saved_model.FROZEN_GRAPH_FILE, _write_frozen_graph,
                                 _load_frozen_graph),
-    "onnx": ExportFormat(onnx_model.ONNX_FILE, onnx_export.write, onnx_export.load),
+    "onnx": ExportFormat(onnx_model.ONNX_FILE, onnx_export.write,
+                         lambda directory: _predictor(onnx_export.load(directory))),
+    "tflite": ExportFormat(lite_export.LITE_FILE, lite_export.write,
+                           lambda directory: _predictor(lite_export.load(directory))),
 }
+INT8_FORMATS = {"onnx": Int8Format(onnx_export.write_int8, onnx_export.load),
+                "tflite": Int8Format(lite_export.write_int8, lite_export.load)}

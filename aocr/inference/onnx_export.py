@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from aocr.checkpoints import config_file
 from aocr.errors import AocrError
-from aocr.inference import onnx_model
+from aocr.images import numpy_preprocessing
+from aocr.inference import onnx_model, onnx_quantization
 from aocr.inference.exported_model import ExportedModel, config_sections, images_outputs
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.onnx_recognizer import OnnxRecognizer, open_session
@@ -23,8 +24,6 @@ from aocr.model.encoder import Encoder
 
 if TYPE_CHECKING:
     import onnx
-
-Predict = Callable[[tf.Tensor], tuple[np.ndarray, np.ndarray]]
 
 # The newest that the converter writes; ONNX Runtime reads it from version 1.14 on.
 _OPSET = 18
@@ -44,37 +43,55 @@ def write(model: ExportedModel, directory: str) -> None:
     Raises:
         AocrError: A package that this needs is not installed.
     """
+    proto = _convert_cnn(model)
+    _append_encoder(proto.graph, model.graph.model.encoder)
+    _append_decoder(proto.graph, _convert_decoder(model.graph))
+    _save(proto, model.graph, directory)
+
+
+def write_int8(model: ExportedModel, directory: str, samples: Sequence[bytes]) -> None:
+    """Writes a quantized `model.onnx` to an existing directory.
+
+    Args:
+        model: The model.
+        directory: The directory.
+        samples: Encoded images, which determine the ranges of the values of the convolutions.
+
+    Raises:
+        AocrError: A package that this needs is not installed.
+        SkipError: A sample cannot be decoded.
+    """
+    graph = model.graph
+    images = [numpy_preprocessing.preprocess(encoded, graph.config, graph.max_pixels)
+              for encoded in samples]
+    proto = onnx_quantization.quantize_convolutions(_convert_cnn(model), images)
+    _append_encoder(proto.graph, graph.model.encoder)
+    _append_decoder(proto.graph, _convert_decoder(graph))
+    _save(onnx_quantization.quantize_matrices(proto), graph, directory)
+
+
+def load(directory: str) -> OnnxRecognizer:
+    """Loads the model in a directory."""
+    path = tf.io.gfile.join(directory, onnx_model.ONNX_FILE)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return OnnxRecognizer(path, open_session(path, file.read()))
+
+
+def _require_packages() -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise AocrError(f"exporting to ONNX needs {', '.join(missing)}: run pip install "
                         "'.[onnx]' in the source directory of aocr")
+
+
+def _save(proto: onnx.ModelProto, graph: RecognitionGraph, directory: str) -> None:
     import onnx
 
-    graph = model.graph
-    proto = _convert_cnn(model)
-    _append_encoder(proto.graph, graph.model.encoder)
-    _append_decoder(proto.graph, _convert_decoder(graph))
-    onnx.helper.set_model_props(proto, {onnx_model.CONFIG_KEY: config_file.to_text(
-        graph.config, config_sections(graph))})
+    text = config_file.to_text(graph.config, config_sections(graph))
+    onnx.helper.set_model_props(proto, {onnx_model.CONFIG_KEY: text})
     _name_axes(proto)
     with tf.io.gfile.GFile(tf.io.gfile.join(directory, onnx_model.ONNX_FILE), "wb") as file:
         file.write(proto.SerializeToString(deterministic=True))
-
-
-def load(directory: str) -> Predict:
-    """Loads the model in a directory; see `export_formats.ExportFormat`."""
-    path = tf.io.gfile.join(directory, onnx_model.ONNX_FILE)
-    with tf.io.gfile.GFile(path, "rb") as file:
-        recognizer = OnnxRecognizer(path, open_session(path, file.read()))
-
-    def predict(encoded: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        results = recognizer.predict(np.ravel(encoded.numpy()).tolist())
-        assert isinstance(results, list)
-        texts = np.array([result.text.encode() for result in results], object)
-        probabilities = np.array([result.probability for result in results])
-        return texts.reshape(encoded.shape), probabilities.reshape(encoded.shape)
-
-    return predict
 
 
 def _convert_cnn(model: ExportedModel) -> onnx.ModelProto:
@@ -108,6 +125,7 @@ def _convert_decoder(graph: RecognitionGraph) -> onnx.ModelProto:
 
 def _convert(function: Callable[..., dict[str, tf.Tensor]], signature: Sequence[tf.TensorSpec]
              ) -> onnx.ModelProto:
+    _require_packages()
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(
@@ -140,6 +158,7 @@ def _append_decoder(graph: onnx.GraphProto, decoder: onnx.ModelProto) -> None:
     # Without a prefix, its other values might have the names of earlier ones.
     onnx.compose.add_prefix(decoder, "decoder/", rename_inputs=False, rename_outputs=False,
                             inplace=True)
+    _hoist_constants(decoder.graph)
     graph.node.extend(decoder.graph.node)
     graph.initializer.extend(decoder.graph.initializer)
     del graph.output[:]
@@ -159,6 +178,24 @@ def _lstm_weights(kernel: np.ndarray, bias: np.ndarray
     gates = np.concatenate([i, o, f, j], 1).T
     biases = np.concatenate([gates[:, -1], np.zeros_like(bias)])
     return gates[:, :-units - 1], gates[:, -units - 1:-1], biases
+
+
+def _hoist_constants(graph: onnx.GraphProto) -> None:
+    """Lets the bodies of loops use outer values directly that no iteration changes.
+
+    The converter makes them inputs and outputs of the body, which hides that they are weights, and
+    which OpenVINO refuses.
+    """
+    for loop in (node for node in graph.node if node.op_type == "Loop"):
+        (body,) = (attribute.g for attribute in loop.attribute if attribute.name == "body")
+        # Outputs do not include the number of the iteration, which is the first input.
+        constant = [n for n in range(2, len(loop.input))
+                    if body.input[n].name == body.output[n - 1].name]
+        outer = {body.input[n].name: loop.input[n] for n in constant}
+        for node in body.node:
+            node.input[:] = [outer.get(name, name) for name in node.input]
+        for n in reversed(constant):
+            del loop.input[n], loop.output[n - 2], body.input[n], body.output[n - 1]
 
 
 def _name_axes(proto: onnx.ModelProto) -> None:

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aocr.checkpoints import config_file
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
-from aocr.config import COLUMN_PIXELS, MAX_PIXELS, PRECISIONS, ModelConfig
-from aocr.errors import AocrError, SkipError
-from aocr.images import numpy_preprocessing
+from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig
+from aocr.errors import AocrError
 from aocr.inference import onnx_model
+from aocr.inference.numpy_recognizer import NumpyRecognizer
 from aocr.inference.options import refuse_options
-from aocr.inference.recognizer import (
-    Recognizer,
-    Result,
-    check_precision,
-    refuse_checkpoint_options,
-)
-from aocr.tokenizer import Tokenizer
+from aocr.inference.recognizer import check_precision, refuse_checkpoint_options
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
-class OnnxRecognizer(Recognizer):
+class OnnxRecognizer(NumpyRecognizer):
     """A recognizer around an ONNX model that `aocr export` has written.
 
     Args:
@@ -40,7 +34,6 @@ class OnnxRecognizer(Recognizer):
                  ) -> None:
         super().__init__(source, _config(source, session), max_pixels)
         self._session = session
-        self._tokenizer = Tokenizer(self.config.alphabet)
 
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str], choice: CheckpointChoice = DEFAULT_CHOICE,
@@ -61,33 +54,10 @@ class OnnxRecognizer(Recognizer):
         config_file.check_flags(path, recognizer.config, settings)
         return recognizer
 
-    def _predict_batch(self, encoded: list[bytes], attention: bool) -> list[Result | SkipError]:
-        results: dict[int, Result | SkipError] = {}
-        images: dict[int, np.ndarray] = {}
-        for n, image in enumerate(encoded):
-            try:
-                images[n] = numpy_preprocessing.preprocess(image, self.config, self._max_pixels)
-            except SkipError as error:
-                results[n] = error
-        if images:
-            batch = numpy_preprocessing.pad_batch(list(images.values()))
-            results.update(zip(images, self._recognize(*batch, attention), strict=True))
-        return [results[n] for n in range(len(encoded))]
-
-    def _recognize(self, images: np.ndarray, widths: np.ndarray, attention: bool
-                   ) -> Iterator[Result]:
-        outputs = self._session.run(list(onnx_model.OUTPUTS),
-                                    dict(zip(onnx_model.INPUTS, (images, widths), strict=True)))
-        for ids, probability, probabilities, weights, width in zip(*outputs, widths, strict=True):
-            characters = self._tokenizer.characters(ids.tolist())
-            steps = [step for step, _ in characters]
-            columns = -(-int(width) // COLUMN_PIXELS)
-            yield Result(
-                text="".join(character for _, character in characters),
-                probability=float(probability),
-                characters=tuple((character, float(probabilities[step]))
-                                 for step, character in characters),
-                attention=weights[steps, :columns] if attention else None, width=int(width))
+    def _run(self, images: np.ndarray, widths: np.ndarray) -> Sequence[np.ndarray]:
+        inputs = dict(zip(onnx_model.INPUTS, (images, widths), strict=True))
+        outputs: Sequence[np.ndarray] = self._session.run(list(onnx_model.OUTPUTS), inputs)
+        return outputs
 
 
 def open_session(path: str, model: str | bytes) -> InferenceSession:

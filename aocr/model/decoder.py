@@ -177,9 +177,11 @@ class Decoder(tf.Module):
         table = self.embedded(self.embedding)  # read before the loop: frozen graphs need it
         batch = tf.shape(memory.values)[0]
         done = tf.zeros([batch], tf.bool)
-        arrays = tuple(tf.TensorArray(memory.values.dtype, 0, dynamic_size=True,
-                                      element_shape=shape)
-                       for shape in ([None, self.output.bias.shape[0]], [None, None]))
+        # LiteRT needs arrays of the shapes and of the size that are known.
+        rows, columns, _ = memory.values.shape
+        arrays = tuple(tf.TensorArray(memory.values.dtype, 0 if until_eos else max_steps,
+                                      dynamic_size=until_eos, element_shape=[rows, size])
+                       for size in (self.output.bias.shape[0], columns))
 
         def step(t: tf.Tensor, ids: tf.Tensor, done: tf.Tensor, state: State,
                  context: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:

@@ -172,7 +172,7 @@ def _mask(gates: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
 def _forward(gates: tf.Tensor, kernel: tf.Tensor, mask: tf.Tensor, direction: int) -> Tensors:
     time, batch, units = tf.shape(gates)[0], tf.shape(gates)[1], kernel.shape[0]
     zero = tf.zeros([batch, units], gates.dtype)
-    arrays = _arrays(2, time, units, gates.dtype)
+    arrays = _arrays(2, time, [gates.shape[1], units], gates.dtype)
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, *arrays: tf.TensorArray) -> Tensors:
         new_c, new_h = lstm_step(gates[t] + h @ kernel, c)
@@ -182,7 +182,8 @@ def _forward(gates: tf.Tensor, kernel: tf.Tensor, mask: tf.Tensor, direction: in
     start = tf.constant(0) if direction > 0 else time - 1
     *_, outputs, cells = tf.while_loop(
         lambda t, *_: (t >= 0) & (t < time), step, (start, zero, zero, *arrays))
-    return outputs.stack(), cells.stack()
+    return tuple(tf.ensure_shape(array.stack(), [*gates.shape[:2], units])
+                 for array in (outputs, cells))
 
 
 def _previous(x: tf.Tensor, direction: int) -> tf.Tensor:
@@ -212,7 +213,7 @@ def _backward(output_gradients: Tensors, local: LocalGradients, transposed_kerne
     """
     time, units = tf.shape(mask)[0], transposed_kernel.shape[1]
     zero = tf.zeros_like(output_gradients[0][0])
-    (array,) = _arrays(1, time, 4 * units, zero.dtype)
+    (array,) = _arrays(1, time, [None, 4 * units], zero.dtype)
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, array: tf.TensorArray) -> Tensors:
         h, c = h + output_gradients[0][t], c + output_gradients[1][t]
@@ -229,5 +230,6 @@ def _backward(output_gradients: Tensors, local: LocalGradients, transposed_kerne
     return by_gates
 
 
-def _arrays(number: int, time: tf.Tensor, units: int, dtype: tf.DType) -> list[tf.TensorArray]:
-    return [tf.TensorArray(dtype, time, element_shape=[None, units]) for _ in range(number)]
+def _arrays(number: int, time: tf.Tensor, shape: list[int | None], dtype: tf.DType
+            ) -> list[tf.TensorArray]:
+    return [tf.TensorArray(dtype, time, element_shape=shape) for _ in range(number)]

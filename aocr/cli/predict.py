@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
 
 def needs_tensorflow(args: argparse.Namespace) -> bool:
     """Returns whether TensorFlow runs the model that the flags name."""
-    from aocr.inference import onnx_model
+    from aocr.inference import recognizer
 
-    return onnx_model.find(args.model_dir) is None
+    return recognizer.needs_tensorflow(args.model_dir)
 
 
 def _write_log(_name: str, result: Result) -> None:

@@ -172,8 +172,13 @@ def refuse_checkpoint_options(path: str, choice: CheckpointChoice, precision: st
                         "directories with checkpoints: leave them out")
 
 
+def needs_tensorflow(model_dir: str) -> bool:
+    """Returns whether TensorFlow runs the model that a path names."""
+    return onnx_model.find(model_dir) is None
+
+
 def _recognizer_class(model_dir: str) -> type[Recognizer]:
-    if onnx_model.find(model_dir) is not None:
+    if not needs_tensorflow(model_dir):
         from aocr.inference.onnx_recognizer import OnnxRecognizer
 
         return OnnxRecognizer

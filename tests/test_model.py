@@ -333,7 +333,7 @@ def test_a_packed_batch_gives_the_features_of_the_padded_batch(widths: list[int]
     images = pad(make_images([max(width, 1) for width in widths]), beyond=3, noise=9.0)[0]
     padded, packed = make_model(make_config()), make_model(make_config())
     expected = padded.cnn(images, mask_of(images, widths), BatchNorm.training)
-    features = packed._features(tf.constant(images), tf.constant(widths),
+    features = packed._batch_features(tf.constant(images), tf.constant(widths),
                                 packing.first_fit(np.array(widths)), BatchNorm.training)
     assert features.shape == expected.shape
     for row, expected_row, width in zip(features, expected, widths, strict=True):

@@ -177,7 +177,7 @@ class Decoder(tf.Module):
         table = self.embedded(self.embedding)  # read before the loop: frozen graphs need it
         batch = tf.shape(memory.values)[0]
         done = tf.zeros([batch], tf.bool)
-        # LiteRT needs arrays of the shapes and of the size that are known.
+        # LiteRT needs arrays of known shape and size.
         rows, columns, _ = memory.values.shape
         arrays = tuple(tf.TensorArray(memory.values.dtype, 0 if until_eos else max_steps,
                                       dynamic_size=until_eos, element_shape=[rows, size])

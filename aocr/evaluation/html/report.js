@@ -64,6 +64,7 @@ function select(text, matches) {
   selection = { text, matches };
   update();
   form.scrollIntoView();
+  chip.focus({ preventScroll: true });
 }
 
 function reset() {

@@ -46,9 +46,10 @@ def preprocess(encoded: bytes, config: ModelConfig, max_pixels: int) -> np.ndarr
     """
     pixels = decode(encoded, config, max_pixels).astype(np.float32)
     height, width = scaled_size(pixels.shape[0], pixels.shape[1], config)
-    weights = _KERNELS[config.kernel]
-    rows = np.tensordot(weights(pixels.shape[0], height), pixels, 1)
-    scaled = np.tensordot(rows, weights(pixels.shape[1], width), (1, 1)).transpose(0, 2, 1)
+    neighbors = _KERNELS[config.kernel]
+    rows = _weighted_sums(pixels, *neighbors(pixels.shape[0], height))
+    columns = _weighted_sums(rows.swapaxes(0, 1), *neighbors(pixels.shape[1], width))
+    scaled = columns.swapaxes(0, 1)
     if config.layout == "padded":
         scaled = np.pad(scaled, ((0, IMAGE_HEIGHT - height), (0, config.input_width - width),
                                  (0, 0)))
@@ -152,8 +153,14 @@ def _png_grey(colors: np.ndarray, gamma: float) -> np.ndarray:
     return np.where(is_grey, colors[:, :, 0], grey)[:, :, None]
 
 
-def _antialias_weights(size: int, new_size: int) -> np.ndarray:
-    """Returns weights `[new_size, size]` as those of `tf.image.resize(antialias=True)`.
+def _weighted_sums(pixels: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns `[new_size, ...]`: sums of the pixels at indices, both `[new_size, neighbors]`."""
+    sums: np.ndarray = np.einsum("nk,nk...->n...", weights.astype(np.float32), pixels[indices])
+    return sums
+
+
+def _antialias_neighbors(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices and weights as those of `tf.image.resize(antialias=True)`.
 
     Source: the operation ScaleAndTranslate of TensorFlow; Keys 1981, "Cubic Convolution
     Interpolation for Digital Image Processing", with a = -0.5.
@@ -164,26 +171,26 @@ def _antialias_weights(size: int, new_size: int) -> np.ndarray:
     first = np.ceil(centers - 2 * width - 0.5).astype(int)
     indices = first[:, None] + np.arange(int(4 * width) + 1)
     weights = _keys_cubic(np.abs(indices + 0.5 - centers[:, None]) / width, -0.5)
-    return _normalized_matrix(indices, weights, size)
+    return _within_border(indices, weights, size)
 
 
-def _tf1_weights(size: int, new_size: int) -> np.ndarray:
-    """Returns weights as those of `ResizeBicubic` without half-pixel centers.
+def _tf1_neighbors(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices and weights as those of `ResizeBicubic` without half-pixel centers.
 
     Pixels beyond the border repeat those on it.
     """
     indices, weights = _table_weights(np.arange(new_size) * np.float32(size / new_size), -0.75)
-    return _matrix(np.clip(indices, 0, size - 1), weights, size)
+    return np.clip(indices, 0, size - 1), weights
 
 
-def _tf2_weights(size: int, new_size: int) -> np.ndarray:
-    """Returns weights as those of `ResizeBicubic` with half-pixel centers.
+def _tf2_neighbors(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices and weights as those of `ResizeBicubic` with half-pixel centers.
 
     Pixels beyond the border do not count.
     """
     positions = (np.arange(new_size) + np.float32(0.5)) * np.float32(size / new_size)
     indices, weights = _table_weights(positions - np.float32(0.5), -0.5)
-    return _normalized_matrix(indices, weights, size)
+    return _within_border(indices, weights, size)
 
 
 def _table_weights(positions: np.ndarray, a: float) -> tuple[np.ndarray, np.ndarray]:
@@ -196,17 +203,11 @@ def _table_weights(positions: np.ndarray, a: float) -> tuple[np.ndarray, np.ndar
             _keys_cubic(np.abs(neighbors - fractions[:, None]), a))
 
 
-def _normalized_matrix(indices: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    """Returns a matrix of weights whose rows sum to 1; indices beyond the border do not count."""
+def _within_border(indices: np.ndarray, weights: np.ndarray, size: int
+                   ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices and weights without those beyond the border; weights sum to 1."""
     weights = np.where((indices >= 0) & (indices < size), weights, 0)
-    weights /= weights.sum(1, keepdims=True)
-    return _matrix(np.clip(indices, 0, size - 1), weights, size)
-
-
-def _matrix(indices: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    matrix = np.zeros((len(indices), size), np.float32)
-    np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
-    return matrix
+    return np.clip(indices, 0, size - 1), weights / weights.sum(1, keepdims=True)
 
 
 def _keys_cubic(x: np.ndarray, a: float) -> np.ndarray:
@@ -216,6 +217,6 @@ def _keys_cubic(x: np.ndarray, a: float) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-_KERNELS: dict[str, Callable[[int, int], np.ndarray]] = {
-    "bicubic-antialias": _antialias_weights, "bicubic-tf1": _tf1_weights,
-    "bicubic-tf2": _tf2_weights}
+_KERNELS: dict[str, Callable[[int, int], tuple[np.ndarray, np.ndarray]]] = {
+    "bicubic-antialias": _antialias_neighbors, "bicubic-tf1": _tf1_neighbors,
+    "bicubic-tf2": _tf2_neighbors}

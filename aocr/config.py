@@ -73,6 +73,8 @@ class ModelConfig:
         alpha: "composite": transparent pixels show a white background, or a black one if the
             visible pixels are lighter than mid-gray. "drop" (models of the original, and those
             trained before this setting existed): they show their color as if they were opaque.
+        temperature: Divides the logits before probabilities are computed (temperature scaling);
+            fitted to the validation images.
 
     Raises:
         AocrError: A value is out of its range.
@@ -91,6 +93,7 @@ class ModelConfig:
     kernel: str = KERNELS[0]
     layout: str = LAYOUTS[0]
     alpha: str = ALPHA_RULES[0]
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("max_width", "max_height", "max_prediction", "attn_num_layers",
@@ -109,6 +112,10 @@ class ModelConfig:
         _require_one_of(self, "kernel", KERNELS)
         _require_one_of(self, "layout", LAYOUTS)
         _require_one_of(self, "alpha", ALPHA_RULES)
+        if isinstance(self.temperature, bool) or not isinstance(
+                self.temperature, int | float) or not 0 < self.temperature < float("inf"):
+            raise AocrError(f"the temperature must be a number above 0, got "
+                            f"{shown(self.temperature)}")
 
     @property
     def input_width(self) -> int:

@@ -26,6 +26,7 @@ from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import TransitionTable
 from aocr.model.search import FINAL_STATE, START_STATE
 from aocr.tokenizer import EOS_ID, Tokenizer
+from tests import capi
 from tests.conftest import WORDS, Command, World, messages
 
 ALPHABET = "ab1ß"
@@ -237,9 +238,27 @@ def test_an_export_carries_its_constraint(
         assert result.text == other.text
         assert result.probability == pytest.approx(other.probability, abs=1e-5)
         assert [text for text, _ in result.candidates] == [text for text, _ in other.candidates]
+    _assert_equal_in_the_c_api(tmp_path, expected, world.images)
     code, logged = command("predict", world.images[0], "--model-dir", tmp_path, "--beam", 2)
     assert code == 1
     assert "give --pattern, --lexicon, --beam and --n-best to `aocr export`" in logged
+
+
+def _assert_equal_in_the_c_api(directory: Path, recognizer: Recognizer, images: list[Path]
+                               ) -> None:
+    """Asserts that the C API, by which TensorFlow Serving runs a model, gives equal results."""
+    encoded = [path.read_bytes() for path in images]
+    with capi.SavedModel(directory) as model:
+        usual, details = (model.run({"input": encoded}, signature)
+                          for signature in ("serving_default", "serving_details"))
+    for n, result in enumerate(recognizer.predict_each(encoded)):
+        assert isinstance(result, Result)
+        assert usual["output"][n].decode() == details["output"][n].decode() == result.text
+        assert usual["probability"][n] == pytest.approx(result.probability, abs=1e-5)
+        assert [text.decode() for text in details["candidates"][n]] == [
+            text for text, _ in result.candidates]
+        assert list(details["candidate_probabilities"][n]) == pytest.approx(
+            [probability for _, probability in result.candidates], abs=1e-5)
 
 
 def test_an_export_with_another_constraint_does_not_replace_the_config_of_a_saved_model(

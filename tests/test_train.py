@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from aocr.config import ModelConfig, TrainConfig
 from aocr.data import example, splits
 from aocr.data.example import Record
 from aocr.data.index import build_index, read_records
+from aocr.evaluation.calibration import TEMPERATURES
 from aocr.inference.recognizer import Recognizer
 from aocr.tokenizer import Tokenizer
 from aocr.training.checkpointing import Checkpointer
@@ -74,7 +76,9 @@ def test_validation_is_logged_and_the_best_checkpoint_is_kept_and_used(
     assert code == 1
     assert messages(logged) == [
         f"aocr predict: no checkpoint '7' in {model_dir}; it has 1, 2, best"]
-    assert Recognizer.load(model_dir / "best").config == Recognizer.load(world.model_dir).config
+    config = Recognizer.load(model_dir / "best").config
+    assert config.temperature in np.round(TEMPERATURES, 4)
+    assert dataclasses.replace(config, temperature=1.0) == Recognizer.load(world.model_dir).config
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from aocr.runtime import filesystem
 NAME = "config.json"
 _FORMAT = 1
 # Settings that files of earlier versions lack, with the values that those versions used.
-_ADDED = {"alpha": "drop"}
+_ADDED = {"alpha": "drop", "temperature": 1.0}
 _REMEDY = "restore the file that `aocr train` or `aocr export` wrote"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -37,13 +38,14 @@ class CheckpointSaver:
     Args:
         content: What to save.
         model_dir: The model directory.
-        config: The model's settings, which are written beside the best checkpoint as well.
+        config: The model's settings, as they are in the model directory; they are written beside
+            the best checkpoint as well.
         keep: Number of newest checkpoints to keep.
     """
 
     def __init__(self, content: Saved, model_dir: str, config: ModelConfig, keep: int) -> None:
         self._content = content
-        self._config = config
+        self._config = self._stored_config = config
         self._model_dir = model_dir
         self._best_dir = directory.best_dir(model_dir)
         self._newest = _manager(content.checkpoint, model_dir, keep)
@@ -67,6 +69,13 @@ class CheckpointSaver:
                             f"was saved, and {self.kept}; a lower --initial-learning-rate may help")
         with self._write_errors(self._model_dir, step):
             self._newest.save(checkpoint_number=step)
+            if self._config != self._stored_config:
+                config_file.save(self._model_dir, self._config)
+                self._stored_config = self._config
+
+    def calibrate(self, temperature: float) -> None:
+        """Sets the temperature that `config.json` beside later checkpoints states."""
+        self._config = dataclasses.replace(self._config, temperature=temperature)
 
     def save_best(self) -> None:
         """Writes the weights as the best checkpoint, in place of the previous one.

@@ -40,7 +40,8 @@ def load(model_dir: str, given: Mapping[str, Any], choice: CheckpointChoice
     names = _SHAPES + _LIMITS if loader.is_legacy(model_dir) else _SHAPES
     fixed = {name: value for name, value in given.items() if name in names}
     old = loader.load(model_dir, fixed, choice)
-    return old, dataclasses.replace(old.config, **{"alpha": ALPHA_RULES[0], **given})
+    return old, dataclasses.replace(old.config, **{"alpha": ALPHA_RULES[0], "temperature": 1.0,
+                                                **given})
 
 
 def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:

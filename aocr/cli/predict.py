@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import sys
@@ -33,6 +34,9 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add("--format", choices=("log", "tsv", "jsonl"), default="log",
         help="log lines on standard error, or a table or JSON lines on standard output "
         "(default: %(default)s)")
+    add("--min-probability", type=_probability, metavar="P",
+        help="mark results with a probability below P: LOW instead of OK in the log and in a "
+        "fourth column of the table, `accepted` in JSON lines")
     flags.add_model_dir(add)
     flags.add_checkpoint_flags(add)
     flags.add_decoding_flags(command)
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     load = flags.restore_model if needs_tensorflow(args) else flags.load_recognizer
     recognizer = load(args, Recognizer.load)
-    write = _WRITERS[args.format]
+    write = functools.partial(_WRITERS[args.format], least=args.min_probability)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     files = failures = 0
@@ -78,23 +82,42 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
     return recognizer.needs_tensorflow(args.model_dir)
 
 
-def _write_log(_name: str, result: Result) -> None:
-    log.info(f"Result: OK. {result.probability:.2f} {result.text}")
+def _probability(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a probability, 0 to 1, got {text}")
+    return number
 
 
-def _write_tsv(name: str, result: Result) -> None:
-    print(*(field.translate(_TSV_ESCAPES)
-            for field in (name, f"{result.probability:.6f}", result.text)), sep="\t")
+_probability.__name__ = "probability"  # argparse names the type in its message
 
 
-def _write_jsonl(name: str, result: Result) -> None:
-    values = {"path": name, "text": result.text, "probability": result.probability,
-              "characters": result.characters}
+def _mark(result: Result, least: float | None) -> str:
+    return "OK" if least is None or result.probability >= least else "LOW"
+
+
+def _write_log(_name: str, result: Result, least: float | None) -> None:
+    log.info(f"Result: {_mark(result, least)}. {result.probability:.2f} {result.text}")
+
+
+def _write_tsv(name: str, result: Result, least: float | None) -> None:
+    fields = [name, f"{result.probability:.6f}", result.text]
+    if least is not None:
+        fields.append(_mark(result, least))
+    print(*(field.translate(_TSV_ESCAPES) for field in fields), sep="\t")
+
+
+def _write_jsonl(name: str, result: Result, least: float | None) -> None:
+    values: dict[str, object] = {
+        "path": name, "text": result.text, "probability": result.probability,
+        "characters": result.characters}
     if result.candidates:
         values["candidates"] = result.candidates
+    if least is not None:
+        values["accepted"] = result.probability >= least
     print(json.dumps(values, ensure_ascii=False))
 
 
 _TSV_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})
-_WRITERS: dict[str, Callable[[str, Result], None]] = {
+_WRITERS: dict[str, Callable[..., None]] = {
     "log": _write_log, "tsv": _write_tsv, "jsonl": _write_jsonl}

@@ -13,7 +13,7 @@ import numpy as np
 from aocr.data import pipeline, sampler, skipping
 from aocr.data.index import RecordIndex, build_index, index_checksum, read_records, resolve_paths
 from aocr.data.skipping import SkippedRecord
-from aocr.evaluation import metrics, pictures, report, terminal
+from aocr.evaluation import calibration, metrics, pictures, report, terminal
 from aocr.evaluation.details import Details
 from aocr.evaluation.metrics import Totals
 from aocr.evaluation.report import EvaluationRow
@@ -157,6 +157,8 @@ class EvaluationReport:
         self._alpha = alpha
         self._index = index
         self._totals = Totals()
+        self._probabilities: list[float] = []
+        self._correct: list[bool] = []
         self._rows: list[dict[str, object]] = []
         self.skipped: list[SkippedRecord] = list(index.skipped)
         self._order: RecordOrder[tuple[ImageScore, float]] = RecordOrder()
@@ -192,7 +194,9 @@ class EvaluationReport:
         """
         skipping.report(self.skipped, self._totals.images)
         skipping.require_usable(self._totals.images, self.skipped)
-        summary = {**self._totals.summary(), "skipped": len(self.skipped),
+        summary = {**self._totals.summary(),
+                   **calibration.summary(self._probabilities, self._correct),
+                   "skipped": len(self.skipped),
                    "skipped_by_reason": skipping.count_by_reason(self.skipped),
                    "images_per_second": self._totals.images / self._seconds}
         for line in report.table(summary):
@@ -212,6 +216,8 @@ class EvaluationReport:
             return
         row = self._row(score, score.label, seconds)
         self._totals.add(row.result.text, row.label, row.loss, row.accuracy)
+        self._probabilities.append(row.result.probability)
+        self._correct.append(row.correct)
         images = self._totals.images
         log.info(report.line(images, row, self._totals.accuracy / images))
         if self.details is not None:

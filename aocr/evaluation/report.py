@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +97,16 @@ def table(summary: dict[str, Any]) -> list[str]:
         ("CER", f"{summary['cer']:.2%}"), ("1-NED", f"{summary['one_minus_ned']:.2%}"),
         ("accuracy (edit credit)", f"{summary['accuracy']:.2%}"),
         ("loss", f"{summary['loss']:.6f}"), ("perplexity", f"{summary['perplexity']:.6g}"),
+        ("ECE", f"{summary['ece']:.2%}"), *_acceptance_rows(summary["acceptance"]),
         ("images/s", f"{summary['images_per_second']:.1f}")]
     return [f"{name:<24}{value:>12}" for name, value in rows]
+
+
+def _acceptance_rows(acceptance: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for part in acceptance:
+        yield f"accepted at {part['required_accuracy'] * 100:g} %", f"{part['share']:.2%}"
+        if part["threshold"] is not None:
+            yield "  from probability", f"{part['threshold']:.6f}"
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

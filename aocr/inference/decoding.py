@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from aocr.config import ModelConfig, shown
@@ -67,11 +68,17 @@ class Decoding(Protocol):
 
 @dataclass(frozen=True)
 class GreedyDecoding:
-    """Decodes with the most probable id of each step as input of the next."""
+    """Decodes with the most probable id of each step as input of the next.
+
+    Attributes:
+        temperature: See `ModelConfig`.
+    """
+
+    temperature: float = 1.0
 
     def decode(self, model: AttentionOCR, memory: Memory, dtype: tf.DType) -> DecodedBatch:
         """See `Decoding`."""
-        return score_greedy(model.greedy(memory), dtype)
+        return score_greedy(model.greedy(memory), dtype, self.temperature)
 
     def describe(self) -> dict[str, Any]:
         """See `Decoding`."""
@@ -85,16 +92,18 @@ class SearchDecoding:
     Attributes:
         table: The automaton.
         options: Width of the beam and number of candidates.
+        temperature: See `ModelConfig`.
         entries: Number of texts of the lexicon that can be returned; 0 without a lexicon.
     """
 
     table: TransitionTable
     options: DecodingOptions
+    temperature: float = 1.0
     entries: int = 0
 
     def decode(self, model: AttentionOCR, memory: Memory, dtype: tf.DType) -> DecodedBatch:
         """See `Decoding`."""
-        searched = model.search(memory, self.table, self.options.width)
+        searched = model.search(memory, self.table, self.options.width, self.temperature)
         log_probabilities = tf.cast(searched.log_probabilities, dtype)
         candidates = None
         if self.options.n_best is not None:
@@ -124,25 +133,46 @@ def make_decoding(options: DecodingOptions, config: ModelConfig, tokenizer: Toke
     if options.lexicon is not None:
         texts = _lexicon(options, options.lexicon, config, tokenizer)
         codes = sorted(tokenizer.encode(text)[:-1] for text in texts)
-        return SearchDecoding(_table(acyclic(codes), options, config), options, len(codes))
+        return SearchDecoding(_table(acyclic(codes), options, config), options,
+                              config.temperature, len(codes))
     if options.pattern is not None:
         automaton = pattern.to_automaton(options.pattern, config.alphabet, config.max_prediction)
-        return SearchDecoding(_table(automaton, options, config), options)
+        return SearchDecoding(_table(automaton, options, config), options, config.temperature)
     if options.width > 1 or options.n_best is not None:
-        return SearchDecoding(unrestricted(config.vocab_size), options)
-    return GreedyDecoding()
+        return SearchDecoding(unrestricted(config.vocab_size), options, config.temperature)
+    return GreedyDecoding(config.temperature)
 
 
-def score_greedy(decoded: Decoded, dtype: tf.DType = tf.float64) -> DecodedBatch:
+def score_greedy(decoded: Decoded, dtype: tf.DType = tf.float64, temperature: float = 1.0
+                 ) -> DecodedBatch:
     """Computes the probabilities of greedily decoded ids."""
-    log_probabilities = tf.nn.log_softmax(tf.cast(decoded.logits, dtype))
-    return _decoded_batch(decoded.ids, tf.reduce_max(log_probabilities, -1), decoded.attention)
+    values = _largest_log_probabilities(tf.cast(decoded.logits, dtype), temperature)
+    return _decoded_batch(decoded.ids, values, decoded.attention)
+
+
+def log_probabilities_at(decoded: Decoded, temperatures: np.ndarray) -> tf.Tensor:
+    """Returns the log-probabilities of greedily decoded texts, `[temperatures, batch]` float64."""
+    until_eos = _until_eos(decoded.ids)
+    logits = tf.cast(decoded.logits, tf.float64)
+
+    def at(temperature: tf.Tensor) -> tf.Tensor:
+        values = _largest_log_probabilities(logits, temperature)
+        return tf.reduce_sum(tf.where(until_eos, values, tf.zeros_like(values)), -1)
+
+    return tf.map_fn(at, tf.constant(temperatures, tf.float64))
+
+
+def _largest_log_probabilities(logits: tf.Tensor, temperature: float | tf.Tensor) -> tf.Tensor:
+    return tf.reduce_max(tf.nn.log_softmax(logits / temperature), -1)
+
+
+def _until_eos(ids: tf.Tensor) -> tf.Tensor:
+    return tf.cumsum(tf.cast(ids == EOS_ID, tf.int32), axis=1, exclusive=True) == 0
 
 
 def _decoded_batch(ids: tf.Tensor, log_probabilities: tf.Tensor, attention: tf.Tensor,
                    candidates: Candidates | None = None) -> DecodedBatch:
-    is_eos = tf.cast(ids == EOS_ID, tf.int32)
-    until_eos = tf.cumsum(is_eos, axis=1, exclusive=True) == 0
+    until_eos = _until_eos(ids)
     total = tf.reduce_sum(
         tf.where(until_eos, log_probabilities, tf.zeros_like(log_probabilities)), -1)
     return DecodedBatch(ids, tf.exp(total), tf.exp(log_probabilities), attention, until_eos,

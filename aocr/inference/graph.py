@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig, compute_type
 from aocr.images import header_ops, preprocessing, transcoding
-from aocr.inference.decoding import DecodedBatch, Decoding, GreedyDecoding
+from aocr.inference.decoding import DecodedBatch, Decoding, GreedyDecoding, log_probabilities_at
 from aocr.model import AttentionOCR, Memory
 from aocr.model.loss import sequence_loss
 from aocr.tokenizer import Tokenizer
@@ -47,6 +48,20 @@ class BatchPrediction(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+class ValidationBatch(NamedTuple):
+    """What validation needs to know of a batch of images.
+
+    Attributes:
+        ids: `[batch, S]` int32, decoded greedily.
+        losses: `[batch]`, teacher-forced losses.
+        log_probabilities: `[temperatures, batch]` float64, of the texts.
+    """
+
+    ids: tf.Tensor
+    losses: tf.Tensor
+    log_probabilities: tf.Tensor
+
+
 class RecognitionGraph:
     """Builds the graph that recognizes encoded or preprocessed images.
 
@@ -69,7 +84,7 @@ class RecognitionGraph:
         self.precision = precision
         self._compute_dtype = tf.as_dtype(compute_type(precision))
         self.tokenizer = tokenizer or Tokenizer(config.alphabet)
-        self.decoding = decoding or GreedyDecoding()
+        self.decoding = decoding or GreedyDecoding(config.temperature)
         self._symbols = [symbol.encode() for symbol in self.tokenizer.symbols()]
 
     def read(self, encoded: tf.Tensor) -> BatchPrediction:
@@ -123,6 +138,22 @@ class RecognitionGraph:
         memory = self._encode(images, widths)
         loss = sequence_loss(self.model.teacher_forced(memory, targets), targets)
         return self._predict(self.decode(memory), widths), loss
+
+    def validate(self, images: tf.Tensor, widths: tf.Tensor, targets: tf.Tensor,
+                 temperatures: np.ndarray) -> ValidationBatch:
+        """Recognizes preprocessed images greedily, for several temperatures.
+
+        Args:
+            images: See `score`.
+            widths: See `score`.
+            targets: See `score`.
+            temperatures: `[temperatures]`, see `ModelConfig`.
+        """
+        memory = self._encode(images, widths)
+        decoded = self.model.greedy(memory)
+        return ValidationBatch(
+            decoded.ids, sequence_loss(self.model.teacher_forced(memory, targets), targets),
+            log_probabilities_at(decoded, temperatures))
 
     def _encode(self, images: tf.Tensor, widths: tf.Tensor) -> Memory:
         return self.model.encode(tf.cast(images, self._compute_dtype), widths)

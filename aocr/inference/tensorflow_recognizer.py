@@ -148,7 +148,9 @@ class SavedModelRecognizer(TensorFlowRecognizer):
 
 
 def _results(prediction: BatchPrediction, attention: bool) -> Iterator[Result]:
-    arrays = [part.numpy() for part in prediction[:6]]
+    arrays = [part.numpy() for part in (
+        prediction.output, prediction.probability, prediction.characters,
+        prediction.character_probabilities, prediction.attention, prediction.widths)]
     candidates = _candidates(prediction)
     for output, probability, characters, probabilities, weights, width in zip(*arrays, strict=True):
         printed = [n for n, character in enumerate(characters) if character]

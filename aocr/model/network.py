@@ -102,9 +102,10 @@ class AttentionOCR(tf.Module):
         """Decodes in at most `max_prediction + 2` steps; see `Decoder.greedy`."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
 
-    def search(self, memory: Memory, table: TransitionTable, width: int) -> Searched:
+    def search(self, memory: Memory, table: TransitionTable, width: int, temperature: float = 1.0
+               ) -> Searched:
         """Decodes in at most `max_prediction + 2` steps; see `aocr.model.search`."""
-        return search(self.decoder, memory, self._decode_steps, table, width)
+        return search(self.decoder, memory, self._decode_steps, table, width, temperature)
 
     def _batch_features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
                         normalize: Normalize) -> tf.Tensor:

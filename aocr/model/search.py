@@ -99,8 +99,8 @@ def unrestricted(vocab_size: int) -> TransitionTable:
     return TransitionTable(first, symbols_array, targets_array, np.zeros(2, np.int32), _UNLIMITED)
 
 
-def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTable, width: int
-           ) -> Searched:
+def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTable, width: int,
+           temperature: float = 1.0) -> Searched:
     """Decodes the most probable texts that an automaton accepts.
 
     Args:
@@ -109,6 +109,7 @@ def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTa
         max_steps: Largest number of steps.
         table: The automaton.
         width: Number of hypotheses of each image.
+        temperature: Divides the logits.
     """
     batch = tf.shape(memory.values)[0]
     memory = Memory(*(tf.repeat(part, width, 0) for part in memory))
@@ -120,7 +121,7 @@ def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTa
     def step(t: tf.Tensor, ids: tf.Tensor, state: State, context: tf.Tensor, beam: _Beam,
              arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
         state, context, output = decoder.step(tf.gather(vectors, ids), state, context, memory)
-        log_probabilities = tf.nn.log_softmax(decoder.output(output.features))
+        log_probabilities = tf.nn.log_softmax(decoder.output(output.features) / temperature)
         candidates = transitions.candidates(
             tf.reshape(beam.states, [-1]), log_probabilities, t)
         chosen = _choose(beam.scores, candidates, width)

@@ -64,6 +64,7 @@ class Checkpointer:
             scores = validator.run()
         self.progress.log_validation(scores, step)
         self.output.scalars(step, scores.scalars())
+        self.output.calibrate(scores.temperature)
         waited = best.update(scores.word_accuracy, scores.cer, step)
         if waited:
             self._respond_to_plateau(waited)

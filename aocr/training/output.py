@@ -47,6 +47,9 @@ class Output(Protocol):
     def save_best(self) -> None:
         """Writes the averaged weights as the best so far."""
 
+    def calibrate(self, temperature: float) -> None:
+        """Sets the temperature of the probabilities of the checkpoints that follow."""
+
     @property
     def kept(self) -> str:
         """Text for error messages about the checkpoint that a failed run can be resumed from."""
@@ -71,6 +74,9 @@ class NullOutput:
         """See `Output`."""
 
     def save_best(self) -> None:
+        """See `Output`."""
+
+    def calibrate(self, temperature: float) -> None:
         """See `Output`."""
 
 
@@ -114,6 +120,10 @@ class TrainingOutput:
         """See `Output`."""
         self._check_lock()
         self._checkpoints.save_best()
+
+    def calibrate(self, temperature: float) -> None:
+        """See `Output`."""
+        self._checkpoints.calibrate(temperature)
 
     @property
     def kept(self) -> str:

@@ -7,14 +7,16 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
+from aocr.config import IMAGE_HEIGHT
 from aocr.data import pipeline, sampler, skipping
 from aocr.data.index import RecordIndex
 from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError
+from aocr.evaluation.calibration import TEMPERATURES, best_temperature, temperature_sums
 from aocr.evaluation.metrics import Totals
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 
@@ -29,11 +31,13 @@ class Scores(NamedTuple):
         loss: Mean teacher-forced loss.
         word_accuracy: 0…1.
         cer: Character error rate, from 0.
+        temperature: The temperature whose probabilities fit best, see `ModelConfig`.
     """
 
     loss: float
     word_accuracy: float
     cer: float
+    temperature: float = 1.0
 
     def line(self, step: int) -> str:
         """Returns the log line."""
@@ -43,7 +47,7 @@ class Scores(NamedTuple):
     def scalars(self) -> dict[str, float]:
         """Returns the scalars for TensorBoard."""
         return {"validation/loss": self.loss, "validation/word_accuracy": self.word_accuracy,
-                "validation/cer": self.cer}
+                "validation/cer": self.cer, "validation/temperature": self.temperature}
 
 
 class Validator:
@@ -63,7 +67,12 @@ class Validator:
                  cluster: Cluster) -> None:
         self._index = index
         self._config, self._tokenizer = graph.config, graph.tokenizer
-        self._recognizer = CheckpointRecognizer("training", graph)
+        # The weights change, the graph does not.
+        self._validate = tf.function(
+            lambda images, widths, targets: graph.validate(images, widths, targets, TEMPERATURES),
+            autograph=False, input_signature=[
+                tf.TensorSpec([None, IMAGE_HEIGHT, None, graph.config.channels], tf.float32),
+                tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)])
         self._plan = sampler.bucketed_batches(index, batch_size)[cluster.worker::cluster.workers]
         self._cluster = cluster
         self.undecodable: dict[int, SkippedRecord] | None = None
@@ -74,14 +83,14 @@ class Validator:
         Raises:
             AocrError: No image can be decoded.
         """
-        local, texts, undecoded = self._predict()
+        local, texts, undecoded, calibration = self._predict()
         if self.undecodable is None:
             self._report_undecodable(undecoded)
         buckets = np.bincount([zlib.crc32(text.encode()) % _TEXT_BUCKETS for text in texts],
                               minlength=_TEXT_BUCKETS)
         sums = self._cluster.all_reduce_sum(
-            np.concatenate([dataclasses.astuple(local), buckets]))
-        fields, buckets = np.split(sums, [-_TEXT_BUCKETS])
+            np.concatenate([calibration.ravel(), dataclasses.astuple(local), buckets]))
+        calibration, fields, buckets = np.split(sums, [calibration.size, -_TEXT_BUCKETS])
         totals = Totals(*fields.tolist())
         if not totals.images:
             raise AocrError("no validation image can be decoded; check the dataset of --val")
@@ -90,7 +99,9 @@ class Validator:
                         f"{totals.images:.0f} validation images: it does not distinguish them "
                         "yet")
         rates = totals.summary()
-        return Scores(rates["loss"], rates["word_accuracy"], rates["cer"])
+        temperature = best_temperature(
+            calibration.reshape(2, 2, -1), totals.images, totals.words)
+        return Scores(rates["loss"], rates["word_accuracy"], rates["cer"], temperature)
 
     def _report_undecodable(self, undecoded: np.ndarray) -> None:
         """Reports, once, the images that no process can decode."""
@@ -100,21 +111,29 @@ class Validator:
             skipped = [*self._index.skipped, *self.undecodable.values()]
             skipping.report(skipped, len(self._index) - len(positions), "to validate on")
 
-    def _predict(self) -> tuple[Totals, set[str], np.ndarray]:
+    def _predict(self) -> tuple[Totals, set[str], np.ndarray, np.ndarray]:
         """Reads the images of this process.
 
         Returns:
-            Totals, the set of predictions, and which images are undecodable, `[images]` bool.
+            Totals, the set of predictions, which images are undecodable, `[images]` bool, and
+            the sums of `temperature_sums`.
         """
         totals, texts = Totals(), set()
+        calibration = np.zeros([2, 2, len(TEMPERATURES)])
         undecoded = np.zeros(len(self._index), bool)
         data = pipeline.make_pipeline(self._index, self._plan, self._tokenizer, self._config)
         for planned, batch in zip(self._plan, pipeline.iterate(data), strict=False):
             undecoded[pipeline.undecoded(planned, batch)] = True
             if not len(batch.records):
                 continue
-            results = self._recognizer.score(batch)
-            for target, (result, loss) in zip(batch.targets.numpy(), results, strict=True):
-                totals.add(result.text, self._tokenizer.decode(target), loss)
-                texts.add(result.text)
-        return totals, texts, undecoded
+            scored = self._validate(batch.images, batch.widths, batch.targets)
+            decoded, labels = ([self._tokenizer.decode(row) for row in ids.numpy()]
+                               for ids in (scored.ids, batch.targets))
+            for text, label, loss in zip(decoded, labels, scored.losses.numpy().tolist(),
+                                         strict=True):
+                totals.add(text, label, loss)
+            texts.update(decoded)
+            calibration += temperature_sums(
+                scored.log_probabilities.numpy(),
+                [text == label for text, label in zip(decoded, labels, strict=True)])
+        return totals, texts, undecoded, calibration

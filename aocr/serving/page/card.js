@@ -19,7 +19,7 @@ export class Card {
   constructor(template, file, actions) {
     this.file = file;
     this.state = "waiting";
-    this.outputs = null;
+    this.outputs = null;  // text, probability and width
     this.element = document.importNode(template.content, true).firstElementChild;
     this.image = this.#find("img");
     this.#find(".name").textContent = file.name;
@@ -79,8 +79,10 @@ export class Card {
   #set(state, outputs, problem) {
     if (this.state === "removed") return;
     this.state = state;
-    this.outputs = outputs;
     this.#characters = outputs ? displayedCharacters(outputs) : [];
+    // Not the rest, which is large.
+    this.outputs = outputs && {
+      output: outputs.output, probability: outputs.probability, widths: outputs.widths};
     this.#find(".problem").textContent = problem;
     this.#show();
   }

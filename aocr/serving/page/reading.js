@@ -9,7 +9,7 @@ const ORANGE = [255, 176, 32];
  * Returns the characters as they are displayed; combining marks belong to their base character.
  * The last one has no text if it is the end of the text.
  * @param {object} outputs Outputs of the signature serving_details, or of serving_default.
- * @returns {{text: string, probability: number, attention: number[]}[]}
+ * @returns {{text: string, probability: number, attention: Float32Array}[]}
  */
 export function displayedCharacters(outputs) {
   const characters = outputs.characters ?? [];
@@ -20,7 +20,8 @@ export function displayedCharacters(outputs) {
   characters.forEach((character, n) => {
     const isEnd = character === "" && n === characters.length - 1;
     if (!groups.length || isEnd || (character !== "" && starts.has(offset))) {
-      groups.push({text: "", probability: 1, attention: outputs.attention[n].map(() => 0)});
+      const attention = new Float32Array(outputs.attention[n].length);
+      groups.push({text: "", probability: 1, attention});
     }
     const group = groups.at(-1);
     group.text += character;
@@ -33,7 +34,7 @@ export function displayedCharacters(outputs) {
 
 /**
  * Returns the attention at a position.
- * @param {number[]} attention Weights of the columns.
+ * @param {Float32Array} attention Weights of the columns.
  * @param {number} x Position in pixels of the network's input, which is interpolated.
  */
 export function attentionAt(attention, x) {
@@ -46,7 +47,7 @@ export function attentionAt(attention, x) {
 /**
  * Draws attention as `aocr test --visualize` does: the image is dimmed where there is none.
  * @param {HTMLCanvasElement} canvas Covers the image.
- * @param {number[]} attention Weights of the columns.
+ * @param {Float32Array} attention Weights of the columns.
  * @param {number} width Width of the image in the network's input, in pixels.
  */
 export function drawAttention(canvas, attention, width) {

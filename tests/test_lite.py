@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from aocr.errors import AocrError
 from aocr.inference import export, lite_export
 from aocr.inference.exported_model import sample_images
+from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Result
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from tests.conftest import Command, World, messages
@@ -20,7 +22,9 @@ pytest.importorskip("ai_edge_litert",
 
 
 def test_a_lite_model_gives_the_results_of_the_checkpoint(world: World, tmp_path: Path) -> None:
-    recognizer = CheckpointRecognizer.load(world.model_dir)
+    loaded = CheckpointRecognizer.load(world.model_dir)
+    config = dataclasses.replace(loaded.config, temperature=1.5)
+    recognizer = CheckpointRecognizer(loaded.source, RecognitionGraph(config, loaded.graph.model))
     export.export(recognizer, str(tmp_path / "out"), "tflite")
     images = [*map(Path.read_bytes, world.images[:2]), *sample_images()]
     expected = recognizer.predict(images, attention=True)

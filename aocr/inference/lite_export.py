@@ -97,7 +97,7 @@ def _write(model: ExportedModel, directory: str, optimizations: list[Any]) -> No
 
     def decode(images: tf.Tensor, widths: tf.Tensor) -> dict[str, tf.Tensor]:
         decoded = graph.model.greedy(graph.model.encode(images, widths), until_eos=False)
-        return images_outputs(score_greedy(decoded, tf.float32))
+        return images_outputs(score_greedy(decoded, tf.float32, graph.config.temperature))
 
     shape = [1, IMAGE_HEIGHT, graph.config.input_width, graph.config.channels]
     function = tf.function(decode, autograph=False, input_signature=[

@@ -24,8 +24,9 @@ from aocr.inference.automaton import MAX_TRANSITIONS, Automaton
 from aocr.tokenizer import FIRST_CHARACTER_ID
 
 MAX_STATES = 100_000
-_PREFIX = "re._" if sys.version_info >= (3, 11) else "sre_"
-_parser, _compiler = (importlib.import_module(_PREFIX + name) for name in ("parser", "compiler"))
+_MODULES = (("re._parser", "re._compiler") if sys.version_info >= (3, 11)
+            else ("sre_parse", "sre_compile"))
+_parser, _compiler = map(importlib.import_module, _MODULES)
 
 # Names of the parser's operations.
 _CHARACTERS = ("LITERAL", "NOT_LITERAL", "ANY", "IN")

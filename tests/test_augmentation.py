@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aocr.config import AUGMENTATIONS, ModelConfig
+from aocr.config import AUGMENTATIONS, ModelConfig, TrainConfig
 from aocr.data import example, pipeline
 from aocr.data.example import Record
 from aocr.data.index import RecordIndex, build_index
 from aocr.data.pipeline import Augmentation, Batch, BatchRecords
 from aocr.images import augmentation, distortions, preprocessing
 from aocr.images.augmentation import STRENGTHS
+from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
 from aocr.training import contact_sheet
+from aocr.training.batches import TrainingBatches
 from tests.conftest import Command, World
 from tests.drawing import encoded, undecodable_png, word
 
@@ -210,6 +214,30 @@ def test_images_depend_on_seed_epoch_and_record_only(level: str, tmp_path: Path)
         assert (images[0, n] != images[1, n]).any()
         assert (images[1, n] != other_seed[1, n]).any()
         assert np.abs(images[0, n]).max() <= 1
+
+
+def test_resumed_runs_and_workers_see_the_images_of_one_uninterrupted_run(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "data")
+    settings = TrainConfig(batch_size=3, augment="strong", seed=4)
+
+    def images(workers: int, worker: int, epoch: int, position: int, count: int
+               ) -> dict[tuple[int, int], np.ndarray]:
+        cluster = Cluster(mock.Mock(num_replicas_in_sync=workers), workers, worker)
+        batches = TrainingBatches(index, TOKENIZER, CONFIG, settings, cluster)
+        return {(local.plan.epoch, int(record)): image[:, :width].numpy()
+                for local in itertools.islice(batches.read_from(epoch, position), count)
+                for image, width, record in zip(local.batch.images, local.batch.widths,
+                                                local.batch.records.numpy(), strict=True)}
+
+    expected = images(1, 0, epoch=0, position=0, count=9)  # three epochs of three batches
+    assert len(expected) == 3 * 6
+    resumed = images(1, 0, epoch=1, position=3, count=5)
+    shares = [images(2, worker, epoch=0, position=0, count=9) for worker in range(2)]
+    assert len(shares[0] | shares[1]) == len(shares[0]) + len(shares[1]) == len(expected)
+    for share in (resumed, *shares):
+        assert share
+        for key, image in share.items():
+            np.testing.assert_array_equal(image, expected[key])
 
 
 def test_equal_images_are_distorted_differently(tmp_path: Path) -> None:

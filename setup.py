@@ -38,7 +38,8 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["aocr", "aocr.*"]),
-    package_data={"aocr": ["py.typed"], "aocr.evaluation": ["html/*"], "aocr.serving": ["page/*"]},
+    package_data={"aocr": ["py.typed", "pretrained/*/*"], "aocr.evaluation": ["html/*"],
+                  "aocr.serving": ["page/*"]},
     install_requires=[
         "tensorflow>=2.20,<3",  # network, records, SavedModel
         "numpy>=1.26,<3",

@@ -32,6 +32,7 @@ class OptimizerSettings(NamedTuple):
 
     Attributes:
         learning_rate: Rate after the warm-up.
+        warm_start_rate: The same for a run that starts from the weights of another model.
         schedule: One of `SCHEDULES`.
         warm_up_steps: Steps over which the rate increases to that.
         curriculum: Whether the attention is guided, and dropout increases, over the first steps.
@@ -39,6 +40,7 @@ class OptimizerSettings(NamedTuple):
     """
 
     learning_rate: float
+    warm_start_rate: float
     schedule: str
     warm_up_steps: int
     curriculum: bool
@@ -46,8 +48,9 @@ class OptimizerSettings(NamedTuple):
 
 
 OPTIMIZERS = {
-    "adam": OptimizerSettings(0.002, "inverse-sqrt", 20, True, "means"),
-    "adadelta": OptimizerSettings(1.0, "constant", 1, False, "accumulators")}  # as the original
+    "adam": OptimizerSettings(0.002, 0.0005, "inverse-sqrt", 20, True, "means"),
+    "adadelta": OptimizerSettings(1.0, 1.0, "constant", 1, False, "accumulators"),  # the original's
+}
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,8 @@ class TrainConfig:
         optimizer: "adam", or "adadelta", the original's; `None`: the optimizer of the checkpoint
             that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given,
             as in the original, and Adam otherwise.
-        initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam and
-            1.0 for AdaDelta.
+        initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam
+            (0.0005 if it starts from the weights of another model) and 1.0 for AdaDelta.
         schedule: How the learning rate falls: "inverse-sqrt", "constant", or "cosine", which ends
             at `max_steps`; `None`: "inverse-sqrt" for Adam and "constant" for AdaDelta.
         max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.

@@ -53,7 +53,8 @@ def test_the_proposed_train_line_uses_every_image(
     _, logged = command("dataset", tmp_path / "odd.txt", tmp_path / "odd data.tfrecords")
     proposal = messages(logged)[-1].removeprefix("To train on it: aocr train ")
     words = proposal.replace(f"'{tmp_path}/odd data.tfrecords'", "DATASET").split()
-    assert words[1::2] == ["--max-width", "--max-height", "--max-prediction", "--charset"]
+    assert words[1::2] == ["--max-width", "--max-height", "--max-prediction", "--charset",
+                           "--init-from"]
     code, logged = command("train", tmp_path / "odd data.tfrecords", *words[1:],
                            "--model-dir", tmp_path / "model", "--max-steps", 1)
     assert code == 0
@@ -552,7 +553,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out == f"aocr {aocr.__version__}\n"
+    first, *models = capsys.readouterr().out.splitlines()
+    assert first == f"aocr {aocr.__version__}"
+    assert models[0] == "built-in models:"
+    assert re.fullmatch(r"  latin: .*drawn images.*", models[1])
 
 
 @pytest.mark.slow

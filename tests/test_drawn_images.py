@@ -28,7 +28,7 @@ from datasets.drawn.fonts import (  # noqa: E402
 from datasets.drawn.geometry import View, framed  # noqa: E402
 from datasets.drawn.glyphs import drawable  # noqa: E402
 from datasets.drawn.lettering import Spacing, draw  # noqa: E402
-from datasets.drawn.sample import Drawer, Settings  # noqa: E402
+from datasets.drawn.sample import Drawer, Sample, Settings  # noqa: E402
 from datasets.drawn.styles import STYLES  # noqa: E402
 from datasets.drawn.words import plain_vocabulary  # noqa: E402
 from datasets.drawn.writer import draw_all, shard_paths, write  # noqa: E402
@@ -68,6 +68,24 @@ def test_images_have_the_promised_sizes(drawer: Drawer, face: Face) -> None:
         assert 8 <= image.width <= 20.5 * image.height
         assert 1 <= len(sample.label) <= 32
         assert set(sample.label) <= set(face.characters)
+
+
+def test_wide_images_are_replaced_by_narrow_ones(drawer: Drawer, face: Face) -> None:
+    narrow = Drawer(Settings(seed=3, longest=32, widest=208), [face], WORDS)
+
+    def width(sample: Sample) -> float:
+        image = Image.open(io.BytesIO(sample.image))
+        return image.width / image.height * 32
+
+    for number in range(30):
+        any_width, limited = drawer.draw(number), narrow.draw(number)
+        assert width(limited) <= 208
+        assert (limited == any_width) == (width(any_width) <= 208)
+
+
+def test_a_width_that_no_image_has_is_an_error(face: Face) -> None:
+    with pytest.raises(FontError, match="at most 3 pixels wide"):
+        Drawer(Settings(widest=3), [face], WORDS).draw(0)
 
 
 @pytest.mark.parametrize("style", STYLES)

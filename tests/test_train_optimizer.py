@@ -58,6 +58,20 @@ def test_a_resumed_run_keeps_its_optimizer_unless_another_is_named(
     assert not any("as aocr 0.7 does" in line for line in messages(logged))
 
 
+@pytest.mark.parametrize(("flags", "expected"), [
+    ((), 0.0005), (("--optimizer", "adadelta"), 1.0),
+    (("--optimizer", "adam", "--initial-learning-rate", 0.25), 0.25)])
+def test_a_warm_start_has_a_lower_learning_rate_unless_one_is_given(
+        adadelta: Path, world: World, command: Command, tmp_path: Path,
+        flags: tuple[object, ...], expected: float) -> None:
+    code, _ = command("train", world.records, "--model-dir", tmp_path / "m", "--init-from",
+                      adadelta / "m", "--batch-size", 4, "--max-steps", 1, *flags)
+    assert code == 0
+    checkpoint = tf.train.load_checkpoint(str(tmp_path / "m"))
+    (name,) = (name for name in checkpoint.get_variable_to_shape_map() if "rate/initial/" in name)
+    assert checkpoint.get_tensor(name) == expected
+
+
 def test_an_unknown_optimizer_in_a_checkpoint_is_one_line(tmp_path: Path) -> None:
     optimizer = tf.Module()
     optimizer.momentum = tf.Variable(0.0)

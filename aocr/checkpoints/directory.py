@@ -15,7 +15,8 @@ CHECKPOINT_NAME = "model.ckpt"
 STATE_FILE = "checkpoint"
 # The same names as in `aocr.inference`, which builds on this package.
 _EXPORTS = {"saved_model.pb": "an exported model", "frozen_graph.pb": "a frozen graph",
-            "model.onnx": "an ONNX model", "model.tflite": "a LiteRT model"}
+            "model.onnx": "an ONNX model", "model.tflite": "a LiteRT model",
+            "weights.npz": "a compact model"}
 
 
 def exists(model_dir: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from aocr.checkpoints import config_file
+from aocr.checkpoints import built_in, compact, config_file
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.directory import (
     STATE_FILE,
@@ -49,7 +49,7 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
     """Restores a model of this aocr or of the original aocr.
 
     Args:
-        model_dir: The model directory.
+        model_dir: The model directory, or the name of a built-in model.
         given: The settings that the user named; a model of the original aocr stores only some.
         choice: Which checkpoint to load, and how.
 
@@ -58,6 +58,9 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
             contradicts it.
     """
     filesystem.refuse_pattern(model_dir)
+    model_dir = built_in.resolve(model_dir)
+    if compact.exists(model_dir):
+        return _load_compact(model_dir, given, choice)
     paths = candidates(model_dir, choice.which, choice.strict)
     if not config_file.exists(model_dir):
         return _first_undamaged(paths, choice.strict,
@@ -70,6 +73,16 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
     model = AttentionOCR(config, ZeroInitializer())
     path = restore(lambda _: tf.train.Checkpoint(model=model), paths, choice.strict)
     return LoadedModel(config, model, path)
+
+
+def _load_compact(model_dir: str, given: Mapping[str, object], choice: CheckpointChoice
+                  ) -> LoadedModel:
+    if choice.which is not None or choice.debias:
+        raise AocrError(f"{model_dir} holds the weights of a compact model; --checkpoint and "
+                        "--debias apply to directories with checkpoints: leave them out")
+    config = config_file.load(model_dir)
+    config_file.check_flags(model_dir, config, given)
+    return LoadedModel(config, compact.load(model_dir, config), compact.path(model_dir))
 
 
 def is_legacy(model_dir: str) -> bool:

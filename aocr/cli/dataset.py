@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from aocr.checkpoints import built_in
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
 from aocr.runtime.console import log, printable
@@ -127,4 +128,13 @@ def _train_line(stats: DatasetStats, proposal: SizeProposal, output: str) -> str
     longest = with_headroom(max(1, len(stats.longest)), len(stats.label_lengths) > 1)
     return (f"aocr train {shlex.quote(output)} --max-width {proposal.max_width} "
             f"--max-height {proposal.max_height} --max-prediction {longest} "
-            + ("--charset auto" if stats.characters else "")).rstrip()
+            + "--charset auto" * bool(stats.characters) + _init_from(stats)).rstrip()
+
+
+def _init_from(stats: DatasetStats) -> str:
+    """Returns the flag for the built-in model if it knows half of the characters of the labels."""
+    from aocr.checkpoints import config_file
+
+    alphabet = config_file.load(built_in.resolve(built_in.DEFAULT)).alphabet
+    known = sum(character in alphabet for character in stats.characters)
+    return f" --init-from {built_in.DEFAULT}" * (0 < len(stats.characters) <= 2 * known)

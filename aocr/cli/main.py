@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from aocr import __version__
+from aocr.checkpoints import built_in
 from aocr.cli import dataset, export, flags, predict, serve, test, train
 from aocr.cli.exit_codes import FAILED, INTERRUPTED
 from aocr.errors import AocrError, reason
@@ -98,6 +99,12 @@ def _check_paths(args: argparse.Namespace) -> None:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
 
 
+def _version() -> str:
+    """Returns the version, and the built-in models with what they were trained on."""
+    models = (f"\n  {name}: {built_in.describe(name)}" for name in built_in.names())
+    return f"aocr {__version__}" + "\nbuilt-in models:" * bool(built_in.names()) + "".join(models)
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands and flags."""
     top = argparse.ArgumentParser(
@@ -108,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     for module in _COMMANDS.values():
         flags.add_general_flags(module.add_parser(commands))
     add = top.add_argument_group("options").add_argument
-    add("--version", action="version", version=f"aocr {__version__}",
+    add("--version", action="version", version=_version(),
         help="show the version and exit")
     add("-h", "--help", action="help", help="show this help and exit; `aocr COMMAND --help` "
         "shows the flags of a command")

@@ -8,8 +8,10 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aocr.checkpoints import built_in
 from aocr.cli import flags
 from aocr.cli.exit_codes import FAILED, OK
 from aocr.errors import SkipError
@@ -17,6 +19,9 @@ from aocr.runtime.console import log
 
 if TYPE_CHECKING:
     from aocr.inference.recognizer import Result
+
+
+_DEFAULT_DIRECTORY = "./checkpoints"
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -37,7 +42,9 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add("--min-probability", type=_probability, metavar="P",
         help="mark results with a probability below P: LOW instead of OK in the log and in a "
         "fourth column of the table, `accepted` in JSON lines")
-    flags.add_model_dir(add)
+    add("--model-dir", "--job-dir", dest="model_dir", metavar="DIR|NAME",
+        help=f"directory of a model, or name of a built-in one (default: {_DEFAULT_DIRECTORY} if "
+        f"there is a model, otherwise {built_in.DEFAULT})")
     flags.add_checkpoint_flags(add)
     flags.add_decoding_flags(command)
     add = command.add_argument_group("speed and limits").add_argument
@@ -56,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     from aocr.inference.recognizer import BATCH_SIZE, Recognizer
 
     load = flags.restore_model if needs_tensorflow(args) else flags.load_recognizer
+    if args.model_dir is None:
+        args.model_dir = _default_model()
+        _announce(args.model_dir)
     recognizer = load(args, Recognizer.load)
     write = functools.partial(_WRITERS[args.format], least=args.min_probability)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -79,7 +89,21 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
     """Returns whether TensorFlow runs the model that the flags name."""
     from aocr.inference import recognizer
 
-    return recognizer.needs_tensorflow(args.model_dir)
+    return recognizer.needs_tensorflow(args.model_dir or _default_model())
+
+
+def _default_model() -> str:
+    """Returns the default model directory, or the name of a built-in model if that is empty."""
+    directory = Path(_DEFAULT_DIRECTORY)
+    used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+    return _DEFAULT_DIRECTORY if used else built_in.DEFAULT
+
+
+def _announce(model: str) -> None:
+    """Logs that a built-in model is used, unless it is the default directory."""
+    if model != _DEFAULT_DIRECTORY:
+        log.info(f"There is no model in {_DEFAULT_DIRECTORY}: reading with the built-in model "
+                 f"{model}, trained on {built_in.describe(model)}; --model-dir names another.")
 
 
 def _probability(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aocr.checkpoints import config_file
+from aocr.checkpoints import built_in, config_file
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError
@@ -36,9 +36,9 @@ class OnnxRecognizer(NumpyRecognizer):
         self._session = session
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str], choice: CheckpointChoice = DEFAULT_CHOICE,
-             max_pixels: int = MAX_PIXELS, precision: str = PRECISIONS[0], **settings: object
-             ) -> OnnxRecognizer:
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+             choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
+             precision: str = PRECISIONS[0], **settings: object) -> OnnxRecognizer:
         """Loads an ONNX model; see `Recognizer.load`."""
         check_precision(precision)
         path = onnx_model.find(os.fspath(model_dir))

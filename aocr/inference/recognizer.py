@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from aocr.checkpoints import built_in
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError
@@ -62,15 +63,15 @@ class Recognizer(ABC):
         self._max_pixels = max_pixels
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str], choice: CheckpointChoice = DEFAULT_CHOICE,
-             max_pixels: int = MAX_PIXELS, precision: str = PRECISIONS[0], **settings: object
-             ) -> Recognizer:
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+             choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
+             precision: str = PRECISIONS[0], **settings: object) -> Recognizer:
         """Loads a model.
 
         Args:
-            model_dir: A model directory of this aocr or of the original aocr; the directory of a
-                SavedModel or of its numbered versions, of which the newest is loaded; or an ONNX
-                file that `aocr export` wrote, or its directory.
+            model_dir: The name of a built-in model; a model directory of this aocr or of the
+                original aocr; the directory of a SavedModel or of its numbered versions, of which
+                the newest is loaded; or an ONNX file that `aocr export` wrote, or its directory.
             choice: Which checkpoint of the directory to load, and how.
             max_pixels: Largest number of pixels of an image; larger images are refused before
                 they are decoded. An exported model has its own limit as well.
@@ -83,8 +84,8 @@ class Recognizer(ABC):
         Raises:
             AocrError: There is no model, it is damaged, or an argument does not fit it.
         """
-        kind = _recognizer_class(os.fspath(model_dir))
-        return kind.load(model_dir, choice, max_pixels, precision, **settings)
+        path = built_in.resolve(os.fspath(model_dir))
+        return _recognizer_class(path).load(path, choice, max_pixels, precision, **settings)
 
     def predict(self, images: Source | Iterable[Source], attention: bool = False
                 ) -> Result | list[Result]:

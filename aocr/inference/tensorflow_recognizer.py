@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from aocr.checkpoints import config_file, loader
+from aocr.checkpoints import built_in, config_file, loader
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, PRECISIONS
 from aocr.errors import AocrError, SkipError
@@ -78,9 +78,9 @@ class CheckpointRecognizer(TensorFlowRecognizer):
             tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)])
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str], choice: CheckpointChoice = DEFAULT_CHOICE,
-             max_pixels: int = MAX_PIXELS, precision: str = PRECISIONS[0], **settings: object
-             ) -> CheckpointRecognizer:
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+             choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
+             precision: str = PRECISIONS[0], **settings: object) -> CheckpointRecognizer:
         """Restores a checkpoint; see `Recognizer.load`."""
         check_precision(precision)
         disable_tf32()
@@ -127,9 +127,9 @@ class SavedModelRecognizer(TensorFlowRecognizer):
         super().__init__(path, config, max_pixels)
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str], choice: CheckpointChoice = DEFAULT_CHOICE,
-             max_pixels: int = MAX_PIXELS, precision: str = PRECISIONS[0], **settings: object
-             ) -> SavedModelRecognizer:
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+             choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
+             precision: str = PRECISIONS[0], **settings: object) -> SavedModelRecognizer:
         """Loads a SavedModel; see `Recognizer.load`."""
         check_precision(precision)
         disable_tf32()

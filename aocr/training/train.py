@@ -12,7 +12,7 @@ import tensorflow as tf
 from aocr.checkpoints import config_file, directory, loader, warm_start
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.loader import LoadedModel
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import OPTIMIZERS, ModelConfig, TrainConfig
 from aocr.data import splits, stats
 from aocr.data.index import index_checksum, resolve_paths
 from aocr.data.pipeline import Augmentation
@@ -84,6 +84,8 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
     """
     start = _choose_start(patterns, model_dir, dict(model_settings), settings, options)
     settings = _choose_optimizer(settings, model_dir if start.resume else None)
+    if start.weights is not None:
+        settings = _choose_warm_start_rate(settings)
     tokenizer = Tokenizer(start.config.alphabet)
     data = splits.load_splits(patterns, start.config, settings, tokenizer)
     with (output.lock_model_directory(model_dir, cluster.chief) as check_lock,
@@ -162,6 +164,14 @@ def _choose_optimizer(settings: TrainConfig, model_dir: str | None) -> TrainConf
         log.info("--initial-learning-rate is given without --optimizer: training with AdaDelta, "
                  "as aocr 0.7 does; --optimizer adam learns in fewer steps")
     return dataclasses.replace(settings, optimizer=settings.new_optimizer)
+
+
+def _choose_warm_start_rate(settings: TrainConfig) -> TrainConfig:
+    """Returns the settings with the learning rate of a warm start, unless the user named one."""
+    if settings.initial_learning_rate is not None:
+        return settings
+    return dataclasses.replace(
+        settings, initial_learning_rate=OPTIMIZERS[settings.new_optimizer].warm_start_rate)
 
 
 def _initialize(state: TrainingState, model_dir: str, start: _Start, strict: bool,

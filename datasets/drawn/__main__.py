@@ -40,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     add("--fonts", type=Path, default=_FONTS, help="folder of install_fonts.sh (%(default)s)")
     add("--max-length", type=int, default=48, help="most characters of a label (%(default)s)")
+    add("--max-width", type=int, metavar="N",
+        help="most pixels of an image's width at height 32 (no limit)")
     add("--styles", nargs="+", choices=list(STYLES), default=[], metavar="STYLE",
         help=f"only these: {', '.join(STYLES)}")
     add("--sheet", type=Path, metavar="PNG", help="draw a contact sheet instead of records")
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         FontError: The fonts are missing.
     """
     faces = load_catalogue(args.fonts.expanduser())
-    settings = Settings(args.seed, args.max_length, tuple(args.styles))
+    settings = Settings(args.seed, args.max_length, tuple(args.styles), args.max_width)
     samples = writer.draw_all(args.count, args.jobs, settings, faces, load_vocabulary(args.seed))
     if args.sheet:
         save_sheet(args.sheet, samples, label_face(faces))

@@ -49,11 +49,14 @@ class Settings:
         seed: Another one, other images.
         longest: Most characters of a label.
         styles: Names of the styles; all when empty.
+        widest: Largest width of an image in pixels at height 32, `None` for no limit; wider ones
+            are replaced.
     """
 
     seed: int = 0
     longest: int = 48
     styles: tuple[str, ...] = ()
+    widest: int | None = None
 
 
 class Drawer:
@@ -80,15 +83,28 @@ class Drawer:
             self._families[face.category][face.family].append(face)
 
     def draw(self, number: int) -> Sample:
-        """Draws image `number`."""
-        rng = Random(f"{self._settings.seed} {number}")
+        """Draws image `number`.
+
+        Raises:
+            FontError: No image is narrow enough.
+        """
+        for attempt in range(_TRIES):
+            rng = Random(f"{self._settings.seed} {number}" + f" {attempt}" * (attempt > 0))
+            sample, (height, width) = self._draw(rng)
+            if self._settings.widest is None or width * 32 <= self._settings.widest * height:
+                return sample
+        raise FontError(f"no image is at most {self._settings.widest} pixels wide")
+
+    def _draw(self, rng: Random) -> tuple[Sample, tuple[int, ...]]:
+        """Draws an image; returns it with its shape, `(height, width)`."""
         position = bisect.bisect(self._shares, rng.random() * self._shares[-1])
         name = self._names[position]
         style = _settled(STYLES[name], rng)
         label, face = self._label_and_face(style, rng)
         lettering = self._lettering(label, face, style, rng)
         image = _image(lettering, label, style, rng)
-        return Sample(camera.encoded(image, style, rng), label, name, face.path)
+        sample = Sample(camera.encoded(image, style, rng), label, name, face.path)
+        return sample, image.shape
 
     def _label_and_face(self, style: Style, rng: Random) -> tuple[str, Face]:
         for _ in range(_TRIES):

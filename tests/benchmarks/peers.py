@@ -1,21 +1,40 @@
-"""Word accuracy of other recognizers on the test images of the sample sets.
+"""Accuracy of pretrained recognizers on the test images of the sample sets.
 
-`python -m tests.benchmarks.peers` needs `tesseract` on the PATH and the package
-`rapidocr_onnxruntime`. Both come trained, and neither was trained on the sets. Case is ignored.
+    python -m tests.benchmarks.peers [--model MODEL] [--only NAME]...
+
+Compares a model of aocr with Tesseract, which must be on the PATH, and with PP-OCR in the package
+`rapidocr_onnxruntime`; what is not installed is left out. None of them was trained on the sets.
+Case is ignored.
 """
 
 from __future__ import annotations
 
+import argparse
+import functools
 import importlib
+import importlib.util
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import aocr
+from aocr.evaluation.metrics import Totals
+
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-_SETS = ("captcha-digits", "captcha-text", "receipt-numbers")
+_SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "captcha-digits",
+         "captcha-text")
+Reader = Callable[[Sequence[Path]], list[str]]
 
 
-def tesseract(paths: Sequence[Path]) -> list[str]:
+def read_with_aocr(model: str, paths: Sequence[Path]) -> list[str]:
+    """Reads images with a model of aocr."""
+    results = aocr.Recognizer.load(model).predict([str(path) for path in paths])
+    assert isinstance(results, list)
+    return [result.text for result in results]
+
+
+def read_with_tesseract(paths: Sequence[Path]) -> list[str]:
     """Reads images as one line of text each, with Tesseract's English model."""
     output = subprocess.run(
         ["tesseract", "stdin", "stdout", "--psm", "7", "-l", "eng"], check=True, text=True,
@@ -23,23 +42,47 @@ def tesseract(paths: Sequence[Path]) -> list[str]:
     return [page.strip() for page in output.split("\f")][:len(paths)]
 
 
-def rapidocr(paths: Sequence[Path]) -> list[str]:
+def read_with_rapidocr(paths: Sequence[Path]) -> list[str]:
     """Reads images with PP-OCR, without its text detector."""
     engine = importlib.import_module("rapidocr_onnxruntime").RapidOCR()
     results = [engine(str(path), use_det=False, use_cls=False, use_rec=True)[0] for path in paths]
     return [str(lines[0][0]) if lines else "" for lines in results]
 
 
+def readers(model: str) -> dict[str, Reader]:
+    """Returns the recognizers that are installed, by name."""
+    available: dict[str, Reader] = {"aocr": functools.partial(read_with_aocr, model)}
+    if importlib.util.find_spec("rapidocr_onnxruntime"):
+        available["rapidocr"] = read_with_rapidocr
+    if shutil.which("tesseract"):
+        available["tesseract"] = read_with_tesseract
+    return available
+
+
+def measure(name: str, read: Reader) -> Totals:
+    """Returns the metrics of a recognizer on the test images of a set."""
+    lines = (_DATA / name / "annotations-test.txt").read_text(encoding="utf-8").splitlines()
+    paths, labels = zip(*(line.split(" ", 1) for line in lines), strict=True)
+    totals = Totals()
+    for text, label in zip(read([_DATA / name / path for path in paths]), labels, strict=True):
+        totals.add(text.upper(), label.upper(), loss=0.0)
+    return totals
+
+
 def main() -> None:
-    """Prints the share of each set's test images that is read without any error."""
-    for name in _SETS:
-        lines = (_DATA / name / "annotations-test.txt").read_text(encoding="utf-8").splitlines()
-        paths, labels = zip(*(line.split(" ", 1) for line in lines), strict=True)
-        for read in (tesseract, rapidocr):
-            texts = read([_DATA / name / path for path in paths])
-            correct = sum(text.upper() == label.upper()
-                          for text, label in zip(texts, labels, strict=True))
-            print(f"{name}, {read.__name__}: {correct / len(labels):.2%} of {len(labels)}")
+    """Prints word accuracy and CER of every recognizer on every set."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="latin", help="model of aocr (default: %(default)s)")
+    parser.add_argument("--only", action="append", choices=_SETS, metavar="NAME",
+                        help="one set; again for more: " + ", ".join(_SETS))
+    args = parser.parse_args()
+    available = readers(args.model)
+    print(f"{'words / CER':<18}", *(f"{name:>18}" for name in available))
+    for name in args.only or _SETS:
+        summaries = [measure(name, read).summary() for read in available.values()]
+        print(f"{name:<18}", *(f"{summary['word_accuracy']:>9.1%} /{summary['cer']:>6.1%}"
+                               for summary in summaries), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""Packs the weights of a model directory into a compact model, such as those that come with aocr.
+
+    python datasets/pack.py MODEL_DIR DIRECTORY --trained-on TEXT
+
+The weights are those of the best checkpoint, or of the latest if there is no best one, rounded to
+float16. `config.json` keeps TEXT, which `aocr --version` shows for a built-in model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aocr.checkpoints import compact, config_file, loader
+
+
+def main() -> None:
+    """Writes the compact model."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model_dir", metavar="MODEL_DIR")
+    parser.add_argument("directory", type=Path, metavar="DIRECTORY")
+    parser.add_argument("--trained-on", required=True, metavar="TEXT")
+    args = parser.parse_args()
+    loaded = loader.load(args.model_dir)
+    args.directory.mkdir(parents=True, exist_ok=True)
+    compact.save(loaded.model, str(args.directory))
+    config_file.save(str(args.directory), loaded.config, {"about": {"trained_on": args.trained_on}})
+    size = sum(path.stat().st_size for path in args.directory.iterdir())
+    print(f"{loaded.path}: packed into {args.directory}, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The model that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+import aocr
+from aocr.checkpoints import built_in, config_file
+from aocr.cli.main import main
+from tests.conftest import Command, World, messages
+
+WORDS = ("Hello", "TOTAL", "12,50", "2026-11-25", "user@example.org")
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> aocr.Recognizer:
+    return aocr.Recognizer.load()
+
+
+def drawn(text: str) -> Image.Image:
+    """Returns a dark word on a light background, in a font that comes with Pillow."""
+    font = ImageFont.load_default(28)
+    image = Image.new("L", (int(font.getlength(text)) + 20, 44), 235)
+    ImageDraw.Draw(image).text((10, 5), text, fill=30, font=font)
+    return image
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_it_reads_words_in_a_plain_font(recognizer: aocr.Recognizer, word: str) -> None:
+    result = recognizer.predict(drawn(word))
+    assert isinstance(result, aocr.Result)
+    assert result.text == word
+    assert result.probability > 0.5
+
+
+def test_it_is_small_and_knows_the_characters_of_latin_scripts() -> None:
+    directory = Path(built_in.resolve("latin"))
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 20e6
+    config = config_file.load(str(directory))
+    assert config.max_prediction >= 32
+    assert config.max_width / config.max_height * 32 >= 640
+    assert not config.color
+    printable = {chr(code) for code in range(32, 127)}
+    assert (printable | set("äöüßéèñçøåæœłšžőğ€£§°«»–—’“”…")) <= set(config.alphabet)
+
+
+def test_predict_reads_with_it_where_there_is_no_model(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn("Hello").save("hello.png")
+    assert main(["predict", "hello.png"]) == 0
+    lines = messages(capsys.readouterr().err)
+    assert lines[0].startswith("There is no model in ./checkpoints: reading with the built-in "
+                               "model latin, trained on ")
+    assert lines[-1].endswith(" Hello")
+    Path("checkpoints").mkdir()
+    Path("checkpoints", "file").touch()
+    assert main(["predict", "hello.png"]) == 1
+    assert "no checkpoint in ./checkpoints" in messages(capsys.readouterr().err)[-1]
+
+
+@pytest.mark.slow
+def test_training_testing_and_exporting_know_its_name(
+        world: World, command: Command, tmp_path: Path) -> None:
+    model_dir, exported = tmp_path / "fine-tuned", tmp_path / "exported"
+    code, logged = command("train", world.records, "--model-dir", model_dir, "--init-from", "latin",
+                           "--charset", "auto", "--batch-size", 4, "--max-steps", 1, model=False)
+    assert code == 0
+    assert any("characters keep their weights, 0 get new ones" in line
+               for line in messages(logged))
+    code, logged = command("test", world.records, "--model-dir", "latin", model=False)
+    assert code == 0
+    code, _ = command("export", exported, "--model-dir", "latin", model=False)
+    assert code == 0
+    assert (exported / "saved_model.pb").exists()
+
+
+def test_dataset_recommends_it_only_for_characters_that_it_knows(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, recommended in (("Hello", True), ("日本語版 a", False)):
+        drawn("Hello").save(tmp_path / "a.png")
+        (tmp_path / "a.txt").write_text(f"{tmp_path}/a.png {text}\n", encoding="utf-8")
+        capsys.readouterr()
+        assert main(["dataset", str(tmp_path / "a.txt"), str(tmp_path / "a.tfrecords"),
+                     "--log-path", str(tmp_path / "log")]) == 0
+        last = messages(capsys.readouterr().err)[-1]
+        assert last.endswith(" --init-from latin") == recommended

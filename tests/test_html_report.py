@@ -130,7 +130,7 @@ def test_hostile_texts_are_shown_as_text(open_page: OpenPage, report: Report) ->
     assert "<i>1</i>.png" in page.locator(".file").all_text_contents()
     # The text of a label does not change the direction of the text around it.
     assert page.locator(".pair bdi").count() == page.locator(".pair > :last-child").count()
-    codes = page.locator("[data-code]").evaluate_all("all => all.map(each => each.dataset.code)")
+    codes = page.locator("[data-code]").evaluate_all("all => all.map(glyph => glyph.dataset.code)")
     assert {"U+200B", "U+0007"} <= set(codes)
 
 
@@ -165,14 +165,14 @@ def test_filters_select_images(open_page: OpenPage, report: Report) -> None:
     page.get_by_label("Probability from, in percent").fill("95")
     page.get_by_label("Order").select_option("doubtful")
     probabilities = _cards(page).evaluate_all(
-        "all => all.map(each => Number(each.dataset.probability))")
+        "all => all.map(card => Number(card.dataset.probability))")
     assert probabilities == sorted(p for _, p in PREDICTIONS.values() if p >= .95)
 
 
 def test_images_with_most_errors_come_first_and_confident_errors_are_one_click(
         open_page: OpenPage, report: Report) -> None:
     page = open_page(report.url)
-    errors = _cards(page).evaluate_all("all => all.map(each => Number(each.dataset.errors))")
+    errors = _cards(page).evaluate_all("all => all.map(card => Number(card.dataset.errors))")
     assert errors == sorted(errors, reverse=True)
     page.get_by_role("button", name="Confident errors").click()
     assert [label for _, label in _texts(page)] == [

@@ -17,7 +17,7 @@ def code_point(character: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Returns a few characters as they can be told apart: spaces, code points, combining marks."""
+    """Returns a few characters so that spaces, code points and combining marks can be seen."""
     shown = "".join(code_point(character) or character for character in text)
     mark = bool(shown) and unicodedata.category(shown[0]).startswith("M")
     return (_DOTTED_CIRCLE * mark + shown.replace(" ", _SPACE)) or _NOTHING

@@ -48,21 +48,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = machine.facts()
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print(f"{'what':<60}{'figure':>8}{'goal':>10}  reached  by processor  seconds")
-    found = {}
+    rows = {}
     for name in args.only or ROWS:
-        found[name] = _apart(name)
-        print(_line(found[name]), flush=True)
+        rows[name] = _apart(name)
+        print(_line(rows[name]), flush=True)
     if args.json:
-        Path(args.json).write_text(json.dumps({"machine": facts, "rows": found}, indent=1) + "\n",
+        Path(args.json).write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n",
                                    encoding="utf-8")
 
 
 def _apart(name: str) -> dict[str, Any]:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "tests.benchmarks", "--here", name],
                           stdout=subprocess.PIPE, check=True, text=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**row, "took": time.perf_counter() - begun, "load": os.getloadavg()[0]}
+    return {**row, "took": time.perf_counter() - start, "load": os.getloadavg()[0]}
 
 
 def _here(name: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_every_batch_holds_the_same_number_of_records_of_a_mixture(
         np.testing.assert_array_equal(plan.records, expected.records)
 
 
-def test_all_records_of_a_mixture_are_used_in_turn() -> None:
+def test_all_records_of_a_mixture_are_used_about_equally_often() -> None:
     mixture = sampler.Mixture(5, 40, 4, seed=0)
     counts = np.bincount(np.concatenate([mixture.batch(epoch, number) for epoch in range(10)
                                          for number in range(100)]) - 5, minlength=40)

@@ -17,6 +17,7 @@ AnyRecognizer = TypeVar("AnyRecognizer", bound="Recognizer")
 AddFlag = Callable[..., argparse.Action]
 Commands = argparse._SubParsersAction  # argparse has no public name for this class
 
+DEFAULT_MODEL_DIR = "./checkpoints"
 MODEL_DEFAULTS = ModelConfig()
 TRAIN_DEFAULTS = TrainConfig()
 _MODEL_FLAGS = ("max_width", "max_height", "max_prediction", "color", "use_gru",
@@ -65,7 +66,7 @@ def add_datasets(add: AddFlag) -> None:
 
 def add_model_dir(add: AddFlag) -> None:
     """Adds `--model-dir`, and `--job-dir`, its other name in the original."""
-    add("--model-dir", "--job-dir", dest="model_dir", default="./checkpoints", metavar="DIR",
+    add("--model-dir", "--job-dir", dest="model_dir", default=DEFAULT_MODEL_DIR, metavar="DIR",
         help="model directory (default: %(default)s)")
 
 

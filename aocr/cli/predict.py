@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from aocr.inference.recognizer import Result
 
 
-_DEFAULT_DIRECTORY = "./checkpoints"
-
-
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr predict` and its flags to the commands."""
     command = flags.add_command(
@@ -43,8 +40,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         help="mark results with a probability below P: LOW instead of OK in the log and in a "
         "fourth column of the table, `accepted` in JSON lines")
     add("--model-dir", "--job-dir", dest="model_dir", metavar="DIR|NAME",
-        help=f"directory of a model, or name of a built-in one (default: {_DEFAULT_DIRECTORY} if "
-        f"there is a model, otherwise {built_in.DEFAULT})")
+        help="directory of a model, or name of a built-in one (default: "
+        f"{flags.DEFAULT_MODEL_DIR} if there is a model, otherwise {built_in.DEFAULT})")
     flags.add_checkpoint_flags(add)
     flags.add_decoding_flags(command)
     add = command.add_argument_group("speed and limits").add_argument
@@ -94,16 +91,16 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
 
 def _default_model() -> str:
     """Returns the default model directory, or the name of a built-in model if that is empty."""
-    directory = Path(_DEFAULT_DIRECTORY)
+    directory = Path(flags.DEFAULT_MODEL_DIR)
     used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
-    return _DEFAULT_DIRECTORY if used else built_in.DEFAULT
+    return flags.DEFAULT_MODEL_DIR if used else built_in.DEFAULT
 
 
 def _announce(model: str) -> None:
     """Logs that a built-in model is used, unless it is the default directory."""
-    if model != _DEFAULT_DIRECTORY:
-        log.info(f"There is no model in {_DEFAULT_DIRECTORY}: reading with the built-in model "
-                 f"{model}, trained on {built_in.describe(model)}; --model-dir names another.")
+    if model != flags.DEFAULT_MODEL_DIR:
+        log.info(f"There is no model in {flags.DEFAULT_MODEL_DIR}: reading with the built-in "
+                 f"model {model}, trained on {built_in.describe(model)}; --model-dir names another.")
 
 
 def _probability(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -58,7 +59,7 @@ class TrainingBatches:
     @property
     def per_epoch(self) -> int:
         """Number of batches in an epoch."""
-        return -(-len(self._epoch_records()) // self._batch_size)
+        return -(-len(self._epoch_records) // self._batch_size)
 
     def read_from(self, epoch: int, position: int) -> Iterator[LocalBatch]:
         """Yields the batches from a position in an epoch on.
@@ -78,7 +79,7 @@ class TrainingBatches:
             yield LocalBatch(plan, self._local_records(plan), batch)
 
     def _plans(self, epoch: int, position: int) -> Iterator[BatchPlan]:
-        plans = sampler.training_batches(self._epoch_records(), self._batch_size,
+        plans = sampler.training_batches(self._epoch_records, self._batch_size,
                                          self.settings.seed, epoch, position)
         return plans if self.mixture is None else (
             sampler.mixed_batches(self.index, self.mixture, plans))
@@ -88,8 +89,9 @@ class TrainingBatches:
         """Maximum number of records in a batch, besides those of the mixture."""
         return self.settings.batch_size - (self.mixture.per_batch if self.mixture else 0)
 
+    @functools.cached_property
     def _epoch_records(self) -> RecordIndex:
-        """Returns the records that make up an epoch."""
+        """The records that make up an epoch."""
         if self.mixture is None:
             return self.index
         return self.index.subset(np.arange(len(self.index)) < self.mixture.start)

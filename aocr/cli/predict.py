@@ -100,7 +100,8 @@ def _announce(model: str) -> None:
     """Logs that a built-in model is used, unless it is the default directory."""
     if model != flags.DEFAULT_MODEL_DIR:
         log.info(f"There is no model in {flags.DEFAULT_MODEL_DIR}: reading with the built-in "
-                 f"model {model}, trained on {built_in.describe(model)}; --model-dir names another.")
+                 f"model {model}, trained on {built_in.describe(model)}; --model-dir names "
+                 "another.")
 
 
 def _probability(text: str) -> float:

@@ -30,17 +30,16 @@ ROWS = {
     "dataset": "datasets.one_job", "dataset-2": "datasets.two_jobs", "cold": "reading.cold",
     "memory": "training.memory", "flat": "training.flat", "labels": "reading.labels",
     "growth": "datasets.growth"}
-LONG = {"accuracy-digits": "accuracy.digits", "accuracy-text": "accuracy.text"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints a table, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=[*ROWS, *LONG], metavar="NAME",
-                        help="one row; again for more: " + ", ".join([*ROWS, *LONG]))
+    parser.add_argument("--only", action="append", choices=ROWS, metavar="NAME",
+                        help="one row; again for more: " + ", ".join(ROWS))
     parser.add_argument("--json", metavar="FILE", help="where the figures go as JSON")
-    parser.add_argument("--here", choices=[*ROWS, *LONG], help=argparse.SUPPRESS)
+    parser.add_argument("--here", choices=ROWS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.here:
         print(json.dumps(_here(args.here)))
@@ -71,7 +70,7 @@ def _here(name: str) -> dict[str, Any]:
 
     startup.import_tensorflow()
     log.setLevel("ERROR")
-    module, _, function = {**ROWS, **LONG}[name].partition(".")
+    module, _, function = ROWS[name].partition(".")
     measure: Callable[[], Any] = getattr(import_module(f"tests.benchmarks.{module}"), function)
     row = measure()
     return {**dataclasses.asdict(row), "reached": row.reached}

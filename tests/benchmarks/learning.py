@@ -1,6 +1,7 @@
 """Accuracy on unseen images after a number of training steps from scratch.
 
-    python -m tests.benchmarks.learning [--only NAME]... [--seeds N...] [--output FILE] [FLAG...]
+    python -m tests.benchmarks.learning [--only NAME]... [--seeds N...] [--steps N...]
+                                       [--output FILE] [FLAG...]
 
 Trains with the defaults of `aocr train` and the given flags (such as `--optimizer adadelta`), once
 with each seed, and prints the median. FILE receives one JSON object per training; trainings that it
@@ -71,15 +72,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path("learning.jsonl"), metavar="FILE",
                         help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, nargs="+", metavar="N",
+                        help="steps after which the model is tested (default: by dataset)")
     args, flags = parser.parse_known_args()
     trainings = read(args.output)
     for name in args.only or EXPERIMENTS:
+        steps = args.steps or EXPERIMENTS[name].steps
         for seed in args.seeds:
-            if not _select(trainings, name, flags, [seed]):
-                trainings.append(train(name, seed, flags))
+            if not _select(trainings, name, flags, steps, [seed]):
+                trainings.append(train(name, seed, flags, steps))
                 with args.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(trainings[-1]) + "\n")
-        print(describe(_select(trainings, name, flags, args.seeds)), flush=True)
+        print(describe(_select(trainings, name, flags, steps, args.seeds), steps), flush=True)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -88,8 +92,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def train(name: str, seed: int, flags: Sequence[str]) -> dict[str, Any]:
-    """Trains with one seed.
+def train(name: str, seed: int, flags: Sequence[str], steps: Sequence[int]) -> dict[str, Any]:
+    """Trains with one seed, and tests after each of `steps`.
 
     Returns:
         Name, seed, flags, the loss of every step, and the metrics of `aocr test` by step.
@@ -104,7 +108,7 @@ def train(name: str, seed: int, flags: Sequence[str]) -> dict[str, Any]:
                    *experiment.flags, "--seed", str(seed), *flags]
         losses: list[float] = []
         metrics = {}
-        for step in experiment.steps:
+        for step in steps:
             log = _aocr(folder, *command, "--max-steps", str(step))
             losses += [float(loss) for loss in _LOSS.findall(log)]
             _aocr(folder, "test", testing, "--json", f"{folder}/test.json")
@@ -112,11 +116,11 @@ def train(name: str, seed: int, flags: Sequence[str]) -> dict[str, Any]:
     return {"name": name, "seed": seed, "flags": list(flags), "losses": losses, "metrics": metrics}
 
 
-def describe(trainings: Sequence[dict[str, Any]]) -> str:
-    """Returns a line for each tested step: medians over the seeds, and each seed's accuracy."""
+def describe(trainings: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
+    """Returns a line for each of `steps`: medians over the seeds, and each seed's accuracy."""
     lines = []
-    for step in trainings[0]["metrics"]:
-        metrics = [training["metrics"][step] for training in trainings]
+    for step in steps:
+        metrics = [training["metrics"][str(step)] for training in trainings]
         accuracies = [values["word_accuracy"] for values in metrics]
         lines.append(f"{trainings[0]['name']:<18}{step:>6} steps  words "
                      f"{statistics.median(accuracies):7.2%}  CER "
@@ -131,10 +135,10 @@ def _summary(path: Path) -> dict[str, float]:
 
 
 def _select(trainings: Sequence[dict[str, Any]], name: str, flags: Sequence[str],
-            seeds: Sequence[int]) -> list[dict[str, Any]]:
+            steps: Sequence[int], seeds: Sequence[int]) -> list[dict[str, Any]]:
     return [training for training in trainings
             if (training["name"], training["flags"]) == (name, list(flags))
-            and training["seed"] in seeds]
+            and training["seed"] in seeds and {*map(str, steps)} <= {*training["metrics"]}]
 
 
 def _records(experiment: Experiment, part: str, folder: Path) -> str:

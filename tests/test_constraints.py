@@ -149,9 +149,15 @@ def test_an_exponential_expression_is_refused_with_the_limit(monkeypatch: pytest
         pattern.to_automaton("(a|b)*a(a|b){20}", ALPHABET, 30)
 
 
+def test_deeply_nested_groups_are_refused() -> None:
+    depth = sys.getrecursionlimit() // 4  # which Python's parser still accepts
+    with pytest.raises(AocrError, match="--pattern .* nests groups too deeply"):
+        pattern.to_automaton("(" * depth + "a" + ")*" * depth, ALPHABET, LONGEST)
+
+
 def test_a_table_over_its_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(automaton, "MAX_TRANSITIONS", 2)
-    with pytest.raises(AocrError, match="4 transitions, and at most 2 are possible"):
+    with pytest.raises(AocrError, match="4 transitions, and at most 2 are possible; give a"):
         make_table(acyclic([[3, 4]]), LONGEST)
 
 

@@ -108,6 +108,9 @@ def test_scalars_of_several_trainings_are_joined(
     last.write_bytes(last.read_bytes()[:-5])
     assert training_curves.read_scalars(str(tmp_path))["loss"][-1] == (5, 1)
     assert logged == [f"The training curves lack the end of {last}, which is damaged."]
+    with EventFile(str(tmp_path)) as events:  # of a new run
+        events.scalars(1, {"loss": 3})
+    assert training_curves.read_scalars(str(tmp_path)) == {"loss": [(1, 3)]}
 
 
 def test_a_model_without_event_files_has_no_curves(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def make_table(automaton: Automaton, longest: int) -> TransitionTable | None:
         first.append(len(symbols))
     if len(symbols) > MAX_TRANSITIONS:
         raise AocrError(f"the automaton of the accepted texts has {len(symbols):,} transitions, "
-                        f"and at most {MAX_TRANSITIONS:,} are possible")
+                        f"and at most {MAX_TRANSITIONS:,} are possible; give a shorter --lexicon "
+                        "or --pattern")
     steps = [0, *(distances[state] + 1 for state in numbers)]
     arrays = [np.array(values, np.int32) for values in (first, symbols, targets, steps)]
     return TransitionTable(arrays[0], arrays[1], arrays[2], arrays[3], longest + 1)

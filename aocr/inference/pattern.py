@@ -69,7 +69,10 @@ def to_automaton(pattern: str, alphabet: str, longest: int) -> Automaton:
     check(pattern)
     parsed = _parser.parse(pattern)
     nfa = _Nfa(pattern, alphabet, longest)
-    end = nfa.add_sequence(parsed, parsed.state.flags, nfa.add_state())
+    try:
+        end = nfa.add_sequence(parsed, parsed.state.flags, nfa.add_state())
+    except RecursionError as error:
+        raise AocrError(f"--pattern {shown(pattern)} nests groups too deeply") from error
     return _determinize(nfa, end, longest)
 
 

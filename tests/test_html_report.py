@@ -222,6 +222,24 @@ def test_the_attention_of_the_character_under_the_pointer_is_drawn(
     assert page.locator("i.now").count() == 0
 
 
+def test_attention_that_is_decoded_after_the_pointer_has_left_is_not_shown(
+        open_page: OpenPage, report: Report) -> None:
+    page = open_page(report.url)
+    card = _cards(page).first
+    card.scroll_into_view_if_needed()
+    page.evaluate("""() => {
+        const decode = HTMLImageElement.prototype.decode;
+        const released = new Promise((resolve) => { window.release = resolve; });
+        HTMLImageElement.prototype.decode = function () {
+            return window.decoded = released.then(() => decode.call(this));
+        };
+    }""")
+    card.locator("img").hover()
+    page.mouse.move(2, 2)
+    page.evaluate("release(); decoded.then(() => new Promise(requestAnimationFrame))")
+    assert page.locator("i.now").count() == 0
+
+
 def test_images_and_characters_are_reached_with_the_keyboard(
         open_page: OpenPage, report: Report) -> None:
     page = open_page(report.url)

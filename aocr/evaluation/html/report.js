@@ -208,6 +208,7 @@ gallery.addEventListener("pointermove", async (event) => {
   const glyph = event.target.closest(".read i");
   if (!glyph && !event.target.closest(".picture img")) return clearAttention();
   const character = glyph ? [...card.querySelectorAll(".read i")].indexOf(glyph) : await characterAt(card, event);
+  if (!card.matches(":hover")) return; // the pointer has moved on
   if (current?.card !== card || current.character !== character) {
     await showAttention(card, character);
     announce();

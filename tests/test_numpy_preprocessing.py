@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -94,7 +95,7 @@ def test_transparent_webp_images_are_equal(color: bool, alpha: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_grey_values_of_jpeg_images_are_equal(mode: str) -> None:
+def test_gray_values_of_jpeg_images_are_equal(mode: str) -> None:
     for quality in (50, 85, 95):
         encoded = encode(noise(mode, 40, 100), "JPEG", quality=quality)
         assert largest_difference(encoded, CONFIG) < 1e-3
@@ -109,6 +110,17 @@ def test_images_that_are_encoded_again_are_equal() -> None:
     tiff = encode(noise("RGB", 40, 100), "TIFF")
     encoded, _ = transcoding.to_decodable(tiff)
     assert largest_difference(encoded, CONFIG) < 1e-3
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_scaling_copies_a_part_of_the_image_at_a_time(kernel: str) -> None:
+    pixels = np.zeros((1000, 1000, 3), np.uint8)
+    tracemalloc.start()
+    numpy_preprocessing.preprocess(transcoding.from_array(pixels), replace(
+        CONFIG, color=True, kernel=kernel), MAX_PIXELS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 4 * pixels.size  # of which the pixels in float32 are a third
 
 
 def test_a_batch_is_padded_like_that_of_tensorflow() -> None:

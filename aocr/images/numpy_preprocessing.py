@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from aocr.config import IMAGE_HEIGHT, ModelConfig
 from aocr.images.headers import open_image
 
-_MIDDLE_GREY = 128.0
+_MIDDLE_GRAY = 128.0
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # those of `transcoding.to_decodable`
 # The weights of red, green and blue in libpng, of 2^15, as TensorFlow sets them.
 _PNG_WEIGHTS = np.array([9797, 19234, 3737])
@@ -24,9 +24,10 @@ _SRGB_GAMMA = 0.45455  # of PNG files with a chunk sRGB
 _LINEAR_GAMMA_RANGE = 0.05  # libpng takes exponents this close to 1 for 1
 # Those of tf.image.rgb_to_grayscale.
 _RGB_WEIGHTS = np.array([0.2989, 0.5870, 0.1140], np.float32)
-_GREY_MODES = ("1", "L", "LA")
-_GREY_DECODERS = ("PNG", "JPEG", "MPO")  # formats that TensorFlow's decoders convert to grey
+_GRAY_MODES = ("1", "L", "LA")
+_GRAY_DECODERS = ("PNG", "JPEG", "MPO")  # formats that TensorFlow's decoders convert to gray
 _OPAQUE = 255
+_ROWS = 8  # that are scaled at once: their neighbors are copied, several times the image in total
 _TABLE_SIZE = 1 << 10  # of TensorFlow's kernels without antialiasing, which are tables
 
 
@@ -53,7 +54,7 @@ def preprocess(encoded: bytes, config: ModelConfig, max_pixels: int) -> np.ndarr
     if config.layout == "padded":
         scaled = np.pad(scaled, ((0, IMAGE_HEIGHT - height), (0, config.input_width - width),
                                  (0, 0)))
-    return (scaled - _MIDDLE_GREY) / _MIDDLE_GREY
+    return (scaled - _MIDDLE_GRAY) / _MIDDLE_GRAY
 
 
 def pad_batch(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,8 +80,8 @@ def decode(encoded: bytes, config: ModelConfig, max_pixels: int) -> np.ndarray:
     """
     with open_image(encoded, max_pixels, _FORMATS) as image:
         alpha = _alpha(image) if config.alpha == "composite" else None
-        if config.channels == 1 and (image.format in _GREY_DECODERS or image.mode in _GREY_MODES):
-            return _composite(_decode_grey(image), alpha)
+        if config.channels == 1 and (image.format in _GRAY_DECODERS or image.mode in _GRAY_MODES):
+            return _composite(_decode_gray(image), alpha)
         colors = _composite(np.asarray(image.convert("RGB")), alpha)
         return colors if config.channels == 3 else _rgb_to_grayscale(colors)
 
@@ -111,18 +112,18 @@ def _composite(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     """Blends an image with white or black; see `preprocessing._composite`."""
     if alpha is None:
         return colors
-    grey = colors if colors.shape[2] == 1 else _rgb_to_grayscale(colors)
+    gray = colors if colors.shape[2] == 1 else _rgb_to_grayscale(colors)
     opacity = alpha.astype(np.int32)
-    is_light = 2 * (grey.astype(np.int64) * alpha).sum() > _OPAQUE * opacity.sum(dtype=np.int64)
+    is_light = 2 * (gray.astype(np.int64) * alpha).sum() > _OPAQUE * opacity.sum(dtype=np.int64)
     background = 0 if is_light else _OPAQUE
     blended = colors.astype(np.int32) * opacity + background * (_OPAQUE - opacity)
     return ((blended + _OPAQUE // 2) // _OPAQUE).astype(np.uint8)
 
 
-def _decode_grey(image: Image.Image) -> np.ndarray:
-    """Returns the grey values that the decoder of the format gives, `[height, width, 1]` uint8."""
-    if image.format == "PNG" and image.mode not in _GREY_MODES:
-        return _png_grey(np.asarray(image.convert("RGB")), _png_gamma(image))
+def _decode_gray(image: Image.Image) -> np.ndarray:
+    """Returns the gray values that the decoder of the format gives, `[height, width, 1]` uint8."""
+    if image.format == "PNG" and image.mode not in _GRAY_MODES:
+        return _png_gray(np.asarray(image.convert("RGB")), _png_gamma(image))
     if isinstance(image, JpegImageFile):
         image.draft("L", image.size)  # libjpeg then returns the luminance of the file
         image.decoderconfig = (1, 1)  # by the fast inverse DCT, which is TensorFlow's default
@@ -131,8 +132,8 @@ def _decode_grey(image: Image.Image) -> np.ndarray:
 
 def _rgb_to_grayscale(colors: np.ndarray) -> np.ndarray:
     """Converts `[height, width, 3]` uint8 as `tf.image.rgb_to_grayscale` does."""
-    grey = colors.astype(np.float32) * np.float32(1 / 255) @ _RGB_WEIGHTS
-    return (grey * np.float32(255.5)).astype(np.uint8)[:, :, None]
+    gray = colors.astype(np.float32) * np.float32(1 / 255) @ _RGB_WEIGHTS
+    return (gray * np.float32(255.5)).astype(np.uint8)[:, :, None]
 
 
 def _png_gamma(image: Image.Image) -> float:
@@ -141,22 +142,24 @@ def _png_gamma(image: Image.Image) -> float:
     return gamma if abs(gamma - 1) > _LINEAR_GAMMA_RANGE else 1.0
 
 
-def _png_grey(colors: np.ndarray, gamma: float) -> np.ndarray:
+def _png_gray(colors: np.ndarray, gamma: float) -> np.ndarray:
     """Converts `[height, width, 3]` uint8 to `[height, width, 1]` as libpng, in linear light."""
     if gamma == 1:
         return (colors @ _PNG_WEIGHTS >> 15).astype(np.uint8)[:, :, None]
     levels = np.arange(256) / 255
     linear, back = ((255 * levels ** exponent + 0.5).astype(np.uint8)
                     for exponent in (1 / gamma, gamma))
-    grey = back[(linear[colors] @ _PNG_WEIGHTS + (1 << 14)) >> 15]
-    is_grey = np.all(colors == colors[:, :, :1], -1)  # libpng keeps these values
-    return np.where(is_grey, colors[:, :, 0], grey)[:, :, None]
+    gray = back[(linear[colors] @ _PNG_WEIGHTS + (1 << 14)) >> 15]
+    is_gray = np.all(colors == colors[:, :, :1], -1)  # libpng keeps these values
+    return np.where(is_gray, colors[:, :, 0], gray)[:, :, None]
 
 
 def _weighted_sums(pixels: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Returns `[new_size, ...]`: sums of the pixels at indices, both `[new_size, neighbors]`."""
-    sums: np.ndarray = np.einsum("nk,nk...->n...", weights.astype(np.float32), pixels[indices])
-    return sums
+    weights = weights.astype(np.float32)
+    return np.concatenate([
+        np.einsum("nk,nk...->n...", weights[n:n + _ROWS], pixels[indices[n:n + _ROWS]])
+        for n in range(0, len(weights), _ROWS)])
 
 
 def _antialias_neighbors(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:

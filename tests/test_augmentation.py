@@ -296,6 +296,18 @@ def test_a_contact_sheet_that_cannot_be_written_is_one_line(
     assert f"cannot write {path}: " in logged.splitlines()[-1]
 
 
+def test_images_that_cannot_be_decoded_are_counted_beside_a_contact_sheet(
+        world: World, command: Command, tmp_path: Path) -> None:
+    records = tmp_path / "damaged.tfrecords"
+    with tf.io.TFRecordWriter(str(records)) as writer:
+        for image in (undecodable_png(), world.images[0].read_bytes()):
+            writer.write(example.encode(Record(image, "A", "")))
+    code, logged = command("train", records, "--show-augmented", tmp_path / "sheet.png")
+    assert code == 0
+    assert "Using 1 of 2 images to show, skipping 1." in logged
+    assert "1 x unreadable image (first: record 1 of " in logged
+
+
 def test_versions_of_wide_images_continue_in_the_next_line() -> None:
     images = np.zeros([9, 2, 32, 700, 1])
     assert contact_sheet.draw(images, np.array([700, 50])).size == (2 * 2 * 704, 2 * 2 * 5 * 36)

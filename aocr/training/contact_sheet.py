@@ -9,10 +9,11 @@ import tensorflow as tf
 from PIL import Image
 
 from aocr.config import ModelConfig
-from aocr.data import pipeline
+from aocr.data import pipeline, skipping
 from aocr.data.index import RecordIndex
 from aocr.data.pipeline import Augmentation, BatchRecords
 from aocr.errors import AocrError, reason
+from aocr.images import preprocessing
 from aocr.tokenizer import Tokenizer
 
 IMAGES = 10
@@ -40,14 +41,16 @@ def write(path: str, index: RecordIndex, tokenizer: Tokenizer, config: ModelConf
     Raises:
         AocrError: No image can be decoded, or the file cannot be written.
     """
-    count = min(IMAGES, len(index))
-    records = np.linspace(0, len(index) - 1, count).round().astype(np.int64)
+    records = np.linspace(0, len(index) - 1, min(IMAGES, len(index))).round().astype(np.int64)
     plans = [BatchRecords(epoch, records) for epoch in range(EPOCHS)]
-    versions = [*pipeline.make_pipeline(index, [records], tokenizer, config),
-                *pipeline.make_training_pipeline(index, plans, tokenizer, config, augmented)]
+    unchanged = pipeline.make_pipeline(index, [records], tokenizer, config)
+    distorted = pipeline.make_training_pipeline(index, plans, tokenizer, config, augmented)
+    versions = [*pipeline.iterate(unchanged), *pipeline.iterate(distorted)]
     widths = versions[0].widths.numpy()
-    if not len(widths):
-        raise AocrError(f"{path} is not written: none of the {count} images can be decoded")
+    skipped = [*pipeline.undecodable(index, pipeline.undecoded(records, versions[0])).values()]
+    skipping.require_usable(len(widths), skipped)
+    if skipped:
+        skipping.report(skipped, len(widths), "to show")
     sheet = draw(np.stack([version.images for version in versions]), widths)
     content = io.BytesIO()
     sheet.save(content, "PNG")
@@ -70,7 +73,7 @@ def draw(images: np.ndarray, widths: np.ndarray) -> Image.Image:
     columns = int(np.clip(_SHEET_WIDTH // (width + _GAP), 1, versions))
     lines = -(-versions // columns)
     cells = np.full([rows, lines * columns, height + _GAP, width + _GAP, 3], _FRAME, np.uint8)
-    values = np.clip(np.round(images * 128.0 + 128.0), 0, 255).astype(np.uint8)
+    values = preprocessing.denormalize(images)
     for row, row_width in enumerate(widths):
         cells[row, :versions, :height, :row_width] = values[:, row, :, :row_width]
     grid = cells.reshape(rows, lines, columns, height + _GAP, width + _GAP, 3).swapaxes(2, 3)

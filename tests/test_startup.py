@@ -41,6 +41,16 @@ def test_a_crash_is_reported() -> None:
     assert stderr.startswith("Fatal Python error: Segmentation fault")
 
 
+@pytest.mark.parametrize("code", [
+    "from aocr.cli import main; main._check_paths(argparse.Namespace(path='ram://a'))",
+    "from aocr.images import files\ntry: files.read_image_file('ram://a', 1)\n"
+    "except FileNotFoundError: pass"])
+def test_tensorflow_is_imported_for_remote_paths_without_its_messages(code: str) -> None:
+    process = subprocess.run([sys.executable, "-c", f"import argparse\n{code}"], check=True,
+                             capture_output=True, text=True, cwd=Path(aocr.__file__).parents[1])
+    assert process.stderr == ""
+
+
 @pytest.mark.slow
 def test_messages_of_image_decoders_are_hidden(world: World, tmp_path: Path) -> None:
     image = encoded(word("A", (40, 30)), "JPEG")

@@ -91,6 +91,7 @@ def _check_paths(args: argparse.Namespace) -> None:
     values = [value for name, values in vars(args).items() if name not in _NOT_PATHS
               for value in (values if isinstance(values, list | tuple) else [values])]
     for path in filter(filesystem.is_remote, map(str, values)):
+        startup.import_tensorflow()
         import tensorflow as tf
 
         try:

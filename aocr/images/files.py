@@ -13,7 +13,7 @@ from PIL import Image
 
 from aocr.errors import SkipError, reason
 from aocr.images.headers import check_length
-from aocr.runtime import filesystem
+from aocr.runtime import filesystem, startup
 
 UNOPENABLE = "cannot open the file"
 _FOLDER = "it is a folder; name a file, or a folder that contains images"
@@ -41,6 +41,7 @@ def read_image_file(path: str, max_pixels: int) -> bytes:
 
 
 def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:
+    startup.import_tensorflow()
     import tensorflow as tf
 
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
+from aocr.evaluation import scoring
 from aocr.evaluation.scoring import ImageScore, RecordOrder
 from aocr.inference.recognizer import Result
 
@@ -22,12 +24,12 @@ def test_items_come_out_in_the_order_of_the_records() -> None:
     assert list(order.pop_ready()) == []
 
 
-def test_a_score_survives_the_exchange_between_processes() -> None:
-    characters = (("A", 0.9), ("é", 0.5))
-    attention = np.array([[0.25, 0.75], [1, 0]], np.float32)
-    result = Result("Aé", 0.45, characters, attention, 8)
-    score = ImageScore(3, "Aé", "comment", 0.5, result.text, result.probability, characters,
-                       attention.tolist(), result.width)
+@pytest.mark.parametrize("text", ["Aé", ""])
+def test_a_score_survives_the_exchange_between_processes(text: str) -> None:
+    characters = tuple((character, 0.9) for character in text)
+    attention = np.array([[0.25, 0.75], [1, 0]], np.float32)[:len(text)]
+    result = Result(text, 0.45, characters, attention, 8)
+    score = scoring._image_score(3, "Aé", "comment", result, 0.5)
     received = ImageScore(*json.loads(json.dumps(score))).result()
     assert received == result
     np.testing.assert_array_equal(np.asarray(received.attention), attention)

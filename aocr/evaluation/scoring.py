@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from aocr.config import COLUMN_PIXELS
 from aocr.data import pipeline
 from aocr.inference.recognizer import Result
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
@@ -25,7 +27,7 @@ class ImageScore(NamedTuple):
         text: See `Result`, also for the fields that follow.
         probability: See `Result`.
         characters: See `Result`.
-        attention: See `Result`; nested lists instead of an array.
+        attention: See `Result`; in base64, because lists of numbers take five times the memory.
         width: See `Result`.
         candidates: See `Result`.
     """
@@ -37,13 +39,15 @@ class ImageScore(NamedTuple):
     text: str = ""
     probability: float = 0.0
     characters: Sequence[tuple[str, float]] = ()
-    attention: list[list[float]] | None = None
+    attention: str | None = None
     width: int = 0
     candidates: Sequence[tuple[str, float]] = ()
 
     def result(self) -> Result:
         """Returns the prediction as the Python API does."""
-        attention = None if self.attention is None else np.array(self.attention, np.float32)
+        attention = None if self.attention is None else np.frombuffer(
+            base64.b64decode(self.attention), np.float32).reshape(
+                len(self.characters), -(-self.width // COLUMN_PIXELS))
         characters, candidates = (tuple((text, probability) for text, probability in pairs)
                                   for pairs in (self.characters, self.candidates))
         return Result(self.text, self.probability, characters, attention, self.width, candidates)
@@ -74,7 +78,8 @@ def score_batch(recognizer: CheckpointRecognizer, numbers: np.ndarray, batch: pi
 
 def _image_score(number: int, label: str, comment: str, result: Result, loss: float
                  ) -> ImageScore:
-    attention = None if result.attention is None else result.attention.tolist()
+    attention = None if result.attention is None else (
+        base64.b64encode(result.attention.tobytes()).decode())
     return ImageScore(number, label, comment, loss, result.text, result.probability,
                       result.characters, attention, result.width, result.candidates)
 

@@ -64,9 +64,3 @@ def invalid(message: str) -> RequestError:
 def element(name: str, shape: Sequence[int], index: int) -> str:
     """Returns an element of an input for an error message, as in "input 'input'[0][2]"."""
     return f"input {name!r}" + "".join(f"[{n}]" for n in np.unravel_index(index, shape))
-
-
-def excerpt(value: object, max_length: int = 80) -> str:
-    """Returns the `repr` of a value that a client sent, truncated for an error message."""
-    text = repr(value)
-    return text if len(text) <= max_length else text[:max_length] + "…"

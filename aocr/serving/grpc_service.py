@@ -16,11 +16,12 @@ import tensorflow as tf
 from google.protobuf.message import Message
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
+from aocr.config import shown
 from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.console import log
 from aocr.serving import responses
 from aocr.serving.config import ServerOptions
-from aocr.serving.errors import ErrorCode, RequestError, excerpt, invalid
+from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
 from aocr.serving.service import PredictionService
 
@@ -111,8 +112,8 @@ class _UnknownMethods(grpc.GenericRpcHandler):
     async def _refuse(self, method: str, _requests: object, context: grpc.aio.ServicerContext
                       ) -> None:
         self._metrics.record_request("grpc", "UNIMPLEMENTED", 0.0)
-        log.debug("%s UNIMPLEMENTED", excerpt(method))
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {excerpt(method)}")
+        log.debug("%s UNIMPLEMENTED", shown(method))
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {shown(method)}")
 
 
 def make_server(handlers: GrpcHandlers, metrics: ServerMetrics, options: ServerOptions

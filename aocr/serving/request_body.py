@@ -7,9 +7,10 @@ import zlib
 
 from starlette.requests import Request
 
+from aocr.config import shown
 from aocr.serving import rest_codec
 from aocr.serving.config import MEBIBYTE, Limits
-from aocr.serving.errors import ErrorCode, RequestError, excerpt, invalid
+from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.servable import Servable
 
 _LARGE_BODY = 256 * 1024  # bytes; larger bodies are parsed in a thread to not delay others
@@ -106,7 +107,7 @@ def decompress(body: bytes, max_bytes: int) -> bytes:
 def _is_gzip(request: Request) -> bool:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
-        raise invalid(f"Content-Encoding {excerpt(encoding)} is not supported: expected gzip or "
+        raise invalid(f"Content-Encoding {shown(encoding)} is not supported: expected gzip or "
                       "an uncompressed body")
     return encoding != "identity"
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from aocr.serving.errors import element, excerpt, invalid
+from aocr.config import shown
+from aocr.serving.errors import element, invalid
 
 ROW, COLUMN = "instances", "inputs"
 _RESPONSE_KEYS = {ROW: "predictions", COLUMN: "outputs"}
@@ -55,10 +56,10 @@ def parse(body: bytes) -> PredictRequest:
     except ValueError as error:  # not UTF-8, not JSON, or a number of too many digits
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise invalid(f"expected a JSON object, got {excerpt(document)}")
+        raise invalid(f"expected a JSON object, got {shown(document)}")
     signature = document.get("signature_name", "")
     if not isinstance(signature, str):
-        raise invalid(f"'signature_name' must be a string, got {excerpt(signature)}")
+        raise invalid(f"'signature_name' must be a string, got {shown(signature)}")
     forms = [form for form in (ROW, COLUMN) if form in document]
     if len(forms) != 1:
         raise invalid("expected one of 'inputs' and 'instances', got "
@@ -138,13 +139,13 @@ def _columns(request: PredictRequest, names: list[str]) -> dict[str, Any]:
     missing = [name for name in names if name not in value]
     if missing:
         raise invalid(f"missing named input {missing[0]!r} in 'inputs', got "
-                      f"{excerpt(sorted(value))}")
+                      f"{shown(sorted(value))}")
     return value
 
 
 def _columns_of_rows(rows: object, names: list[str]) -> dict[str, Any]:
     if not isinstance(rows, list) or not rows:
-        raise invalid(f"expected 'instances' to be a list of at least one, got {excerpt(rows)}")
+        raise invalid(f"expected 'instances' to be a list of at least one, got {shown(rows)}")
     named = [_is_named(row) for row in rows]
     if not any(named):
         return {_only(names): rows}
@@ -153,7 +154,7 @@ def _columns_of_rows(rows: object, names: list[str]) -> dict[str, Any]:
     for n, row in enumerate(rows):
         if sorted(row) != names:
             raise invalid(f"instance {n}: expected the keys {', '.join(names)}, got "
-                          f"{excerpt(sorted(row))}")
+                          f"{shown(sorted(row))}")
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -179,7 +180,7 @@ def _string(leaf: object, name: str, shape: list[int], index: int) -> bytes:
             return _decode_base64(leaf[_BASE64])  # type: ignore[index]
         if isinstance(leaf, str):
             return leaf.encode()
-        problem = f"expected a string or {{\"b64\": …}}, got {excerpt(leaf)}"
+        problem = f"expected a string or {{\"b64\": …}}, got {shown(leaf)}"
     except UnicodeEncodeError:
         problem = "a string with half of a surrogate pair"
     except ValueError as error:

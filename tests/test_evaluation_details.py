@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aocr.evaluation import gallery, terminal, training_curves
+from aocr.evaluation import gallery, html_report, terminal, training_curves
 from aocr.evaluation.details import Details
 from aocr.evaluation.report import EvaluationRow
 from aocr.inference.recognizer import Result
@@ -111,6 +111,16 @@ def test_scalars_of_several_trainings_are_joined(
     with EventFile(str(tmp_path)) as events:  # of a new run
         events.scalars(1, {"loss": 3})
     assert training_curves.read_scalars(str(tmp_path)) == {"loss": [(1, 3)]}
+
+
+@pytest.mark.parametrize("directory", [".", ".."])
+def test_curves_are_found_beside_a_model_and_above_a_directory_of_best_weights(
+        tmp_path: Path, directory: str) -> None:
+    best = tmp_path / "best"
+    best.mkdir()
+    with EventFile(str(best / directory)) as events:
+        events.scalars(1, {"loss": 2})
+    assert html_report._training(f"{best}/model.ckpt-1")["losses"] is not None
 
 
 def test_a_model_without_event_files_has_no_curves(tmp_path: Path) -> None:

@@ -70,7 +70,6 @@ def add_model_dir(add: AddFlag) -> None:
         help="model directory (default: %(default)s)")
 
 
-
 def add_checkpoint_flags(add: AddFlag) -> None:
     """Adds the flags that select a checkpoint."""
     add("--checkpoint", metavar="latest|best|N",

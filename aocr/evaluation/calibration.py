@@ -49,21 +49,19 @@ class Acceptance(NamedTuple):
     accuracy: float
 
 
-def reliability(probabilities: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS
-                ) -> list[ReliabilityBin]:
-    """Returns `bins` intervals of equal width from 0 to 1 with their predictions."""
+def reliability(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> list[ReliabilityBin]:
+    """Returns `BINS` intervals of equal width from 0 to 1 with their predictions."""
     values, hits = _arrays(probabilities, correct)
-    edges = np.linspace(0, 1, bins + 1)
-    numbers = np.clip(np.searchsorted(edges, values) - 1, 0, bins - 1)
-    images, sums, right = (np.bincount(numbers, weights, bins) for weights in (None, values, hits))
+    edges = np.linspace(0, 1, BINS + 1)
+    numbers = np.clip(np.searchsorted(edges, values) - 1, 0, BINS - 1)
+    images, sums, right = (np.bincount(numbers, weights, BINS) for weights in (None, values, hits))
     counts = np.maximum(images, 1)
     columns = edges[:-1], edges[1:], images, sums / counts, right / counts
     return [ReliabilityBin(*row) for row in zip(
         *(column.tolist() for column in columns), strict=True)]
 
 
-def expected_calibration_error(probabilities: npt.ArrayLike, correct: npt.ArrayLike,
-                               bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     """Returns the expected calibration error (ECE), from 0 to 1.
 
     It is the mean, over all predictions, of the difference between the mean probability and the
@@ -73,7 +71,7 @@ def expected_calibration_error(probabilities: npt.ArrayLike, correct: npt.ArrayL
     (https://arxiv.org/abs/1706.04599).
     """
     gaps = [part.images * abs(part.probability - part.accuracy)
-            for part in reliability(probabilities, correct, bins)]
+            for part in reliability(probabilities, correct)]
     return sum(gaps) / np.size(probabilities)
 
 

@@ -123,7 +123,7 @@ def reliability_points(bins: Sequence[ReliabilityBin]) -> list[ReliabilityPoint]
 
 
 class AcceptanceChart(NamedTuple):
-    """Accuracy of the accepted images by their share; `target` is the y of an accuracy of 99 %."""
+    """Accuracy of the accepted images by their share; `share` and `target` locate its mark."""
 
     path: str
     y_ticks: list[Tick]
@@ -148,9 +148,8 @@ def acceptance_chart(probabilities: np.ndarray, correct: np.ndarray, share: floa
     y = Scale(lowest, 1, BOTTOM, TOP)
     chosen = np.unique(np.linspace(0, len(order) - 1, _MOST_POINTS).astype(int))
     points = [(PERCENT_X(shares[n]), y(max(accuracies[n], lowest))) for n in chosen]
-    ticks = [Tick(y(value), text) for value, text in _ticks(lowest, 1, 100)]
-    return AcceptanceChart(_path(points), [Tick(at, f"{text} %") for at, text in ticks],
-                           y(target), PERCENT_X(share))
+    ticks = [Tick(y(value), f"{text} %") for value, text in _ticks(lowest, 1, 100)]
+    return AcceptanceChart(_path(points), ticks, y(target), PERCENT_X(share))
 
 
 def line_chart(series: dict[str, list[tuple[int, float]]], percent: bool = False) -> LineChart:

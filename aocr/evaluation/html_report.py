@@ -147,7 +147,7 @@ def _overview(recognizer: CheckpointRecognizer, index: RecordIndex, evaluation: 
     return {
         "version": __version__, "date": time.strftime("%Y-%m-%d %H:%M"),
         "source_path": recognizer.source, "config": recognizer.config,
-        "files": [(file.path, file.records) for file in index.files], "summary": summary,
+        "paths": [file.path for file in index.files], "summary": summary,
         "correct": correct, "interval": proportion_interval(correct, summary["images"]),
         "errors": int(details.errors.sum()), "label_characters": int(details.lengths.sum()),
         "skipped": evaluation.skipped[:_MOST_ROWS]}
@@ -163,7 +163,6 @@ def _charts(index: RecordIndex, details: Details) -> dict[str, Any]:
     marked = acceptances[_MARKED_TARGET]
     return {
         "bars": bars, "acceptances": acceptances, "accepted": marked, "target": _MARKED_TARGET,
-        "ece": calibration.expected_calibration_error(probabilities, correct),
         "reliability": charts.reliability_points(calibration.reliability(probabilities, correct)),
         "acceptance_chart": charts.acceptance_chart(
             probabilities, correct, marked.share, _MARKED_TARGET)}
@@ -171,10 +170,10 @@ def _charts(index: RecordIndex, details: Details) -> dict[str, Any]:
 
 def _training(source: str) -> dict[str, Any]:
     """Returns the charts of the training, where its event files are beside the model."""
-    directory = os.path.dirname(source)
-    if os.path.basename(directory) == _BEST_DIRECTORY:
-        directory = os.path.dirname(directory)
-    scalars = training_curves.read_scalars(directory)
+    model_dir = os.path.dirname(source)
+    scalars = training_curves.read_scalars(model_dir)
+    if not scalars and os.path.basename(model_dir) == _BEST_DIRECTORY:
+        scalars = training_curves.read_scalars(os.path.dirname(model_dir))
     losses = {name: [(step, value) for step, value in scalars.get(tag, ()) if value > 0]
               for name, tag in (("training", "loss"), ("validation", "validation/loss"))}
     shares = {"word accuracy": scalars.get("validation/word_accuracy", []),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +19,7 @@ _STYLES = {"read": "bold red", "label": "bold green"}
 
 def show(details: Details) -> None:
     """Prints the tables to standard error; nothing if every image is read without an error."""
-    console = Console(stderr=True, file=sys.stderr, highlight=False)
+    console = Console(stderr=True, highlight=False)
     if details.confusions:
         console.print(_worst([image.row for image in details.worst()[:MOST_IMAGES]]))
         console.print(_confusions(details))

@@ -217,7 +217,7 @@ class Decoder(tf.Module):
         return tf.zeros_like(memory.values[:, 0])
 
     def step(self, embedded: tf.Tensor, state: State, context: tf.Tensor, memory: Memory,
-              bias: tf.Tensor | None = None) -> tuple[State, tf.Tensor, StepOutput]:
+             bias: tf.Tensor | None = None) -> tuple[State, tf.Tensor, StepOutput]:
         """Takes one step of all layers, and attends over the memory with their new state.
 
         Args:

@@ -78,7 +78,7 @@ class Progress:
         self.history.add_step(loss, images, seconds - waited)
         self._means.add(seconds, loss)
         log_beside_bar(f"Step {len(self.history.losses)}: {seconds:.3f}s, loss: {loss:.6f}, "
-               f"perplexity: {metrics.perplexity(loss):.6f}.")
+                       f"perplexity: {metrics.perplexity(loss):.6f}.")
         self._bar.set_postfix_str(
             f"loss {loss:.4f}, {images / seconds:.0f} images/s{self._validation}", refresh=False)
         self._bar.update()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from array import array
 from collections.abc import Iterator, Sequence
@@ -69,7 +68,7 @@ def show(history: RunHistory, elapsed: float, best: Best, best_dir: str, next_co
         best_dir: Directory of the weights of the best validation.
         next_command: Command line to show last.
     """
-    console = Console(stderr=True, file=sys.stderr, highlight=False, markup=False, emoji=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     arrow = "to" if console.options.ascii_only else "→"
     curve_width = min(_MAX_CURVE, max(1, console.width - _LABEL_WIDTH - len("0.000000 → 0.000000")))
     blocks = _ASCII_BLOCKS if console.options.ascii_only else _BLOCKS

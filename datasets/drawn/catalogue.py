@@ -65,7 +65,7 @@ def read_packages(text: str) -> list[Package]:
 
 
 def sources(folder: Path, packages: Iterable[Package]) -> Iterator[Source]:
-    """Returns the font files of the packages."""
+    """Yields the font files of the packages."""
     for package in packages:
         if package.source == "npm":
             yield from _npm_sources(folder, package)

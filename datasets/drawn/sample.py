@@ -93,7 +93,8 @@ class Drawer:
             sample, (height, width) = self._draw(rng)
             if self._settings.widest is None or width * 32 <= self._settings.widest * height:
                 return sample
-        raise FontError(f"no image is at most {self._settings.widest} pixels wide")
+        raise FontError(f"no image is at most {self._settings.widest} pixels wide; give a larger "
+                        "--max-width")
 
     def _draw(self, rng: Random) -> tuple[Sample, tuple[int, ...]]:
         """Draws an image; returns it with its shape, `(height, width)`."""

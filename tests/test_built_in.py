@@ -79,13 +79,15 @@ def test_training_testing_and_exporting_know_its_name(
     assert (exported / "saved_model.pb").exists()
 
 
-def test_dataset_recommends_it_only_for_characters_that_it_knows(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for text, recommended in (("Hello", True), ("日本語版 a", False)):
-        drawn("Hello").save(tmp_path / "a.png")
-        (tmp_path / "a.txt").write_text(f"{tmp_path}/a.png {text}\n", encoding="utf-8")
-        capsys.readouterr()
-        assert main(["dataset", str(tmp_path / "a.txt"), str(tmp_path / "a.tfrecords"),
-                     "--log-path", str(tmp_path / "log")]) == 0
-        last = messages(capsys.readouterr().err)[-1]
-        assert last.endswith(" --init-from latin") == recommended
+@pytest.mark.parametrize(("text", "directory", "recommended"), [
+    ("Hello", "other", True), ("日本語版 a", "other", False), ("Hello", "latin", False)])
+def test_dataset_recommends_it_for_characters_that_it_knows_where_no_path_has_its_name(
+        text: str, directory: str, recommended: bool, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / directory).mkdir()
+    drawn("Hello").save("a.png")
+    Path("a.txt").write_text(f"a.png {text}\n", encoding="utf-8")
+    assert main(["dataset", "a.txt", "a.tfrecords", "--log-path", "log"]) == 0
+    last = messages(capsys.readouterr().err)[-1]
+    assert last.endswith(" --init-from latin") == recommended

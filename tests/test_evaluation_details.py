@@ -111,6 +111,10 @@ def test_scalars_of_several_trainings_are_joined(
     with EventFile(str(tmp_path)) as events:  # of a new run
         events.scalars(1, {"loss": 3})
     assert training_curves.read_scalars(str(tmp_path)) == {"loss": [(1, 3)]}
+    unreadable = tmp_path / "events.out.tfevents.9"
+    unreadable.mkdir()
+    assert training_curves.read_scalars(str(tmp_path)) == {"loss": [(1, 3)]}
+    assert logged[-1] == f"The training curves lack {unreadable}: {unreadable}; Is a directory"
 
 
 @pytest.mark.parametrize("directory", [".", ".."])

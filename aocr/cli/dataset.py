@@ -135,6 +135,9 @@ def _init_from(stats: DatasetStats) -> str:
     """Returns the flag for the built-in model if it knows half of the characters of the labels."""
     from aocr.checkpoints import config_file
 
-    alphabet = config_file.load(built_in.resolve(built_in.DEFAULT)).alphabet
+    model_dir = built_in.resolve(built_in.DEFAULT)
+    if model_dir == built_in.DEFAULT:  # a file or directory of that name takes precedence
+        return ""
+    alphabet = config_file.load(model_dir).alphabet
     known = sum(character in alphabet for character in stats.characters)
     return f" --init-from {built_in.DEFAULT}" * (0 < len(stats.characters) <= 2 * known)

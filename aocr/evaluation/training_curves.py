@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from aocr.errors import reason
 from aocr.runtime.console import log
 
 _EVENT_FILES = "events.out.tfevents.*"
@@ -24,7 +25,7 @@ def read_scalars(model_dir: str) -> dict[str, list[tuple[int, float]]]:
 
     A file replaces the points of earlier ones from its first step on: it is of a run that resumed
     before their end, or of a new run. Values that are not finite are left out. The rest of a
-    damaged file is left out with a warning.
+    damaged file, and a file that cannot be read, are left out with a warning.
     """
     scalars: list[_Scalar] = []
     for path in sorted(tf.io.gfile.glob(tf.io.gfile.join(model_dir, _EVENT_FILES))):
@@ -47,3 +48,5 @@ def _read_file(path: str) -> Iterator[_Scalar]:
                     yield _Scalar(value.tag, event.step, value.simple_value)
     except tf.errors.DataLossError:
         log.warning(f"The training curves lack the end of {path}, which is damaged.")
+    except tf.errors.OpError as error:  # no reason for an evaluation to fail
+        log.warning(f"The training curves lack {path}: {reason(error)}")

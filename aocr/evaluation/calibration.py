@@ -1,4 +1,4 @@
-"""How well probabilities tell which predictions are correct, and temperature scaling.
+"""Calibration of probabilities: its measures, and temperature scaling.
 
 Most functions take the probabilities of predictions, `[images]`, each from 0 to 1, and whether each
 prediction is correct, `[images]`; there must be at least one.
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 BINS = 15
-REQUIRED_ACCURACIES = (0.99, 0.999)  # of the predictions that are accepted without a look
+REQUIRED_ACCURACIES = (0.99, 0.999)  # of the predictions that are accepted unchecked
 TEMPERATURES = 2.0 ** np.linspace(-2, 3, 61)  # 0.25 to 8; 1 is one of them
 _LEAST_DOUBT = 1e-12  # 1 - probability, so that its logarithm is finite
 
@@ -36,7 +36,7 @@ class ReliabilityBin(NamedTuple):
 
 
 class Acceptance(NamedTuple):
-    """The predictions that can be accepted without a look, for a required accuracy.
+    """The predictions that can be accepted unchecked, for a required accuracy.
 
     Attributes:
         share: Share of all predictions that is accepted.
@@ -127,7 +127,7 @@ def temperature_sums(log_probabilities: np.ndarray, correct: npt.ArrayLike) -> n
 
 
 def best_temperature(sums: np.ndarray, images: float, correct: float) -> float:
-    """Returns the temperature whose probabilities tell best which predictions are correct.
+    """Returns the temperature whose probabilities best predict which texts are correct.
 
     It minimizes the cross-entropy between the probability of a text and whether the text is
     correct. The targets are not exactly 0 and 1: otherwise a few predictions that are all correct

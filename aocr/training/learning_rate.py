@@ -80,7 +80,7 @@ class LearningRate(tf.Module):
         self.schedule.assign(SCHEDULES.index(schedule))
 
     def reduce(self, step: tf.Tensor) -> float:
-        """Reduces the rate, from which the schedule then goes on as from its start.
+        """Reduces the rate, and restarts the schedule from the reduced one.
 
         Args:
             step: Number of steps taken so far.

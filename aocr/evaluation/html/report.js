@@ -165,7 +165,7 @@ async function showAttention(card, character) {
   const pixels = context.createImageData(attention.width, 1);
   for (let x = 0; x < attention.width; x++) {
     const weight = attention.data[4 * (character * attention.width + x)] / 255;
-    // Dark where the model does not look, tinted orange where it does.
+    // Dark where there is no attention, tinted orange where it is high.
     pixels.data.set([255 * weight, 150 * weight, 0, 255 * (0.68 - 0.28 * weight)], 4 * x);
   }
   context.putImageData(pixels, 0, 0);

@@ -29,7 +29,7 @@ _CONTEXT = re.compile(
 
 def reason(error: BaseException) -> str:
     """Returns the reason that an error of TensorFlow states, without names of nodes and ops."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]|^AocrError: ", "", str(error))
+    text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]( name:.*)?|^AocrError: ", "", str(error))
     lines = [line.strip() for line in text.splitlines()]
     reasons = [line for line in lines if not _CONTEXT.match(line)]
     return re.sub(r"^\(\d+\) [A-Z_]+: ", "", reasons[0]) if reasons else type(error).__name__

@@ -119,6 +119,7 @@ document.getElementById("save").addEventListener("click", () => {
 // Attention: a PNG file whose rows are characters and whose columns are those of the network.
 const attentions = new WeakMap();
 let current = null; // { card, character }
+let pointed = null; // the element under the pointer
 
 async function attentionOf(card) {
   if (!card.dataset.attention) return null;
@@ -203,19 +204,20 @@ async function characterAt(card, event) {
 }
 
 gallery.addEventListener("pointermove", async (event) => {
+  pointed = event.target;
   const card = event.target.closest(".card");
   if (!card) return clearAttention();
   const glyph = event.target.closest(".read i");
   if (!glyph && !event.target.closest(".picture img")) return clearAttention();
   const character = glyph ? [...card.querySelectorAll(".read i")].indexOf(glyph) : await characterAt(card, event);
-  if (!card.matches(":hover")) return; // the pointer has moved on
+  if (pointed !== event.target) return; // the pointer has moved on while its attention was decoded
   if (current?.card !== card || current.character !== character) {
     await showAttention(card, character);
     announce();
   }
 });
 gallery.addEventListener("pointerdown", (event) => makeReachable(event.target.closest(".card")));
-gallery.addEventListener("pointerleave", clearAttention);
+gallery.addEventListener("pointerleave", () => { pointed = null; clearAttention(); });
 gallery.addEventListener("focusout", clearAttention);
 
 // One image at a time is in the order of the Tab key; arrow keys move from there.

@@ -8,8 +8,6 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-import numpy as np
-
 from aocr.evaluation import alignment, metrics
 from aocr.evaluation.alignment import Segment
 from aocr.evaluation.report import EvaluationRow
@@ -33,6 +31,10 @@ class Details:
         characters: How often each character occurs in the labels.
         misread: How often each of them is not read.
         confusions: How often each confusion occurs.
+        positions: Positions of the images in the index.
+        lengths: Lengths of their labels.
+        errors: Edit distances of their predictions.
+        probabilities: Probabilities of their predictions.
         correct: The sample of correct images.
     """
 
@@ -40,8 +42,8 @@ class Details:
         self.characters: Counter[str] = Counter()
         self.misread: Counter[str] = Counter()
         self.confusions: Counter[Segment] = Counter()
-        self._numbers = array("q"), array("q"), array("q")
-        self._probabilities = array("d")
+        self.positions, self.lengths, self.errors = array("q"), array("q"), array("q")
+        self.probabilities = array("d")
         self.correct: list[KeptImage] = []
         self._most_correct = most_correct
         self._seen_correct = 0
@@ -59,9 +61,10 @@ class Details:
         text, label, probability = row.result.text, row.label, row.result.probability
         self.characters.update(label)
         errors = 0 if row.correct else self._add_errors(text, label)
-        for column, number in zip(self._numbers, (position, len(label), errors), strict=True):
-            column.append(number)
-        self._probabilities.append(probability)
+        self.positions.append(position)
+        self.lengths.append(len(label))
+        self.errors.append(errors)
+        self.probabilities.append(probability)
         if errors:
             heapq.heappush(self._incorrect, (errors, probability, -position, row))
             if len(self._incorrect) > self._most_incorrect:
@@ -90,23 +93,3 @@ class Details:
         """Returns the incorrect images: most errors first, then the highest probability."""
         return [KeptImage(-negative, row)
                 for *_, negative, row in sorted(self._incorrect, reverse=True)]
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Positions of the images in the index, `[images]` int64."""
-        return np.array(self._numbers[0])
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Lengths of their labels, `[images]` int64."""
-        return np.array(self._numbers[1])
-
-    @property
-    def errors(self) -> np.ndarray:
-        """Edit distances of their predictions, `[images]` int64."""
-        return np.array(self._numbers[2])
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """Probabilities of their predictions, `[images]` float64."""
-        return np.array(self._probabilities)

@@ -143,22 +143,24 @@ def _percent(share: float, digits: int = 1) -> str:
 def _overview(recognizer: CheckpointRecognizer, index: RecordIndex, evaluation: Evaluation
               ) -> dict[str, Any]:
     summary, details = evaluation.summary, evaluation.details
-    correct = int(np.count_nonzero(details.errors == 0))
+    correct = details.errors.count(0)
     return {
         "version": __version__, "date": time.strftime("%Y-%m-%d %H:%M"),
         "source_path": recognizer.source, "config": recognizer.config,
         "paths": [file.path for file in index.files], "summary": summary,
         "correct": correct, "interval": proportion_interval(correct, summary["images"]),
-        "errors": int(details.errors.sum()), "label_characters": int(details.lengths.sum()),
+        "errors": sum(details.errors), "label_characters": sum(details.lengths),
         "skipped": evaluation.skipped[:_MOST_ROWS]}
 
 
 def _charts(index: RecordIndex, details: Details) -> dict[str, Any]:
-    correct, probabilities = details.errors == 0, details.probabilities
+    positions, lengths, errors, probabilities = map(np.array, (
+        details.positions, details.lengths, details.errors, details.probabilities))
+    correct = errors == 0
     acceptances = {target: calibration.acceptance(probabilities, correct, target)
                    for target in _TARGETS}
-    groups = {"length": accuracy_by_value(details.lengths, correct, _MOST_GROUPS),
-              "width": accuracy_by_value(index.width[details.positions], correct, _MOST_GROUPS)}
+    groups = {"length": accuracy_by_value(lengths, correct, _MOST_GROUPS),
+              "width": accuracy_by_value(index.width[positions], correct, _MOST_GROUPS)}
     bars = {name: charts.accuracy_bars(rows) for name, rows in groups.items()}
     marked = acceptances[_MARKED_TARGET]
     return {
@@ -195,7 +197,7 @@ def _gallery(details: Details, images: Sequence[GalleryImage]) -> dict[str, Any]
             "confident_errors": sum(
                 card.errors > 0 and card.image.row.result.probability >= _CONFIDENT
                 for card in cards),
-            "longest": int(details.lengths.max()),
+            "longest": max(details.lengths),
             "card_width": int(np.clip(2 * width + _CARD_PADDING, *_CARD_WIDTHS))}
 
 

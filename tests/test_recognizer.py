@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import aocr
@@ -19,7 +21,7 @@ from aocr.errors import AocrError, SkipError
 from aocr.images import preprocessing
 from aocr.inference.decoding import score_greedy
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer, Result
+from aocr.inference.recognizer import BATCH_SIZE, Recognizer, Result, similar_batches
 from aocr.inference.sources import Source
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer, SavedModelRecognizer
 from aocr.model import AttentionOCR, Decoded
@@ -112,6 +114,21 @@ def test_an_unreadable_image_does_not_affect_the_others(world: World, recognizer
     assert [type(result) for result in results[1:]] == [SkipError] * 3
     with pytest.raises(AocrError, match="image 1"):
         recognizer.predict([world.images[0], bytes(damaged)])
+
+
+@given(st.lists(st.floats(0.1, 50), max_size=100))
+def test_batches_hold_images_of_similar_widths(aspect_ratios: list[float]) -> None:
+    batches = similar_batches(dict(enumerate(aspect_ratios)))
+    assert [aspect_ratios[n] for batch in batches for n in batch] == sorted(aspect_ratios)
+    for batch in batches:
+        assert 1 <= len(batch) <= BATCH_SIZE
+        assert aspect_ratios[batch[-1]] <= 1.5 * max(1, aspect_ratios[batch[0]])
+
+
+def test_as_few_batches_as_possible_are_formed() -> None:
+    similar = dict(enumerate([2.0] * BATCH_SIZE + [2.9] * BATCH_SIZE))
+    assert len(similar_batches(similar)) == 2
+    assert len(similar_batches({0: 2.0, 1: 2.9, 2: 3.1, 3: 4.5})) == 2
 
 
 def test_no_images_give_no_results(recognizer: Recognizer) -> None:

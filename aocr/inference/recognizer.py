@@ -23,6 +23,7 @@ from aocr.inference.sources import EncodedImage, Source
 from aocr.runtime import startup
 
 BATCH_SIZE = 32
+_MAX_WIDTH_RATIO = 1.5  # of the images of a batch
 _MAX_PENDING_BYTES = 1 << 26  # of encoded images that wait for a batch of similar aspect ratios
 
 
@@ -142,11 +143,25 @@ class Recognizer(ABC):
     def _predict_pending(self, pending: Mapping[int, EncodedImage], attention: bool
                          ) -> Iterator[tuple[int, Result | SkipError]]:
         """Recognizes images in batches of similar aspect ratios."""
-        order = sorted(pending, key=lambda n: (pending[n].aspect_ratio, n))
-        for start in range(0, len(order), BATCH_SIZE):
-            batch = order[start:start + BATCH_SIZE]
+        for batch in similar_batches({n: image.aspect_ratio for n, image in pending.items()}):
             results = self._predict_batch([pending[n].encoded for n in batch], attention)
             yield from zip(batch, results, strict=True)
+
+
+def similar_batches(aspect_ratios: Mapping[int, float]) -> list[list[int]]:
+    """Returns the keys of images in batches of at most `BATCH_SIZE`, narrow images first.
+
+    All images of a batch cost as much as its widest one: batches end where images become much
+    wider. Below a square, widths hardly differ in cost.
+    """
+    batches: list[list[int]] = [[]]
+    widest = 0.0
+    for n in sorted(aspect_ratios, key=lambda n: (aspect_ratios[n], n)):
+        if aspect_ratios[n] > widest or len(batches[-1]) == BATCH_SIZE:
+            batches.append([])
+            widest = _MAX_WIDTH_RATIO * max(1.0, aspect_ratios[n])
+        batches[-1].append(n)
+    return batches[1:]
 
 
 def check_precision(precision: str) -> None:

@@ -1,7 +1,8 @@
 """Attention OCR for cropped words and lines.
 
 `Recognizer.load(model_dir).predict(images)` is the Python interface; TensorFlow is imported when
-`Recognizer.load` needs it, which is for all models but those in the format ONNX.
+`Recognizer.load` needs it, which is not for models in the format ONNX and, where ONNX Runtime is
+installed, not for the built-in model.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """Packs the weights of a model directory into a compact model, such as those that come with aocr.
 
+The packages of the extra `onnx` must be installed.
+
     python datasets/pack.py MODEL_DIR DIRECTORY --trained-on TEXT
 
 The weights are those of the best checkpoint, or of the latest if there is no best one, rounded to
-float16. `config.json` keeps TEXT, which `aocr --version` shows for a built-in model.
+float16. `config.json` keeps TEXT, which `aocr --version` shows for a built-in model. `graph.onnx`,
+with which ONNX Runtime runs the model, depends on its sizes, not on its weights.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from aocr.checkpoints import compact, config_file, loader
+from aocr.inference import onnx_export
 
 
 def main() -> None:
@@ -26,6 +30,7 @@ def main() -> None:
     args.directory.mkdir(parents=True, exist_ok=True)
     compact.save(loaded.model, str(args.directory))
     config_file.save(str(args.directory), loaded.config, {"about": {"trained_on": args.trained_on}})
+    onnx_export.write_graph(loaded.model, loaded.config, str(args.directory))
     size = sum(path.stat().st_size for path in args.directory.iterdir())
     print(f"{loaded.path}: packed into {args.directory}, {size / 1e6:.1f} MB")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -103,16 +104,13 @@ def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]
 
 def _read(directory: str) -> tuple[str, str]:
     """Returns path and content of the file in a directory."""
-    import tensorflow as tf
-
-    path = tf.io.gfile.join(directory, NAME)
+    path = os.path.join(directory, NAME)
     try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            return path, file.read()
-    except tf.errors.NotFoundError as error:
+        return path, filesystem.read(path).decode()
+    except FileNotFoundError as error:
         raise AocrError(f"{path} is missing: without it the weights beside it cannot be "
                         "used") from error
-    except (tf.errors.OpError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 

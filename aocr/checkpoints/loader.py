@@ -77,9 +77,7 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
 
 def _load_compact(model_dir: str, given: Mapping[str, object], choice: CheckpointChoice
                   ) -> LoadedModel:
-    if choice.which is not None or choice.debias:
-        raise AocrError(f"{model_dir} holds the weights of a compact model; --checkpoint and "
-                        "--debias apply to directories with checkpoints: leave them out")
+    compact.refuse_choice(model_dir, choice)
     config = config_file.load(model_dir)
     config_file.check_flags(model_dir, config, given)
     return LoadedModel(config, compact.load(model_dir, config), compact.path(model_dir))

@@ -57,13 +57,13 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """Runs `aocr predict`."""
     from aocr.cli import inputs
-    from aocr.inference.recognizer import BATCH_SIZE, Recognizer
+    from aocr.inference.recognizer import BATCH_SIZE, Recognizer, tensorflow_class
 
-    load = flags.restore_model if needs_tensorflow(args) else flags.load_recognizer
     if args.model_dir is None:
         args.model_dir = _default_model()
         _announce(args.model_dir)
-    recognizer = load(args, Recognizer.load)
+    recognizer = (flags.restore_model(args, tensorflow_class(args.model_dir).load)
+                  if needs_tensorflow(args) else flags.load_recognizer(args, Recognizer.load))
     write = functools.partial(_WRITERS[args.format], least=args.min_probability)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -86,7 +86,9 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
     """Returns whether TensorFlow runs the model that the flags name."""
     from aocr.inference import recognizer
 
-    return recognizer.needs_tensorflow(args.model_dir or _default_model())
+    return recognizer.needs_tensorflow(
+        args.model_dir or _default_model(), args.precision, flags.decoding_settings(args),
+        gpu=args.gpu_id not in (None, (-1,)))
 
 
 def _default_model() -> str:

@@ -5,13 +5,12 @@ Local files are read without TensorFlow, which is imported for others.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
 from PIL import Image
 
-from aocr.errors import SkipError, reason
+from aocr.errors import SkipError
 from aocr.images.headers import check_length
 from aocr.runtime import filesystem, startup
 
@@ -45,16 +44,12 @@ def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:
     import tensorflow as tf
 
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with filesystem.os_errors(), tf.io.gfile.GFile(path, "rb") as file:
             length = file.size()
             check_length(length, max_pixels)
             return bytes(file.read(length))
-    except tf.errors.FailedPreconditionError as error:
+    except IsADirectoryError as error:
         raise SkipError(UNOPENABLE, _FOLDER) from error
-    except tf.errors.NotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, reason(error)) from error
-    except tf.errors.OpError as error:
-        raise OSError(errno.EIO, reason(error)) from error
 
 
 def has_image_extension(name: str) -> bool:

@@ -74,7 +74,7 @@ class GreedyDecoding:
         temperature: See `ModelConfig`.
     """
 
-    temperature: float = 1.0
+    temperature: float | tf.Tensor = 1.0
 
     def decode(self, model: AttentionOCR, memory: Memory, dtype: tf.DType) -> DecodedBatch:
         """See `Decoding`."""
@@ -143,8 +143,8 @@ def make_decoding(options: DecodingOptions, config: ModelConfig, tokenizer: Toke
     return GreedyDecoding(config.temperature)
 
 
-def score_greedy(decoded: Decoded, dtype: tf.DType = tf.float64, temperature: float = 1.0
-                 ) -> DecodedBatch:
+def score_greedy(decoded: Decoded, dtype: tf.DType = tf.float64,
+                 temperature: float | tf.Tensor = 1.0) -> DecodedBatch:
     """Computes the probabilities of greedily decoded ids."""
     values = _largest_log_probabilities(tf.cast(decoded.logits, dtype), temperature)
     return _decoded_batch(decoded.ids, values, decoded.attention)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from aocr.config import IMAGE_HEIGHT
+from aocr.config import IMAGE_HEIGHT, ModelConfig
 from aocr.images import transcoding
 from aocr.inference.decoding import DecodedBatch
 from aocr.inference.graph import RecognitionGraph
@@ -31,10 +31,8 @@ class ExportedModel(tf.Module):
         super().__init__()
         self.weights = list(graph.model.variables)
         self._untracked_graph = (graph,)  # in a tuple, which a SavedModel does not track
-        self.images = tf.function(self._images, autograph=False, input_signature=[
-            tf.TensorSpec([None, IMAGE_HEIGHT, None, graph.config.channels], tf.float32,
-                          name="images"),
-            tf.TensorSpec([None], tf.int32, name="widths")])
+        self.images = tf.function(self._images, autograph=False,
+                                  input_signature=images_signature(graph.config))
 
     @property
     def graph(self) -> RecognitionGraph:
@@ -85,6 +83,12 @@ class ExportedModel(tf.Module):
             widths: `[batch]` int32, width of each image without the padding with zeros.
         """
         return images_outputs(self.graph.decode_images(images, widths))
+
+
+def images_signature(config: ModelConfig) -> list[tf.TensorSpec]:
+    """Returns the types of the inputs of the signature `serving_images`."""
+    return [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32, name="images"),
+            tf.TensorSpec([None], tf.int32, name="widths")]
 
 
 def images_outputs(decoded: DecodedBatch) -> dict[str, tf.Tensor]:

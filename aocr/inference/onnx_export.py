@@ -2,25 +2,37 @@
 
 The file contains the network and greedy decoding; images are decoded and scaled by the caller (see
 `aocr.images.numpy_preprocessing`). Its metadata hold the content of `config.json`.
+
+The graph of a compact model (`write_graph`) has no weights: they are inputs of the functions that
+are converted, and become initializers whose values ONNX Runtime gets from the caller.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from aocr.checkpoints import config_file
+from aocr.checkpoints import compact, config_file
+from aocr.config import ModelConfig
 from aocr.errors import AocrError
 from aocr.images import numpy_preprocessing
 from aocr.inference import onnx_model, onnx_quantization
-from aocr.inference.exported_model import ExportedModel, config_sections, images_outputs
+from aocr.inference.decoding import GreedyDecoding
+from aocr.inference.exported_model import (
+    ExportedModel,
+    config_sections,
+    images_outputs,
+    images_signature,
+)
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.onnx_recognizer import OnnxRecognizer, open_session
+from aocr.model import AttentionOCR
 from aocr.model.encoder import Encoder
+from aocr.model.layers import Initializer
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +46,43 @@ _PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 # Values that one part of the graph computes for the next; the outputs of the encoder are those of
 # the ONNX operation LSTM.
 _FEATURES = ("columns", "lengths")
+_LSTM_WEIGHTS = ("input_weights", "recurrent_weights", "biases")
 _ENCODED = ("outputs", "last_h", "last_c")
+
+
+class _Network(NamedTuple):
+    """A network whose weights are constants or inputs of the functions that are converted.
+
+    Attributes:
+        config: The model's settings.
+        build: Returns the graph around the network, given the weights that are inputs.
+        weights: Types of these inputs; none if the weights are constants.
+    """
+
+    config: ModelConfig
+    build: Callable[..., RecognitionGraph]
+    weights: Sequence[tf.TensorSpec] = ()
+
+
+class _GivenWeights(Initializer):
+    """Uses tensors in place of variables."""
+
+    def __init__(self, tensors: Mapping[str, tf.Tensor]) -> None:
+        super().__init__()
+        self._tensors = tensors
+
+    def glorot(self, name: str, shape: Sequence[int]) -> tf.Tensor:
+        """Returns a given tensor."""
+        return self._tensors[name]
+
+    def constant(self, name: str, shape: Sequence[int], value: float, trainable: bool = True
+                 ) -> tf.Tensor:
+        """Returns a given tensor."""
+        return self._tensors[name]
+
+    def counter(self, name: str) -> tf.Tensor:
+        """Returns a value that inference does not need."""
+        return tf.constant(0, tf.int64)
 
 
 def write(model: ExportedModel, directory: str) -> None:
@@ -43,9 +91,10 @@ def write(model: ExportedModel, directory: str) -> None:
     Raises:
         AocrError: A package that this needs is not installed.
     """
-    proto = _convert_cnn(model)
-    _append_encoder(proto.graph, model.graph.model.encoder)
-    _append_decoder(proto.graph, _convert_decoder(model.graph))
+    network = _constant(model.graph)
+    proto = _convert_cnn(network)
+    _append_lstm_weights(proto.graph, model.graph.model.encoder)
+    _append_encoder_and_decoder(proto.graph, network)
     _save(proto, model.graph, directory)
 
 
@@ -64,10 +113,40 @@ def write_int8(model: ExportedModel, directory: str, samples: Sequence[bytes]) -
     graph = model.graph
     images = [numpy_preprocessing.preprocess(encoded, graph.config, graph.max_pixels)
               for encoded in samples]
-    proto = onnx_quantization.quantize_convolutions(_convert_cnn(model), images)
-    _append_encoder(proto.graph, graph.model.encoder)
-    _append_decoder(proto.graph, _convert_decoder(graph))
+    network = _constant(graph)
+    proto = onnx_quantization.quantize_convolutions(_convert_cnn(network), images)
+    _append_lstm_weights(proto.graph, graph.model.encoder)
+    _append_encoder_and_decoder(proto.graph, network)
     _save(onnx_quantization.quantize_matrices(proto), graph, directory)
+
+
+def write_graph(model: AttentionOCR, config: ModelConfig, directory: str) -> None:
+    """Writes `graph.onnx` to the directory of a compact model.
+
+    Args:
+        model: The model, whose weights have no influence.
+        config: Its settings.
+        directory: An existing local directory.
+
+    Raises:
+        AocrError: A package that this needs is not installed.
+    """
+    weights = [*(tf.TensorSpec(variable.shape, tf.float32, name)
+                 for name, variable in compact.named_variables(model)
+                 if variable.dtype.is_floating),
+               tf.TensorSpec([], tf.float32, onnx_model.TEMPERATURE)]
+
+    def build(*tensors: tf.Tensor) -> RecognitionGraph:
+        named = {spec.name: tensor for spec, tensor in zip(weights, tensors, strict=True)}
+        return RecognitionGraph(config, AttentionOCR(config, _GivenWeights(named)),
+                                decoding=GreedyDecoding(named[onnx_model.TEMPERATURE]))
+
+    network = _Network(config, build, weights)
+    proto = _convert_cnn(network)
+    _append_encoder_and_decoder(proto.graph, network)
+    _make_initializers(proto.graph, len(weights))
+    _name_axes(proto)
+    Path(directory, onnx_model.GRAPH_FILE).write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def load(directory: str) -> OnnxRecognizer:
@@ -94,24 +173,35 @@ def _save(proto: onnx.ModelProto, graph: RecognitionGraph, directory: str) -> No
         file.write(proto.SerializeToString(deterministic=True))
 
 
-def _convert_cnn(model: ExportedModel) -> onnx.ModelProto:
-    """Returns the model from images to feature columns, `[time, batch, 512]`."""
-    def features(images: tf.Tensor, widths: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns, lengths = model.graph.model.features(images, widths)
-        return dict(zip(_FEATURES, (tf.transpose(columns, [1, 0, 2]), lengths), strict=True))
-
-    return _convert(features, model.images.input_signature)
+def _constant(graph: RecognitionGraph) -> _Network:
+    return _Network(graph.config, lambda: graph)
 
 
-def _convert_decoder(graph: RecognitionGraph) -> onnx.ModelProto:
+def _convert_cnn(network: _Network) -> onnx.ModelProto:
+    """Returns the model from images to feature columns, `[time, batch, 512]`.
+
+    Weights of the operation LSTM are outputs, too, if they are computed from inputs.
+    """
+    def features(images: tf.Tensor, widths: tf.Tensor, *weights: tf.Tensor
+                 ) -> dict[str, tf.Tensor]:
+        model = network.build(*weights).model
+        columns, lengths = model.features(images, widths)
+        return {**dict(zip(_FEATURES, (tf.transpose(columns, [1, 0, 2]), lengths), strict=True)),
+                **(_lstm_weights(model.encoder) if weights else {})}
+
+    return _convert(features, [*images_signature(network.config), *network.weights])
+
+
+def _convert_decoder(network: _Network) -> onnx.ModelProto:
     """Returns the model from the outputs of the ONNX operation LSTM to the outputs."""
-    units = graph.config.encoder_units
+    units = network.config.encoder_units
 
-    def decode(outputs: tf.Tensor, last_h: tf.Tensor, last_c: tf.Tensor, lengths: tf.Tensor
-               ) -> dict[str, tf.Tensor]:
+    def decode(outputs: tf.Tensor, last_h: tf.Tensor, last_c: tf.Tensor, lengths: tf.Tensor,
+               *weights: tf.Tensor) -> dict[str, tf.Tensor]:
         by_row = tf.transpose(outputs, [2, 0, 1, 3])  # from [time, directions, batch, units]
         values = tf.reshape(by_row, tf.concat([tf.shape(by_row)[:2], [2 * units]], 0))
         last_states = tf.concat([last_c[0], last_h[0], last_c[1], last_h[1]], -1)
+        graph = network.build(*weights)
         memory = graph.model.decoder.attend_over(values, lengths, last_states)
         # ONNX Runtime has no float64 kernels of several operations.
         return images_outputs(graph.decode(memory, tf.float32))
@@ -120,7 +210,7 @@ def _convert_decoder(graph: RecognitionGraph) -> onnx.ModelProto:
     return _convert(decode, [
         *(tf.TensorSpec(shape, tf.float32, name)
           for shape, name in zip(shapes, _ENCODED, strict=True)),
-        tf.TensorSpec([None], tf.int32, "lengths")])
+        tf.TensorSpec([None], tf.int32, "lengths"), *network.weights])
 
 
 def _convert(function: Callable[..., dict[str, tf.Tensor]], signature: Sequence[tf.TensorSpec]
@@ -133,28 +223,26 @@ def _convert(function: Callable[..., dict[str, tf.Tensor]], signature: Sequence[
     return proto
 
 
-def _append_encoder(graph: onnx.GraphProto, encoder: Encoder) -> None:
-    """Appends the encoder to the graph of the CNN.
+def _append_lstm_weights(graph: onnx.GraphProto, encoder: Encoder) -> None:
+    from onnx import numpy_helper
 
-    The converter would make loops of it, which take four times as long as the operation LSTM.
+    graph.initializer.extend(numpy_helper.from_array(tensor.numpy(), name)
+                             for name, tensor in _lstm_weights(encoder).items())
+
+
+def _append_encoder_and_decoder(graph: onnx.GraphProto, network: _Network) -> None:
+    """Appends encoder and decoder to the graph of the CNN.
+
+    The converter would make loops of the encoder, which take four times as long as the operation
+    LSTM.
     """
-    from onnx import helper, numpy_helper
-
-    weights = [_lstm_weights(cell.kernel.numpy(), cell.bias.numpy())
-               for cell in (encoder.forward, encoder.backward)]
-    names = ("input_weights", "recurrent_weights", "biases")
-    for name, directions in zip(names, zip(*weights, strict=True), strict=True):
-        graph.initializer.append(numpy_helper.from_array(np.stack(directions), name))
-    columns, lengths = _FEATURES
-    graph.node.append(helper.make_node(
-        "LSTM", [columns, *names, lengths], _ENCODED, direction="bidirectional",
-        hidden_size=encoder.forward.kernel.shape[1] // 4))
-
-
-def _append_decoder(graph: onnx.GraphProto, decoder: onnx.ModelProto) -> None:
-    """Appends the decoder, whose inputs have the names of earlier values, to the graph."""
     import onnx
 
+    columns, lengths = _FEATURES
+    graph.node.append(onnx.helper.make_node(
+        "LSTM", [columns, *_LSTM_WEIGHTS, lengths], _ENCODED, direction="bidirectional",
+        hidden_size=network.config.encoder_units))
+    decoder = _convert_decoder(network)
     # Without a prefix, its other values might have the names of earlier ones.
     onnx.compose.add_prefix(decoder, "decoder/", rename_inputs=False, rename_outputs=False,
                             inplace=True)
@@ -165,18 +253,39 @@ def _append_decoder(graph: onnx.GraphProto, decoder: onnx.ModelProto) -> None:
     graph.output.extend(decoder.graph.output)
 
 
-def _lstm_weights(kernel: np.ndarray, bias: np.ndarray
-                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the weights of an `LstmCell` as those of one direction of the ONNX operation LSTM.
+def _make_initializers(graph: onnx.GraphProto, number: int) -> None:
+    """Turns the last inputs of a graph into initializers whose values are not in the file."""
+    import onnx
+
+    for value in graph.input[-number:]:
+        tensor = onnx.TensorProto(
+            name=value.name, data_type=value.type.tensor_type.elem_type,
+            dims=[dimension.dim_value for dimension in value.type.tensor_type.shape.dim],
+            data_location=onnx.TensorProto.EXTERNAL)
+        # Not the file itself: ONNX Runtime would read numbers from its start.
+        tensor.external_data.add(key="location", value=f"{compact.FILE}/{value.name}")
+        graph.initializer.append(tensor)
+    del graph.input[-number:]
+
+
+def _lstm_weights(encoder: Encoder) -> dict[str, tf.Tensor]:
+    """Returns the weights of the encoder as those of the ONNX operation LSTM.
 
     Returns:
-        `[4 * units, inputs]`, `[4 * units, units]` and, for both matrices, biases `[8 * units]`;
-        gates in the order i, o, f, j (candidate).
+        `[2, 4 * units, inputs]`, `[2, 4 * units, units]` and, for both matrices, biases
+        `[2, 8 * units]`; gates in the order i, o, f, j (candidate).
     """
-    units = len(bias) // 4
-    i, j, f, o = np.split(np.vstack([kernel, bias]), 4, axis=1)
-    gates = np.concatenate([i, o, f, j], 1).T
-    biases = np.concatenate([gates[:, -1], np.zeros_like(bias)])
+    directions = (_direction_weights(cell.kernel, cell.bias)
+                  for cell in (encoder.forward, encoder.backward))
+    return dict(zip(_LSTM_WEIGHTS, map(tf.stack, zip(*directions, strict=True)), strict=True))
+
+
+def _direction_weights(kernel: tf.Tensor, bias: tf.Tensor
+                       ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    units = bias.shape[0] // 4
+    i, j, f, o = tf.split(tf.concat([kernel, bias[None]], 0), 4, axis=1)
+    gates = tf.transpose(tf.concat([i, o, f, j], 1))
+    biases = tf.concat([gates[:, -1], tf.zeros_like(bias)], 0)
     return gates[:, :-units - 1], gates[:, -units - 1:-1], biases
 
 

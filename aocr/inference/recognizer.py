@@ -1,7 +1,8 @@
 """Python API: recognizes the text of images with a model of any format.
 
 The classes that run a model are in modules of their own, which are imported when a model of their
-format is loaded: TensorFlow is not needed for ONNX models.
+format is loaded: TensorFlow is not needed for ONNX models and for compact models with a graph for
+ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.inference import onnx_model, sources
+from aocr.inference.options import DecodingOptions, split_settings
 from aocr.inference.sources import EncodedImage, Source
 from aocr.runtime import startup
 
@@ -54,7 +56,7 @@ class Recognizer(ABC):
     """A model that recognizes images; `Recognizer.load` creates one.
 
     Attributes:
-        source: Path of the checkpoint, SavedModel or ONNX file.
+        source: Path of the checkpoint, weights, SavedModel or ONNX file.
         config: The model's settings.
     """
 
@@ -86,7 +88,9 @@ class Recognizer(ABC):
             AocrError: There is no model, it is damaged, or an argument does not fit it.
         """
         path = built_in.resolve(os.fspath(model_dir))
-        return _recognizer_class(path).load(path, choice, max_pixels, precision, **settings)
+        recognizer = (tensorflow_class(path) if needs_tensorflow(path, precision, settings)
+                      else _onnx_class(path))
+        return recognizer.load(path, choice, max_pixels, precision, **settings)
 
     def predict(self, images: Source | Iterable[Source], attention: bool = False
                 ) -> Result | list[Result]:
@@ -188,19 +192,46 @@ def refuse_checkpoint_options(path: str, choice: CheckpointChoice, precision: st
                         "directories with checkpoints: leave them out")
 
 
-def needs_tensorflow(model_dir: str) -> bool:
-    """Returns whether TensorFlow runs the model that a path names."""
-    return onnx_model.find(model_dir) is None
+def needs_tensorflow(model_dir: str, precision: str, settings: Mapping[str, object],
+                     gpu: bool = False) -> bool:
+    """Returns whether TensorFlow runs a model.
+
+    Args:
+        model_dir: As for `Recognizer.load`.
+        precision: As for `Recognizer.load`.
+        settings: As for `Recognizer.load`.
+        gpu: Whether the user named a GPU, which exported ONNX models do not use.
+
+    Raises:
+        AocrError: A decoding option is out of its range.
+    """
+    path = built_in.resolve(model_dir)
+    if onnx_model.find(path) is not None:
+        return False
+    options, _ = split_settings(dict(settings))
+    return (gpu or precision != PRECISIONS[0] or options != DecodingOptions()
+            or not onnx_model.has_graph(path) or not _onnx_runtime_is_available())
 
 
-def _recognizer_class(model_dir: str) -> type[Recognizer]:
-    if not needs_tensorflow(model_dir):
-        from aocr.inference.onnx_recognizer import OnnxRecognizer
-
-        return OnnxRecognizer
+def tensorflow_class(model_dir: str) -> type[Recognizer]:
+    """Returns the class that runs the checkpoint or SavedModel that a path names."""
     startup.import_tensorflow()
     from aocr.inference import saved_model
     from aocr.inference.tensorflow_recognizer import CheckpointRecognizer, SavedModelRecognizer
 
     exported = saved_model.find_saved_model(model_dir) is not None
     return SavedModelRecognizer if exported else CheckpointRecognizer
+
+
+def _onnx_class(model_dir: str) -> type[Recognizer]:
+    from aocr.inference.onnx_recognizer import CompactRecognizer, OnnxRecognizer
+
+    return CompactRecognizer if onnx_model.find(model_dir) is None else OnnxRecognizer
+
+
+def _onnx_runtime_is_available() -> bool:
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        return False
+    return True

@@ -50,6 +50,10 @@ class Initializer:
         initial = tf.fill(shape, tf.constant(value, self._dtype))
         return tf.Variable(initial, name=name, trainable=trainable)
 
+    def counter(self, name: str) -> tf.Variable:
+        """Creates an int64 scalar that starts at 0 and is not trained."""
+        return tf.Variable(0, dtype=tf.int64, trainable=False, name=name)
+
 
 class ZeroInitializer(Initializer):
     """Initializes with zeros the weights that will be restored or copied from elsewhere."""
@@ -106,7 +110,7 @@ class BatchNorm(tf.Module):
         self.moving_mean = init.constant(f"{name}/moving_mean", [units], 0.0, trainable=False)
         self.moving_variance = init.constant(
             f"{name}/moving_variance", [units], 1.0, trainable=False)
-        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}/updates")
+        self.updates = init.counter(f"{name}/updates")
 
     def inference(self, x: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
         """Normalizes with the moving averages; the mask is not needed."""

@@ -10,8 +10,6 @@ import time
 import unicodedata
 from typing import Any
 
-from tqdm import tqdm
-
 from aocr.errors import AocrError, reason
 from aocr.runtime import startup
 
@@ -30,8 +28,12 @@ class _StderrHandler(logging.Handler):
             return
         # File names may hold bytes that are not UTF-8.
         line = self.format(record).encode(errors="backslashreplace").decode()
+        tqdm = sys.modules.get("tqdm")  # absent until a progress bar is shown
         try:
-            tqdm.write(line, file=sys.stderr)
+            if tqdm is None:
+                print(line, file=sys.stderr)
+            else:
+                tqdm.tqdm.write(line, file=sys.stderr)
         except (OSError, ValueError):  # standard error was closed, which does not end the command
             return
 
@@ -177,6 +179,8 @@ def on_terminal() -> bool:
 
 def progress_bar(**options: Any) -> Any:  # noqa: ANN401
     """Returns a tqdm progress bar, which is shown on a terminal only."""
+    from tqdm import tqdm
+
     return tqdm(file=sys.stderr, disable=not on_terminal(), dynamic_ncols=True, **options)
 
 

@@ -6,10 +6,14 @@ model run without it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import re
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aocr.errors import AocrError, reason
@@ -65,10 +69,39 @@ def list_directory(path: str) -> list[str]:
         return os.listdir(path)
     import tensorflow as tf
 
-    try:
+    with os_errors():
         return list(tf.io.gfile.listdir(path))
+
+
+def read(path: str) -> bytes:
+    """Returns the content of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
+        ValueError: The path holds the character NUL.
+    """
+    if not is_remote(path):
+        return Path(path).read_bytes()
+    import tensorflow as tf
+
+    with os_errors(), tf.io.gfile.GFile(path, "rb") as file:
+        return bytes(file.read())
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """Raises errors of TensorFlow's file systems as those of local files."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.NotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, reason(error)) from error
+    except tf.errors.FailedPreconditionError as error:
+        raise IsADirectoryError(errno.EISDIR, reason(error)) from error
     except tf.errors.OpError as error:
-        raise OSError(reason(error)) from error
+        raise OSError(errno.EIO, reason(error)) from error
 
 
 def numbered_dirs(path: str) -> dict[int, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _MODELS = Path(__file__).parents[1] / "pretrained"
 DEFAULT = "latin"
+DEFAULT_DIRECTORY = str(_MODELS / DEFAULT)
 
 
 def resolve(model: str) -> str:

@@ -92,18 +92,18 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
 
 
 def _default_model() -> str:
-    """Returns the default model directory, or the name of a built-in model if that is empty."""
+    """Returns the default model directory, or that of a built-in model if it is empty."""
     directory = Path(flags.DEFAULT_MODEL_DIR)
     used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
-    return flags.DEFAULT_MODEL_DIR if used else built_in.DEFAULT
+    return flags.DEFAULT_MODEL_DIR if used else built_in.DEFAULT_DIRECTORY
 
 
 def _announce(model: str) -> None:
     """Logs that a built-in model is used, unless it is the default directory."""
     if model != flags.DEFAULT_MODEL_DIR:
         log.info(f"There is no model in {flags.DEFAULT_MODEL_DIR}: reading with the built-in "
-                 f"model {model}, trained on {built_in.describe(model)}; --model-dir names "
-                 "another.")
+                 f"model {built_in.DEFAULT}, trained on {built_in.describe(built_in.DEFAULT)}; "
+                 "--model-dir names another.")
 
 
 def _probability(text: str) -> float:

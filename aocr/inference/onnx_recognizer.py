@@ -38,7 +38,7 @@ class OnnxRecognizer(NumpyRecognizer):
         self._session = session
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
              precision: str = PRECISIONS[0], **settings: object) -> OnnxRecognizer:
         """Loads an ONNX model; see `Recognizer.load`."""
@@ -80,7 +80,7 @@ class CompactRecognizer(OnnxRecognizer):
         self._weights = weights
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
              precision: str = PRECISIONS[0], **settings: object) -> CompactRecognizer:
         """Loads a compact model for which `needs_tensorflow` is false; see `Recognizer.load`."""

@@ -66,7 +66,7 @@ class Recognizer(ABC):
         self._max_pixels = max_pixels
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
              precision: str = PRECISIONS[0], **settings: object) -> Recognizer:
         """Loads a model.

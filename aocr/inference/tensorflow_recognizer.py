@@ -78,7 +78,7 @@ class CheckpointRecognizer(TensorFlowRecognizer):
             tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)])
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
              precision: str = PRECISIONS[0], **settings: object) -> CheckpointRecognizer:
         """Restores a checkpoint; see `Recognizer.load`."""
@@ -127,7 +127,7 @@ class SavedModelRecognizer(TensorFlowRecognizer):
         super().__init__(path, config, max_pixels)
 
     @classmethod
-    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT,
+    def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
              precision: str = PRECISIONS[0], **settings: object) -> SavedModelRecognizer:
         """Loads a SavedModel; see `Recognizer.load`."""

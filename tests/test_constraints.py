@@ -300,6 +300,7 @@ def test_test_reports_candidates(world: World, command: Command, words: Path, tm
 
 @pytest.mark.parametrize(("flags", "message"), [
     (["--pattern", "("], "is not a regular expression"),
+    (["--pattern", "[[:alpha:]]+"], "regular expression: Possible nested set at position 1"),
     (["--n-best", "3", "--beam", "2"], "--n-best 3 needs --beam 3 or more, got --beam 2"),
     (["--beam", "101"], "--beam must be a whole number from 1 to 100, got 101"),
     (["--lexicon", "missing.txt"], "expected a UTF-8 text file")])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -48,8 +49,11 @@ def check(pattern: str) -> None:
         AocrError: It does not; the message names the place.
     """
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            # Such as [[:alpha:]], which Python reads as the characters of a set and ":]".
+            warnings.simplefilter("error", FutureWarning)
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise AocrError(f"--pattern {shown(pattern)} is not a regular expression: {error}"
                         ) from error
 

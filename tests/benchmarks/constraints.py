@@ -3,7 +3,8 @@
     python -m tests.benchmarks.constraints [--model MODEL]
 
 The word lists hold the labels of all test images and the most frequent English words, in random
-case. The pattern for numbers on receipts allows the forms of the training labels, such as 9,999.99.
+case. The pattern for numbers on receipts allows the forms of all labels of the set, such as
+9,999.99 and 99/99/9999.
 Needs `wordfreq`, see datasets/drawn/requirements.txt.
 """
 
@@ -49,7 +50,8 @@ def _restrictions(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, Any]]
     yield "scene-words", {
         f"{count:,} words": {"lexicon": _write_lexicon(folder / f"{count}.txt", labels, count)}
         for count in _WORD_COUNTS}
-    forms = sorted({re.sub(r"\d", "9", label) for label in _labels("receipt-numbers", "train")})
+    forms = sorted({re.sub(r"\d", "9", label) for part in ("train", "test")
+                    for label in _labels("receipt-numbers", part)})
     pattern = "|".join(re.escape(form).replace("9", r"\d") for form in forms)
     yield "receipt-numbers", {f"{len(forms)} forms": {"pattern": pattern}}
     yield "captcha-digits", {"four digits": {"pattern": r"\d{4}"}}

@@ -48,7 +48,7 @@ class OptimizerSettings(NamedTuple):
 
 
 OPTIMIZERS = {
-    "adam": OptimizerSettings(0.002, 0.0005, "inverse-sqrt", 20, True, "means"),
+    "adam": OptimizerSettings(0.002, 0.001, "inverse-sqrt", 20, True, "means"),
     "adadelta": OptimizerSettings(1.0, 1.0, "constant", 1, False, "accumulators"),  # the original's
 }
 
@@ -168,7 +168,7 @@ class TrainConfig:
             that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given,
             as in the original, and Adam otherwise.
         initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam
-            (0.0005 if it starts from the weights of another model) and 1.0 for AdaDelta.
+            (0.001 if it starts from the weights of another model) and 1.0 for AdaDelta.
         schedule: How the learning rate falls: "inverse-sqrt", "constant", or "cosine", which ends
             at `max_steps`; `None`: "inverse-sqrt" for Adam and "constant" for AdaDelta.
         max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.

@@ -59,7 +59,7 @@ def test_a_resumed_run_keeps_its_optimizer_unless_another_is_named(
 
 
 @pytest.mark.parametrize(("flags", "expected"), [
-    ((), 0.0005), (("--optimizer", "adadelta"), 1.0),
+    ((), 0.001), (("--optimizer", "adadelta"), 1.0),
     (("--optimizer", "adam", "--initial-learning-rate", 0.25), 0.25)])
 def test_a_warm_start_has_a_lower_learning_rate_unless_one_is_given(
         adadelta: Path, world: World, command: Command, tmp_path: Path,

@@ -283,6 +283,12 @@ def test_attention_sums_to_one_and_is_zero_in_the_padding() -> None:
 # Batch statistics and their moving averages
 
 
+def encode_batch(model: AttentionOCR, images: tf.Tensor, widths: tf.Tensor,
+                 dropout_mask: tf.Tensor, packed: packing.Packing) -> Memory:
+    return model.encode_features(
+        model.batch_features(images, widths, dropout_mask, packed), widths)
+
+
 def norms_of(model: AttentionOCR) -> dict[str, BatchNorm]:
     return {f"conv{n}": conv.norm for n, conv in enumerate(model.cnn.convs, start=1)
             if conv.norm is not None}
@@ -290,7 +296,8 @@ def norms_of(model: AttentionOCR) -> dict[str, BatchNorm]:
 
 def test_batch_statistics_exclude_padding_and_averages_are_unbiased() -> None:
     model = make_model(make_config())
-    graph = tf.function(model.encode_batch, autograph=False, reduce_retracing=True)
+    graph = tf.function(functools.partial(encode_batch, model), autograph=False,
+                        reduce_retracing=True)
     weights, moments = reference.collect(model), []
     for seed in range(3):
         images = make_images([11 - 3 * seed, 1, 6 + seed, 2], seed=seed)
@@ -384,12 +391,13 @@ def test_moving_averages_converge_to_the_statistics_of_a_repeated_batch() -> Non
     model = make_model(make_config())
     batch = pad(make_images(WIDTHS[:3]))
     dropout_and_packing = np.float64(1.0), packing.first_fit(batch[1])
-    encode_batch = tf.function(model.encode_batch, autograph=False)
+    encode_for_training = tf.function(functools.partial(encode_batch, model), autograph=False)
     encode = tf.function(model.encode, autograph=False)
     with pytest.raises(AssertionError):  # the initial averages are not those of the batch
-        assert_close(encode(*batch).values, encode_batch(*batch, *dropout_and_packing).values, 1e-3)
+        assert_close(encode(*batch).values,
+                     encode_for_training(*batch, *dropout_and_packing).values, 1e-3)
     for _ in range(6):
-        inference, expected = encode(*batch), encode_batch(*batch, *dropout_and_packing)
+        inference, expected = encode(*batch), encode_for_training(*batch, *dropout_and_packing)
         for row, length in enumerate(-(-batch[1] // 4)):
             assert_close(inference.values[row, :length], expected.values[row, :length])
         assert_close(inference.start, expected.start)
@@ -503,7 +511,7 @@ def test_graph_size_does_not_depend_on_the_longest_label(use_gru: bool) -> None:
 def network_loss(model: AttentionOCR) -> tf.Tensor:
     """Returns the loss of a training step, dropout included."""
     images, widths = pad(make_images(TRAINING_WIDTHS))
-    memory = model.encode_batch(images, widths, training_dropout_mask(), packing.first_fit(widths))
+    memory = encode_batch(model, images, widths, training_dropout_mask(), packing.first_fit(widths))
     logits = model.teacher_forced(memory, TARGETS[:3])
     return tf.reduce_mean(sequence_loss(logits, TARGETS[:3]))
 

@@ -65,18 +65,29 @@ class AttentionOCR(tf.Module):
         mask = tf.sequence_mask(widths, tf.shape(images)[2])
         return self.cnn(images, mask, BatchNorm.inference), _columns(widths)
 
-    def encode_batch(self, images: tf.Tensor, widths: tf.Tensor, dropout_mask: tf.Tensor,
-                     packing: Packing | None = None) -> Memory:
-        """Encodes a training batch, with its own batch-norm statistics and with dropout.
+    def batch_features(self, images: tf.Tensor, widths: tf.Tensor, dropout_mask: tf.Tensor,
+                       packing: Packing | None = None) -> tf.Tensor:
+        """Computes the feature columns of a training batch, with its own batch-norm statistics.
 
         Args:
             images: As in `encode`.
             widths: As in `encode`; an image of width 0 does not count.
             dropout_mask: Factors of the features, `[batch, ceil(width / 4), 512]` or a scalar.
             packing: Where the CNN's input holds the images; `None` for a batch without padding.
+
+        Returns:
+            `[batch, ceil(width / 4), 512]`, with dropout.
         """
         features = self._batch_features(images, widths, packing, BatchNorm.training)
-        features *= tf.cast(dropout_mask, features.dtype)
+        return features * tf.cast(dropout_mask, features.dtype)
+
+    def encode_features(self, features: tf.Tensor, widths: tf.Tensor) -> Memory:
+        """Encodes feature columns for training.
+
+        Args:
+            features: `[batch, time, 512]`.
+            widths: As in `batch_features`.
+        """
         return self._memory(features, _columns(widths), rnn.lstm_with_gradient)
 
     def recalibrate(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None = None
@@ -85,8 +96,8 @@ class AttentionOCR(tf.Module):
 
         Args:
             images: As in `encode`.
-            widths: As in `encode_batch`.
-            packing: As in `encode_batch`.
+            widths: As in `batch_features`.
+            packing: As in `batch_features`.
         """
         self._batch_features(images, widths, packing, BatchNorm.recalibration)
 

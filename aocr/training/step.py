@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -18,20 +17,17 @@ from aocr.config import (
     compute_type,
 )
 from aocr.data.pipeline import Batch
-from aocr.model import Memory
 from aocr.model import packing as packings
 from aocr.model.loss import sequence_loss
 from aocr.model.packing import Packing
 from aocr.runtime import collectives
 from aocr.runtime.distributed import Cluster
 from aocr.training.averaging import STEPS_PER_UPDATE, PreciseBatchNorm
+from aocr.training.grouped_loss import GroupedLoss
 from aocr.training.replication import ReplicatedFunction, replica_number
 from aocr.training.state import TrainingState, int_value
 
 DROPOUT_RATE = 0.5
-# Returns the sum of the losses of the images and the sum of additional costs, from memory, targets
-# and widths.
-_Loss = Callable[[Memory, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class StepResult(NamedTuple):
@@ -67,8 +63,9 @@ class TrainStep:
         rows = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
                 tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)]
         self._update_weights, self._update_guided = (
-            ReplicatedFunction(partial(self._update_replica, loss), cluster, rows,
-                               [tf.TensorSpec([2], tf.int32)])
+            ReplicatedFunction(
+                partial(self._update_replica, GroupedLoss(loss, self._compute_dtype)), cluster,
+                rows, [tf.TensorSpec([2], tf.int32)])
             for loss in (self._loss, self._guided_loss))
         self._update_average = tf.function(
             lambda: cluster.strategy.run(state.average.update), autograph=False)
@@ -107,7 +104,7 @@ class TrainStep:
             return None
         return packings.first_fit(widths, self._cluster.local_replicas)
 
-    def _update_replica(self, loss_of: _Loss, images: tf.Tensor, widths: tf.Tensor,
+    def _update_replica(self, grouped_loss: GroupedLoss, images: tf.Tensor, widths: tf.Tensor,
                         targets: tf.Tensor, global_shape: tf.Tensor, packing: Packing | None
                         ) -> tuple[tf.Tensor, tf.Tensor]:
         """Updates the weights; returns loss and gradient norm of the global batch."""
@@ -116,9 +113,10 @@ class TrainStep:
         (count,) = collectives.all_reduce_sum([tf.math.count_nonzero(widths, dtype=state.dtype)])
         with tf.GradientTape() as tape:
             mask = self._dropout_mask(global_shape, tf.shape(images)[2])
-            memory = state.model.encode_batch(
+            features = state.model.batch_features(
                 tf.cast(images, self._compute_dtype), widths, mask, packing)
-            loss, cost = loss_of(memory, targets, widths)
+            loss_of = grouped_loss.whole if packing is None else grouped_loss.by_width
+            loss, cost = loss_of(features, targets, widths)
             loss /= count
             target = loss + cost / count
             if scaled:
@@ -136,16 +134,18 @@ class TrainStep:
         state.step.assign_add(1)
         return loss, norm
 
-    def _loss(self, memory: Memory, targets: tf.Tensor, _: tf.Tensor
+    def _loss(self, features: tf.Tensor, targets: tf.Tensor, widths: tf.Tensor
               ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the sum of the images' losses, and no other cost."""
+        memory = self._state.model.encode_features(features, widths)
         logits = self._state.model.teacher_forced(memory, targets)
         return tf.reduce_sum(sequence_loss(logits, targets)), tf.zeros([], self._state.dtype)
 
-    def _guided_loss(self, memory: Memory, targets: tf.Tensor, widths: tf.Tensor
+    def _guided_loss(self, features: tf.Tensor, targets: tf.Tensor, widths: tf.Tensor
                      ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the sum of the images' losses, and the cost of their attention."""
         state = self._state
+        memory = state.model.encode_features(features, widths)
         guide = state.curriculum.guide(targets, widths, tf.shape(memory.values)[1], state.step)
         logits, attention = state.model.guided(memory, targets, guide.bias)
         return (tf.reduce_sum(sequence_loss(logits, targets)),

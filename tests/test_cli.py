@@ -374,6 +374,16 @@ def test_an_unwritable_results_file_is_reported_before_the_test(
         assert "Step 1" not in logged
 
 
+def test_one_file_for_two_results_is_an_error(
+        world: World, command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "results"
+    code, logged = command("test", world.records, "--json", file, "--report", file)
+    assert code == 1
+    assert messages(logged)[-1] == (
+        f"aocr test: --json and --report both name {file}; give each a file of its own")
+    assert not file.exists()
+
+
 def test_results_are_written_through_links(world: World, command: Command, tmp_path: Path) -> None:
     link, file = tmp_path / "link", tmp_path / "file.json"
     file.write_text("")

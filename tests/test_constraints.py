@@ -227,12 +227,14 @@ def test_results_match_the_pattern_and_have_the_probability_of_the_model(world: 
 @pytest.mark.parametrize("kind", ["savedmodel", "frozengraph"])
 def test_an_export_carries_its_constraint(
         world: World, command: Command, words: Path, tmp_path: Path, kind: str) -> None:
-    flags = ["--lexicon", words, "--pattern", r"\D.*", "--beam", 3, "--n-best", 2]
+    n_best = 2 if kind == "savedmodel" else None
+    flags = ["--lexicon", words, "--pattern", r"\D.*", "--beam", 3, *(
+        ["--n-best", n_best] if n_best else [])]
     code, logged = command("export", tmp_path, "--format", kind, *flags)
     assert code == 0, logged
     content = json.loads((tmp_path / "assets.extra" / "config.json").read_text("utf-8"))
     assert content["decoding"] == {"pattern": r"\D.*", "lexicon": str(words), "beam": 3,
-                                   "n_best": 2, "entries": 11}
+                                   "n_best": n_best, "entries": 11}
     if kind == "frozengraph":
         return
     expected = Recognizer.load(
@@ -310,6 +312,15 @@ def test_flags_that_cannot_be_used_are_errors_of_one_line(
     assert code == 1
     (line,) = messages(logged)
     assert message in line
+
+
+@pytest.mark.parametrize("kind", ["frozengraph", "onnx", "tflite"])
+def test_candidates_are_refused_in_formats_that_return_one_text(
+        world: World, command: Command, tmp_path: Path, kind: str) -> None:
+    code, logged = command("export", tmp_path / "out", "--format", kind, "--n-best", 2)
+    assert code == 1
+    assert f"--format {kind} returns one text" in messages(logged)[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_private_modules_of_python_are_those_of_this_version() -> None:

@@ -6,6 +6,7 @@ import argparse
 
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
+from aocr.errors import AocrError
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
     from aocr.runtime import distributed
 
+    if args.json is not None and args.json == args.report:
+        raise AocrError(f"--json and --report both name {args.json}; give each a file of its own")
     cluster = distributed.join(args.gpu_id, most=1)
     recognizer = flags.load_recognizer(args, CheckpointRecognizer.load)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,

@@ -93,6 +93,7 @@ def _publish(recognizer: CheckpointRecognizer, target: str, kind: str, version: 
     Returns:
         The directory written to.
     """
+    _refuse_candidates(kind, recognizer.graph)
     directory = target if version is None else tf.io.gfile.join(target, str(version))
     _check_target(target, directory, version)
     _refuse_original(target, os.path.dirname(recognizer.source))
@@ -111,6 +112,13 @@ def _publish(recognizer: CheckpointRecognizer, target: str, kind: str, version: 
     finally:
         filesystem.remove(staging)
     return directory
+
+
+def _refuse_candidates(kind: str, graph: RecognitionGraph) -> None:
+    """Refuses several texts per image in a format that returns one."""
+    if kind != "savedmodel" and graph.decoding.describe().get("n_best") is not None:
+        raise AocrError(f"--n-best adds outputs to --format savedmodel; --format {kind} returns "
+                        "one text; leave it out, or use --beam")
 
 
 def _check_target(target: str, directory: str, version: int | None) -> None:

@@ -1,0 +1,181 @@
+"""A model in ONNX Runtime against the same model in TensorFlow, on the sample sets.
+
+    python -m tests.benchmarks.onnx_runtime [--model MODEL] [--rounds N]
+
+Prints equal texts, ratios of times, the effect of int8, and the time and memory of `aocr predict`
+from its start to its end. int8 is calibrated on training images of all sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import aocr
+from aocr.runtime import startup
+from tests.benchmarks import images
+from tests.benchmarks.timing import interleaved, ratio
+
+_SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "captcha-digits",
+         "captcha-text")
+_TEST_IMAGES = 200
+_BATCH_SIZE = 32
+_CALIBRATION_IMAGES = 128
+_COMMAND = "import sys; from aocr.cli.main import main; sys.exit(main(sys.argv[1:]))"
+_WITHOUT_ONNX_RUNTIME = "import sys; sys.modules['onnxruntime'] = None; " + _COMMAND
+
+
+class Recognizers(NamedTuple):
+    """The same model three times."""
+
+    tensorflow: aocr.Recognizer
+    onnx: aocr.Recognizer
+    int8: aocr.Recognizer
+
+
+class Sample(NamedTuple):
+    """Images of a set and their texts."""
+
+    paths: list[Path]
+    labels: list[str]
+
+
+def sample(name: str, part: str, count: int | None = None) -> Sample:
+    """Returns images evenly spaced in a part of a set; the first 200 by default."""
+    lines = (images.SHARED / name / f"annotations-{part}.txt").read_text(
+        encoding="utf-8").splitlines()
+    lines = lines[::len(lines) // count][:count] if count else lines[:_TEST_IMAGES]
+    paths, labels = zip(*(line.split(" ", 1) for line in lines), strict=True)
+    return Sample([images.SHARED / name / path for path in paths], list(labels))
+
+
+def load(model: str, directory: Path) -> Recognizers:
+    """Loads a model, and exports it in int8."""
+    from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
+
+    annotations = directory / "calibration.txt"
+    samples = [sample(name, "train", -(-_CALIBRATION_IMAGES // len(_SETS))) for name in _SETS]
+    annotations.write_text("".join(f"{path} {label}\n" for part in samples for path, label
+                                   in zip(*part, strict=True)), encoding="utf-8")
+    aocr_(directory, "dataset", str(annotations), "calibration.tfrecords", "--no-force-uppercase")
+    aocr_(directory, "export", "int8", "--format", "onnx", "--model-dir", model, "--quantize",
+          "int8", "--calibrate", "calibration.tfrecords")
+    aocr_(directory, "export", "float", "--format", "onnx", "--model-dir", model)
+    for name in ("float", "int8"):
+        print(f"{name}: {(directory / name / 'model.onnx').stat().st_size / 1e6:.1f} MB")
+    return Recognizers(CheckpointRecognizer.load(model), aocr.Recognizer.load(
+        model if model == "latin" else directory / "float"), aocr.Recognizer.load(
+            directory / "int8"))
+
+
+def aocr_(directory: Path, *arguments: str, code: str = _COMMAND) -> None:
+    """Runs a command of aocr in a directory."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=directory,
+                   env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def read(recognizer: aocr.Recognizer, paths: list[Path]) -> list[aocr.Result]:
+    """Returns the results of several images."""
+    results = recognizer.predict(paths)
+    assert isinstance(results, list)
+    return results
+
+
+def compare_texts(recognizers: Recognizers) -> None:
+    """Prints equal texts, and how many are right in float32 and in int8, ignoring case."""
+    print(f"{'texts':<18}{'images':>8}{'equal':>8}{'probability':>14}{'float32':>10}{'int8':>9}")
+    for name in _SETS:
+        paths, labels = sample(name, "test")
+        tensorflow, onnx, int8 = (read(recognizer, paths) for recognizer in recognizers)
+        equal = sum(a.text == b.text for a, b in zip(tensorflow, onnx, strict=True))
+        difference = max(abs(a.probability - b.probability)
+                         for a, b in zip(tensorflow, onnx, strict=True))
+        right = [statistics.mean(result.text.upper() == label.upper() for result, label
+                                 in zip(results, labels, strict=True)) for results in (onnx, int8)]
+        print(f"{name:<18}{len(paths):>8}{equal:>8}{difference:>14.1e}{right[0]:>10.2%}"
+              f"{right[1]:>9.2%}", flush=True)
+
+
+def compare_times(recognizers: Recognizers, rounds: int) -> None:
+    """Prints how many times as fast ONNX Runtime is, by set and in the median of all sets."""
+    ratios: dict[str, list[float]] = {"one": [], "batch": [], "int8": []}
+    for name in _SETS:
+        paths, _ = sample(name, "test", 3 * _BATCH_SIZE)
+        found = {"one": _speed(recognizers.tensorflow, recognizers.onnx, [[path] for path in
+                                                                          paths[::12]], rounds),
+                 "batch": _speed(recognizers.tensorflow, recognizers.onnx, [
+                     paths[start::3] for start in range(3)], rounds),
+                 "int8": _speed(recognizers.onnx, recognizers.int8, [[path] for path in
+                                                                     paths[::12]], rounds)}
+        print(_times_line(name, {kind: statistics.median(values)
+                                 for kind, values in found.items()}), flush=True)
+        for kind, values in found.items():
+            ratios[kind] += values
+    print(_times_line("median of all", {kind: statistics.median(values)
+                                        for kind, values in ratios.items()}))
+
+
+def _speed(slow: aocr.Recognizer, fast: aocr.Recognizer, batches: Iterable[list[Path]], rounds: int
+           ) -> list[float]:
+    """Returns the ratio of the times for each batch."""
+    found = []
+    for batch in batches:
+        times = interleaved({"slow": functools.partial(slow.predict, batch),
+                             "fast": functools.partial(fast.predict, batch)}, rounds)
+        found.append(ratio(times["slow"], times["fast"])["by_clock"])
+    return found
+
+
+def _times_line(name: str, ratios: dict[str, float]) -> str:
+    return (f"{name:<18} one image {ratios['one']:.2f}x, batch of {_BATCH_SIZE} "
+            f"{ratios['batch']:.2f}x; int8, one image {ratios['int8']:.2f}x of float32")
+
+
+def compare_processes(model: str, directory: Path, rounds: int) -> None:
+    """Prints time and memory of `aocr predict` for one image, from its start to its end."""
+    path = sample("receipt-numbers", "test").paths[0]
+    seconds: dict[str, list[float]] = {_COMMAND: [], _WITHOUT_ONNX_RUNTIME: []}
+    memory = {}
+    for code in [*seconds] * rounds:
+        start = time.perf_counter()
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, "predict", str(path), "--model-dir", model], cwd=directory,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])})
+        _, status, usage = os.wait4(child.pid, 0)
+        assert status == 0
+        seconds[code].append(time.perf_counter() - start)
+        memory[code] = usage.ru_maxrss / 1024
+    onnx, tensorflow = (statistics.median(values) for values in seconds.values())
+    print(f"aocr predict: {onnx:.2f} s, {memory[_COMMAND]:.0f} MB; in TensorFlow {tensorflow:.2f} "
+          f"s, {memory[_WITHOUT_ONNX_RUNTIME]:.0f} MB; ratio of the times {onnx / tensorflow:.3f}")
+
+
+def main() -> None:
+    """Prints all comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="latin", help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    args = parser.parse_args()
+    model = args.model if args.model == "latin" else os.path.abspath(args.model)
+    startup.import_tensorflow()
+    with tempfile.TemporaryDirectory(prefix="aocr-benchmark-") as name:
+        compare_processes(model, Path(name), args.rounds)
+        recognizers = load(model, Path(name))
+        compare_texts(recognizers)
+        compare_times(recognizers, args.rounds)
+
+
+if __name__ == "__main__":
+    main()

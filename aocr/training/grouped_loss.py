@@ -30,10 +30,11 @@ class GroupedLoss:
     """
 
     def __init__(self, loss: LossFunction, dtype: tf.DType) -> None:
-        # A function of its own is traced once for all groups.
-        self._loss = tf.function(loss, autograph=False, input_signature=[
-            tf.TensorSpec([None, None, CONV_FEATURES], dtype),
-            tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)])
+        # A function of its own is traced once for all groups; not inlined, it is optimized once.
+        self._loss = tf.function(
+            loss, autograph=False, experimental_attributes={"_noinline": True}, input_signature=[
+                tf.TensorSpec([None, None, CONV_FEATURES], dtype),
+                tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)])
 
     def whole(self, features: tf.Tensor, targets: tf.Tensor, widths: tf.Tensor
               ) -> tuple[tf.Tensor, tf.Tensor]:

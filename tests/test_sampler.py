@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aocr.data import sampler
 from aocr.data.index import RecordIndex
 from aocr.data.tfrecord import TFRecordFile
-from tests.benchmarks.records import mixing
+from tests.benchmarks.records import epoch_batches, mixing
 
 WIDTHS = st.lists(st.integers(1, 86), max_size=150)
 
@@ -31,7 +31,7 @@ def test_every_record_is_in_one_batch_and_there_are_no_more_batches_than_needed(
         widths: list[int], size: int, seed: int, epoch: int) -> None:
     index = index_of(widths)
     for batches in (sampler.bucketed_batches(index, size),
-                    sampler.shuffled_batches(index, size, seed, epoch)):
+                    epoch_batches(index, size, seed, epoch)):
         assert sorted(n for batch in batches for n in batch) == list(range(len(widths)))
         assert len(batches) == -(-len(widths) // size)
         assert all(1 <= len(batch) <= size for batch in batches)
@@ -74,22 +74,22 @@ def test_all_records_of_a_mixture_are_used_about_equally_often() -> None:
 
 @given(st.integers(1, 300), st.integers(1, 70))
 def test_sizes_of_training_batches_differ_by_at_most_one(count: int, size: int) -> None:
-    sizes = [len(batch) for batch in sampler.shuffled_batches(index_of([9] * count), size, 0, 0)]
+    sizes = [len(batch) for batch in epoch_batches(index_of([9] * count), size, 0, 0)]
     assert max(sizes) - min(sizes) <= 1
 
 
 @given(WIDTHS, st.integers(1, 20), st.integers(0, 2**63), st.integers(0, 99))
 def test_the_order_depends_only_on_seed_and_epoch(
         widths: list[int], size: int, seed: int, epoch: int) -> None:
-    first = sampler.shuffled_batches(index_of(widths), size, seed, epoch)
+    first = epoch_batches(index_of(widths), size, seed, epoch)
     np.random.seed(size)
-    second = sampler.shuffled_batches(index_of(widths), size, seed, epoch)
+    second = epoch_batches(index_of(widths), size, seed, epoch)
     assert [list(batch) for batch in first] == [list(batch) for batch in second]
 
 
 def test_other_epochs_and_seeds_have_other_orders_and_other_batches() -> None:
     index = index_of([10 + n % 70 for n in range(200)])
-    epochs = [sampler.shuffled_batches(index, 8, seed, epoch)
+    epochs = [epoch_batches(index, 8, seed, epoch)
               for seed in (0, 1) for epoch in range(4)]
     assert len({tuple(np.concatenate(batches)) for batches in epochs}) == len(epochs)
     assert len({frozenset(map(frozenset, batches)) for batches in epochs}) == len(epochs)
@@ -97,7 +97,7 @@ def test_other_epochs_and_seeds_have_other_orders_and_other_batches() -> None:
 
 def test_a_training_batch_is_a_random_sample_sorted_by_width() -> None:
     widths = np.random.default_rng(0).integers(10, 87, 2000)
-    batches = sampler.shuffled_batches(index_of(widths.tolist()), 50, 0, 0)
+    batches = epoch_batches(index_of(widths.tolist()), 50, 0, 0)
     assert all((np.diff(widths[batch]) >= 0).all() for batch in batches)
     means = np.array([widths[batch].mean() for batch in batches])
     assert abs(means - widths.mean()).max() < 5 * widths.std() / np.sqrt(50)
@@ -135,7 +135,7 @@ def test_bucketing_moves_records_only_within_a_window() -> None:
 
 
 def test_the_largest_seed_is_accepted() -> None:
-    assert len(sampler.shuffled_batches(index_of([5] * 10), 5, 2**63 - 1, 0)) == 2
+    assert len(epoch_batches(index_of([5] * 10), 5, 2**63 - 1, 0)) == 2
 
 
 @settings(max_examples=50, deadline=None)
@@ -143,7 +143,7 @@ def test_the_largest_seed_is_accepted() -> None:
 def test_training_batches_continue_from_any_position(
         count: int, size: int, epoch: int, data: st.DataObject) -> None:
     index = index_of([5 + n % 7 for n in range(count)])
-    epochs = [sampler.shuffled_batches(index, size, 3, epoch + n) for n in range(2)]
+    epochs = [epoch_batches(index, size, 3, epoch + n) for n in range(2)]
     used = data.draw(st.integers(0, len(epochs[0]) - 1))
     position = sum(map(len, epochs[0][:used]))
     expected = epochs[0][used:] + epochs[1]
@@ -156,7 +156,7 @@ def test_training_batches_continue_from_any_position(
 def test_a_position_within_a_batch_leaves_out_only_the_used_records() -> None:
     index = index_of([5] * 10)
     plans = list(itertools.islice(sampler.training_batches(index, 3, 0, 0, 4), 3))
-    order = np.concatenate(sampler.shuffled_batches(index, 3, 0, 0))
+    order = np.concatenate(epoch_batches(index, 3, 0, 0))
     records = np.concatenate([plan.records for plan in plans if plan.epoch == 0])
     assert sorted(records) == sorted(order[4:])
     assert [plan.position for plan in plans if plan.epoch == 0][-1] == 10
@@ -167,7 +167,7 @@ def test_a_position_within_a_batch_leaves_out_only_the_used_records() -> None:
 def test_after_a_change_of_the_batch_size_every_record_is_used_once(
         count: int, before: int, after: int, data: st.DataObject) -> None:
     index = index_of([5 + n % 7 for n in range(count)])
-    batches = sampler.shuffled_batches(index, before, 3, 0)
+    batches = epoch_batches(index, before, 3, 0)
     used = batches[:data.draw(st.integers(0, len(batches) - 1))]
     plans = itertools.takewhile(lambda plan: plan.epoch == 0, sampler.training_batches(
         index, after, 3, 0, sum(map(len, used))))

@@ -71,26 +71,14 @@ def bucketed_batches(index: RecordIndex, batch_size: int) -> list[np.ndarray]:
     return batches
 
 
-def shuffled_batches(index: RecordIndex, batch_size: int, seed: int,
-                     epoch: int) -> list[np.ndarray]:
-    """Returns batches in random order, which together hold every record once.
-
-    The order depends only on seed and epoch. Within a batch, records are sorted by width. Batch
-    sizes differ by at most one: a small last batch would change the weights as much as a full one
-    does (measured on receipt-numbers: word accuracy 82 % before a batch of 5, 60 % after it).
-
-    Args:
-        index: The records.
-        batch_size: Maximum number of records in a batch.
-        seed: Seed of the training run.
-        epoch: Number of the epoch.
-    """
-    return _split_into_batches(index, batch_size, _permutation(len(index), seed, epoch))
-
-
 def training_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int, position: int
                      ) -> Iterator[BatchPlan]:
     """Yields the batches of one epoch after the other, without end.
+
+    The batches of an epoch together hold every record once, in an order that depends only on seed
+    and epoch. Within a batch, records are sorted by width. Batch sizes differ by at most one: a
+    small last batch would change the weights as much as a full one does (measured on
+    receipt-numbers: word accuracy 82 % before a batch of 5, 60 % after it).
 
     Args:
         index: The records.

@@ -10,6 +10,7 @@ number of records.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -131,15 +132,25 @@ def _build_index(pattern: str) -> RecordIndex:
 def _read(pattern: str) -> dict[str, float]:
     """Returns the throughput of the input pipeline in the order of a training epoch."""
     from aocr.config import ModelConfig
-    from aocr.data import pipeline, sampler
+    from aocr.data import pipeline
     from aocr.tokenizer import Tokenizer
 
     index, config = _build_index(pattern), ModelConfig()
-    plan = sampler.shuffled_batches(index, _BATCH_SIZE, 0, 0)[:_BATCHES_READ]
+    plan = epoch_batches(index, _BATCH_SIZE, 0, 0)[:_BATCHES_READ]
     start = time.perf_counter()
     data = pipeline.make_pipeline(index, plan, Tokenizer(config.alphabet), config)
     images = sum(len(batch.records) for batch in data)
     return {"images_per_second": images / (time.perf_counter() - start)}
+
+
+def epoch_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Returns the batches of one epoch of a training run."""
+    from aocr.data import sampler
+
+    if not len(index):
+        return []
+    plans = sampler.training_batches(index, batch_size, seed, epoch, position=0)
+    return [plan.records for plan in itertools.takewhile(lambda plan: plan.epoch == epoch, plans)]
 
 
 def mixing(index: RecordIndex, batch_size: int = _BATCH_SIZE) -> dict[str, float]:
@@ -152,11 +163,9 @@ def mixing(index: RecordIndex, batch_size: int = _BATCH_SIZE) -> dict[str, float
         of neighbors in a batch that come from one shard, and `expected_same_shard`. Each is the
         most extreme value of the epochs.
     """
-    from aocr.data import sampler
-
     statistics = []
     for epoch in range(_EPOCHS):
-        batches = sampler.shuffled_batches(index, batch_size, 0, epoch)
+        batches = epoch_batches(index, batch_size, 0, epoch)
         statistics.append((_chi_square(index.file, batches), _rank_correlation(batches),
                            _same_shard(index.file, batches)))
     chi_square, correlation, same_shard = (

@@ -11,6 +11,8 @@ from aocr.config import COLUMN_PIXELS, CONV_FEATURES
 from aocr.tokenizer import PAD_ID
 
 GROUPS = 4
+# Input width in pixels from which groups save time; the loops of narrow images are too short.
+MIN_INPUT_WIDTH = 256
 # Returns the sum of the losses of the images and the sum of additional costs, from features,
 # targets and widths.
 LossFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -30,8 +32,9 @@ class GroupedLoss:
     """
 
     def __init__(self, loss: LossFunction, dtype: tf.DType) -> None:
+        self._loss = loss
         # A function of its own is traced once for all groups; not inlined, it is optimized once.
-        self._loss = tf.function(
+        self._group_loss = tf.function(
             loss, autograph=False, experimental_attributes={"_noinline": True}, input_signature=[
                 tf.TensorSpec([None, None, CONV_FEATURES], dtype),
                 tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)])
@@ -45,14 +48,13 @@ class GroupedLoss:
             targets: `[batch, steps]` int32: characters, EOS, then PAD.
             widths: `[batch]` int32, the images' widths in pixels; 0 for those that do not count.
         """
-        loss, cost = self._loss(features, targets, widths)
-        return loss, cost
+        return self._loss(features, targets, widths)
 
     def by_width(self, features: tf.Tensor, targets: tf.Tensor, widths: tf.Tensor
                  ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what `whole` does, computed for groups of rows, which are ordered by width."""
-        losses, costs = zip(*(self._loss(*group) for group in _split(features, targets, widths)),
-                            strict=True)
+        losses, costs = zip(*(self._group_loss(*group) for group in _split(
+            features, targets, widths)), strict=True)
         return tf.add_n(losses), tf.add_n(costs)
 
 

@@ -23,7 +23,7 @@ from aocr.model.packing import Packing
 from aocr.runtime import collectives
 from aocr.runtime.distributed import Cluster
 from aocr.training.averaging import STEPS_PER_UPDATE, PreciseBatchNorm
-from aocr.training.grouped_loss import GroupedLoss
+from aocr.training.grouped_loss import MIN_INPUT_WIDTH, GroupedLoss
 from aocr.training.replication import ReplicatedFunction, replica_number
 from aocr.training.state import TrainingState, int_value
 
@@ -58,6 +58,7 @@ class TrainStep:
         self._variables = state.model.trainable_variables
         self._compute_dtype = tf.as_dtype(compute_type(settings.precision)) if (
             state.dtype == tf.float32) else state.dtype
+        self._grouped = config.input_width >= MIN_INPUT_WIDTH
         self._precise_bn = PreciseBatchNorm(
             state.average, config.channels, self._compute_dtype, cluster)
         rows = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
@@ -115,7 +116,8 @@ class TrainStep:
             mask = self._dropout_mask(global_shape, tf.shape(images)[2])
             features = state.model.batch_features(
                 tf.cast(images, self._compute_dtype), widths, mask, packing)
-            loss_of = grouped_loss.whole if packing is None else grouped_loss.by_width
+            loss_of = grouped_loss.by_width if self._grouped and packing is not None else (
+                grouped_loss.whole)
             loss, cost = loss_of(features, targets, widths)
             loss /= count
             target = loss + cost / count

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from aocr.data.pipeline import Batch
 from aocr.model import packing
 from aocr.model.layers import BatchNorm
 from aocr.runtime.distributed import Cluster
+from aocr.training import grouped_loss
 from aocr.training.averaging import PRECISE_BN_BATCHES, STEPS_PER_UPDATE, batch_norms
 from aocr.training.state import TrainingState
 from aocr.training.step import TrainStep
@@ -154,3 +158,28 @@ def test_a_float16_step_that_overflows_changes_no_weight() -> None:
     assert state.scale.factor.numpy() == 2.0 ** 59
     assert all(np.array_equal(*pair) for pair in zip(
         before, state.model.trainable_variables, strict=True))
+
+
+def test_a_step_on_wide_inputs_in_groups_equals_one_without(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = [4, 9, 12, 16, 20, 33, 60, 61]
+    config = dataclasses.replace(CONFIG, max_width=grouped_loss.MIN_INPUT_WIDTH)
+    settings, cluster = TrainConfig(), Cluster(tf.distribute.get_strategy())
+    used: list[str] = []
+    by_width = grouped_loss.GroupedLoss.by_width
+
+    def counted(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        used.append("groups")
+        return by_width(*arguments)
+
+    monkeypatch.setattr(grouped_loss.GroupedLoss, "by_width", counted)
+    steps = []
+    for model_config in (config, CONFIG):  # the network is the same
+        state = TrainingState(model_config, settings, cluster, tf.float64)
+        step = TrainStep(state, model_config, settings, cluster)
+        results = [step.run(noise_batch(widths, seed), np.array(widths)) for seed in range(2)]
+        steps.append([*itertools.chain(*results), *(
+            variable.numpy() for variable in state.model.trainable_variables)])
+    assert used == ["groups"]
+    for grouped, whole in zip(*steps, strict=True):
+        np.testing.assert_allclose(grouped, whole, rtol=1e-6, atol=1e-9)

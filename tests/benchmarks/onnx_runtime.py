@@ -31,7 +31,6 @@ _SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "ca
 _TEST_IMAGES = 200
 _BATCH_SIZE = 32
 _CALIBRATION_IMAGES = 128
-_COMMAND = "import sys; from aocr.cli.main import main; sys.exit(main(sys.argv[1:]))"
 # VmHWM is the largest resident memory of a process since it was started.
 _MEASURED = """import sys; from aocr.cli.main import main; assert not main(sys.argv[1:])
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])"""
@@ -70,10 +69,11 @@ def load(model: str, directory: Path) -> Recognizers:
     samples = [sample(name, "train", -(-_CALIBRATION_IMAGES // len(_SETS))) for name in _SETS]
     annotations.write_text("".join(f"{path} {label}\n" for part in samples for path, label
                                    in zip(*part, strict=True)), encoding="utf-8")
-    aocr_(directory, "dataset", str(annotations), "calibration.tfrecords", "--no-force-uppercase")
-    aocr_(directory, "export", "int8", "--format", "onnx", "--model-dir", model, "--quantize",
-          "int8", "--calibrate", "calibration.tfrecords")
-    aocr_(directory, "export", "float", "--format", "onnx", "--model-dir", model)
+    run_aocr(directory, "dataset", str(annotations), "calibration.tfrecords",
+             "--no-force-uppercase")
+    run_aocr(directory, "export", "int8", "--format", "onnx", "--model-dir", model, "--quantize",
+             "int8", "--calibrate", "calibration.tfrecords")
+    run_aocr(directory, "export", "float", "--format", "onnx", "--model-dir", model)
     for name in ("float", "int8"):
         print(f"{name}: {(directory / name / 'model.onnx').stat().st_size / 1e6:.1f} MB")
     return Recognizers(CheckpointRecognizer.load(model), aocr.Recognizer.load(
@@ -81,8 +81,8 @@ def load(model: str, directory: Path) -> Recognizers:
             directory / "int8"))
 
 
-def aocr_(directory: Path, *arguments: str, code: str = _COMMAND) -> str:
-    """Runs a command of aocr in a directory, and returns what it prints."""
+def run_aocr(directory: Path, *arguments: str, code: str = _MEASURED) -> str:
+    """Runs a command in a directory; returns its output, which ends with its memory in KB."""
     environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
     return subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=directory,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -163,7 +163,7 @@ def compare_processes(model: str, directory: Path, rounds: int) -> None:
     megabytes = {}
     for code in [*seconds] * rounds:
         start = time.perf_counter()
-        output = aocr_(directory, "predict", str(path), "--model-dir", model, code=code)
+        output = run_aocr(directory, "predict", str(path), "--model-dir", model, code=code)
         seconds[code].append(time.perf_counter() - start)
         megabytes[code] = int(output.splitlines()[-1]) / 1024
     (onnx, onnx_memory), (tensorflow, tensorflow_memory) = (

@@ -32,8 +32,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add("--format", choices=("savedmodel", "frozengraph", "onnx", "tflite"), default="savedmodel",
         help="SavedModel directory, or a single file: a frozen graph, an ONNX model for ONNX "
         "Runtime, OpenVINO and web browsers, or a LiteRT model for phones (default: %(default)s)")
-    add("--quantize", choices=("int8",), help="with --format onnx or tflite: write a model of a "
-        "quarter of the size, which computes in int8; needs --calibrate")
+    add("--quantize", choices=("int8",), help="with --format onnx or tflite: write a model of less "
+        "than a third of the size, which computes in int8; needs --calibrate")
     add("--calibrate", metavar="DATASET", help="up to 1000 images for --quantize: they show the "
         "ranges of values, and the word accuracy on them is reported")
     flags.add_model_dir(add)

@@ -249,6 +249,30 @@ _DISPATCH = """([type, field, encoded]) => {
 }"""
 
 
+def test_a_dropped_file_that_cannot_be_read_is_shown_and_the_others_are_read(
+        client: Client, open_page: OpenPage) -> None:
+    page = open_page(client.url)
+    page.evaluate(_DROP_FOLDER, base64.b64encode(png("A1")).decode())
+    read, failed = finished_cards(page)
+    assert read.locator(".name").text_content() == "a.png"
+    assert failed.locator(".name").text_content() == "b.png"
+    assert "the browser cannot read it" in (failed.text_content() or "")
+
+
+_DROP_FOLDER = """(encoded) => {
+  const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+  const file = new File([bytes], "a.png", {type: "image/png"});
+  const parts = [[
+    {isFile: true, name: "b.png", file: (resolve, reject) => reject(new Error("not readable"))},
+    {isFile: true, name: "a.png", file: (resolve) => resolve(file)}], []];
+  const folder = {isDirectory: true, name: "folder", createReader: () => (
+    {readEntries: (resolve) => resolve(parts.shift())})};
+  const dataTransfer = {items: [{webkitGetAsEntry: () => folder}], files: []};
+  const event = new Event("drop", {bubbles: true, cancelable: true});
+  document.dispatchEvent(Object.assign(event, {dataTransfer}));
+}"""
+
+
 def test_a_region_of_an_image_is_read(client: Client, open_page: OpenPage) -> None:
     page = open_page(client.url)
     choose(page, ("a.png", drawing.encoded(drawing.word("AB", (100, 50)))))

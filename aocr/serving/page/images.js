@@ -6,6 +6,8 @@ const ORIENTATION = 0x0112;
 
 /**
  * Returns the files of a drop, with those in dropped folders.
+ *
+ * A file or folder that the browser may not read is returned as an empty file.
  * @param {DataTransfer} transfer Data of the event.
  */
 export async function droppedFiles(transfer) {
@@ -16,16 +18,24 @@ export async function droppedFiles(transfer) {
 
 /** Returns the files of a file system entry, in order of their names. */
 async function filesOf(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
-  const reader = entry.createReader();
+  try {
+    if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+    return (await Promise.all((await visibleEntries(entry)).map(filesOf))).flat();
+  } catch {
+    return [new File([], entry.name)];
+  }
+}
+
+/** Returns what a folder contains except for hidden files, in order of the names. */
+async function visibleEntries(folder) {
+  const reader = folder.createReader();
   const entries = [];
   for (let part; !part || part.length;) {  // browsers return at most 100 entries at a time
     part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     entries.push(...part);
   }
   entries.sort((a, b) => (a.name < b.name ? -1 : 1));
-  const visible = entries.filter(({name}) => !name.startsWith("."));
-  return (await Promise.all(visible.map(filesOf))).flat();
+  return entries.filter(({name}) => !name.startsWith("."));
 }
 
 /**

@@ -70,6 +70,10 @@ class Page {
   }
 
   async #read(card) {
+    if (!card.file.size) {
+      card.fail("The file is empty, or the browser cannot read it");
+      return;
+    }
     try {
       const isShown = await card.loaded;
       const image = isShown ? await uprightImage(card.file, card.image) : card.file;

@@ -16,6 +16,7 @@ from aocr.training.curriculum import (
     COST_STEPS,
     DROPOUT_STEPS,
     GUIDED_STEPS,
+    SHORT_TEXT,
     Curriculum,
     Guide,
 )
@@ -42,6 +43,17 @@ def test_characters_are_expected_in_the_middle_of_their_share_of_the_width() -> 
     np.testing.assert_allclose(bias[:2], -(distances / BIAS_DEVIATION) ** 2 / 2, rtol=1e-4)
     expected = 1 - np.exp(-(distances / COST_DEVIATION) ** 2 / 2)
     np.testing.assert_allclose(cost[:2], expected / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_long_texts_are_guided_within_a_smaller_part_of_the_width() -> None:
+    count, width = 4 * SHORT_TEXT, 1024
+    bias, cost = (part[0].numpy() for part in guide([3] * count + [2], time=256, width=width))
+    columns = (np.arange(256) + 0.5) / 256
+    distances = 2 * (columns - (np.arange(count)[:, None] + 0.5) / count)  # 2 = sqrt(4)
+    np.testing.assert_allclose(bias[:-1], -(distances / BIAS_DEVIATION) ** 2 / 2, rtol=1e-3,
+                               atol=1e-5)
+    expected = 1 - np.exp(-(distances / COST_DEVIATION) ** 2 / 2)
+    np.testing.assert_allclose(cost[:-1], expected / count, rtol=1e-3, atol=1e-6)
 
 
 def test_right_to_left_scripts_start_on_the_right() -> None:

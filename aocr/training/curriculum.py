@@ -14,6 +14,7 @@ BIAS_STEPS = 60
 BIAS_DEVIATION = 0.1
 COST_STEPS = 100
 COST_DEVIATION = 0.2
+SHORT_TEXT = 7  # characters; both deviations are smaller for longer texts
 DROPOUT_STEPS = 200
 GUIDED_STEPS = max(BIAS_STEPS, COST_STEPS)
 
@@ -45,7 +46,10 @@ class Curriculum(tf.Module):
       from that position, so that the model learns the position itself.
 
     The expected position of character k of n is (k + 1/2) / n of the image's width, from the right
-    in right-to-left scripts. Dropout rises linearly over 200 steps.
+    in right-to-left scripts. For more than seven characters, the deviation of the density and the
+    width of the cost are divided by the square root of n / 7: where the widths of characters are
+    independent, their real positions deviate from the expected ones by a part of the image's width
+    that decreases in this way. Dropout rises linearly over 200 steps.
 
     Source: Tachibana et al. 2018, "Efficiently trainable text-to-speech system based on deep
     convolutional networks with guided attention"; Morerio et al. 2017, "Curriculum dropout".
@@ -90,7 +94,8 @@ class Curriculum(tf.Module):
         strength = tf.cast(self.strength, self._dtype)
         is_character = tf.cast(targets > EOS_ID, self._dtype)[:, :, None]
         count = tf.maximum(tf.reduce_sum(is_character, 1, keepdims=True), 1.0)
-        squares = tf.square(self._distances(targets, count, widths, time))
+        precision = tf.maximum(count / SHORT_TEXT, 1.0)
+        squares = precision * tf.square(self._distances(targets, count, widths, time))
         bias, cost = (strength * is_character * _fade(step, steps, self._dtype)
                       for steps in (BIAS_STEPS, COST_STEPS))
         distance_cost = 1.0 - tf.exp(-squares / (2.0 * COST_DEVIATION ** 2))

@@ -27,7 +27,7 @@ from datasets.drawn.fonts import (  # noqa: E402
 )
 from datasets.drawn.geometry import View, framed  # noqa: E402
 from datasets.drawn.glyphs import drawable  # noqa: E402
-from datasets.drawn.lettering import Spacing, draw  # noqa: E402
+from datasets.drawn.lettering import Spacing, draw, with_box  # noqa: E402
 from datasets.drawn.sample import Drawer, Sample, Settings  # noqa: E402
 from datasets.drawn.styles import STYLES  # noqa: E402
 from datasets.drawn.words import plain_vocabulary  # noqa: E402
@@ -143,6 +143,18 @@ def test_a_frame_shows_all_ink(face: Face) -> None:
         edges = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
         assert edges.max() < 0.1
         assert ink.max() > 0.9
+
+
+def test_a_box_surrounds_the_ink_without_touching_it(face: Face) -> None:
+    line = draw("Box", face, Spacing(), Random(0))
+    left, top, right, bottom = (round(side) for side in line.box)
+    for seed in range(50):
+        boxed = with_box(line, Random(seed))
+        added = boxed.mask != line.mask
+        assert not added[top - 1:bottom + 1, left - 1:right + 1].any()
+        outside = (added[:top], added[bottom:], added[:, :left], added[:, right:])
+        assert all(part.any() for part in outside)
+        assert boxed.box.width >= line.box.width
 
 
 def test_shards_hold_all_images(face: Face, tmp_path: Path) -> None:

@@ -188,6 +188,23 @@ def with_rules(drawn: Lettering, rng: Random) -> Lettering:
     return replace(drawn, mask=mask)
 
 
+def with_box(drawn: Lettering, rng: Random) -> Lettering:
+    """Adds a frame around the text, with square or round corners, which the image may show or cut.
+
+    The frame belongs to the line's box in two of three cases. Otherwise the margins decide how much
+    of it is in the image.
+    """
+    image, box = Image.fromarray(drawn.mask.copy()), drawn.box
+    beside, above, below = (rng.uniform(*limits) * CAP_HEIGHT
+                            for limits in ((0.18, 0.6), (0.18, 0.4), (0.18, 0.4)))
+    frame = Box(max(0, box.left - beside), max(0, box.top - above),
+                min(image.width - 1, box.right + beside), min(image.height - 1, box.bottom + below))
+    radius = 0 if rng.random() < 0.5 else rng.uniform(0.1, 0.5) * CAP_HEIGHT
+    ImageDraw.Draw(image).rounded_rectangle(
+        frame, radius, outline=rng.choice((255, 255, 200, 150)), width=rng.choice((1, 2, 2, 3, 4)))
+    return replace(drawn, mask=np.asarray(image), box=frame if rng.random() < 0.67 else box)
+
+
 def _rule(rows: np.ndarray, level: int, rng: Random) -> None:
     """Draws a horizontal line, whole or of dashes or dots."""
     kind = rng.random()

@@ -13,7 +13,7 @@ _SUFFIXES = (" €", "€", " EUR", " kr", " zł", " Kč", " Ft", " lei", ",-", 
              " SR", "T", " ₽", " CHF", " kn", "¢")
 _UNITS = ("g", "kg", "mg", "ml", "l", "L", "cl", "cm", "mm", "m", "km", "km/h", "m²", "cm³", "°C",
           "°F", "°", "V", "W", "kW", "kWh", "A", "Hz", "MHz", "GB", "MB", "TB", "h", "min", "s",
-          "µg", "µm", "%", " %", "‰", "€/kg", "x", "X", "PCS", "pcs", "St", "Stk", "Stück", "szt.",
+          "µg", "µm", "‰", "€/kg", "x", "X", "PCS", "pcs", "St", "Stk", "Stück", "szt.",
           "ks", "oz", "lb", "lbs", "ft", "in", '"', "'", "G", "KG", "ML", "LTR", "th", "st", "nd")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
            "January", "February", "March", "April", "June", "July", "August", "September",
@@ -90,7 +90,10 @@ def date_time(rng: Random) -> str:
 
 def phone(rng: Random) -> str:
     """Returns a telephone number."""
-    groups = [digits(rng, 2, 4) for _ in range(rng.randint(2, 4))]
+    if rng.random() < 0.15:
+        groups = [digits(rng, 2, 2) for _ in range(rng.randint(4, 5))]
+    else:
+        groups = [digits(rng, 3, 4) for _ in range(rng.randint(2, 3))]
     joined = rng.choice((" ", "-", "-", ".", "", "/")).join(groups)
     start = rng.choice(("", "", "0", "+", f"+{digits(rng, 1, 3)} ", f"({digits(rng, 2, 4)}) ",
                         f"0{digits(rng, 1, 3)}-", f"0{digits(rng, 1, 3)} - ",
@@ -100,11 +103,20 @@ def phone(rng: Random) -> str:
 
 def measure(rng: Random) -> str:
     """Returns a number with a unit, or a size such as `10 x 20`."""
-    value = rng.choice((integer(rng), integer(rng), amount(rng).lstrip("-+ "), digits(rng, 1, 3),
-                        rng.choice("½¼¾"), f"{rng.randint(1, 9)}{rng.choice('½¼¾')}"))
+    value = rng.choice((integer(rng), integer(rng), amount(rng).lstrip("-+ "), digits(rng, 1, 3)))
+    if rng.random() < 0.05:
+        value = rng.choice(("", "", str(rng.randint(1, 9)))) + rng.choice("½¼¾")
     if rng.random() < 0.12:
         return value + rng.choice(("x", "×", " x ", " × ", "±", " ± ", "/", "÷")) + integer(rng)
     return value + rng.choice(("", "", " ")) + rng.choice(_UNITS)
+
+
+def percentage(rng: Random) -> str:
+    """Returns a rate such as `6%`, `19 %`, `-50%` or `2.5%`."""
+    value = str(rng.randint(0, 100))
+    if rng.random() < 0.2:
+        value = f"{rng.randint(0, 30)}{rng.choice('.,')}{digits(rng, 1, 2)}"
+    return rng.choice(("", "", "", "", "-", "+")) + value + rng.choice(("%", "%", "%", " %"))
 
 
 def long_number(rng: Random) -> str:
@@ -112,7 +124,7 @@ def long_number(rng: Random) -> str:
     if rng.random() < 0.6:
         return digits(rng, 5, 16)
     joint = rng.choice((" ", "-", ".", "/"))
-    return joint.join(digits(rng, 2, 5) for _ in range(rng.randint(2, 4)))
+    return joint.join(digits(rng, 3, 5) for _ in range(rng.randint(2, 4)))
 
 
 def serial(rng: Random) -> str:

@@ -45,6 +45,10 @@ def painted(ink: np.ndarray, spans: Sequence[tuple[float, float]], style: Style,
     image = image + (color - image) * ink
     if rng.random() < style.strokes:
         _draw_strokes(image, letter, rng)
+    if rng.random() < style.border:
+        shade = letter if rng.random() < 0.6 else rng.choice((0, 255))
+        cv2.rectangle(image, (0, 0), (image.shape[1] - 1, image.shape[0] - 1), shade,
+                      rng.choice((1, 1, 2)))
     return image
 
 
@@ -145,9 +149,11 @@ def _letter_color(shape: tuple[int, ...], spans: Sequence[tuple[float, float]], 
 
 
 def _draw_strokes(image: np.ndarray, letter: float, rng: Random) -> None:
-    """Draws thin lines and curves over the text, and points."""
+    """Draws thin lines and curves over the text, long or short, and points."""
     height, width = image.shape
-    for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
+    if rng.random() < 0.35:
+        _draw_scratches(image, letter, rng)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3))):
         thick, kind = rng.choice((1, 1, 1, 2)), rng.random()
         shade = letter if rng.random() < 0.7 else rng.uniform(0, 255)
         columns = sorted(rng.uniform(-0.05, 1.05) * width for _ in range(rng.randint(2, 4)))
@@ -160,6 +166,18 @@ def _draw_strokes(image: np.ndarray, letter: float, rng: Random) -> None:
         for _ in range(rng.randint(5, 40)):
             position = (rng.randrange(width), rng.randrange(height))
             cv2.circle(image, position, rng.choice((0, 0, 1)), letter, -1)
+
+
+def _draw_scratches(image: np.ndarray, letter: float, rng: Random) -> None:
+    """Draws short lines over the text, as dark as the letters or each in its own shade."""
+    height, width = image.shape
+    same = rng.random() < 0.5
+    for _ in range(rng.randint(2, 3 + width // height * 3)):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.15, 0.7) * height
+        end = (round(x + length * math.cos(angle)), round(y + length * math.sin(angle)))
+        shade = letter if same else rng.uniform(0, 255)
+        cv2.line(image, (round(x), round(y)), end, shade, 1, cv2.LINE_AA)
 
 
 def _wave(width: int, height: int, rng: Random) -> list[tuple[float, float]]:

@@ -65,7 +65,7 @@ def number(rng: Random, words: Vocabulary) -> str:
     del words
     makers = (numbers.amount, numbers.amount, numbers.amount, numbers.amount, numbers.price,
               numbers.integer, numbers.date, numbers.time, numbers.long_number, numbers.phone,
-              numbers.measure, numbers.serial, numbers.date_time)
+              numbers.measure, numbers.percentage, numbers.serial, numbers.date_time)
     text = rng.choice(makers)(rng)
     kind = rng.random()
     if kind < 0.05:

@@ -16,7 +16,7 @@ import numpy as np
 from datasets.drawn import camera, ink, texts
 from datasets.drawn.fonts import Face, FontError, bits
 from datasets.drawn.geometry import View, framed
-from datasets.drawn.lettering import Lettering, Spacing, draw, with_neighbors, with_rules
+from datasets.drawn.lettering import Lettering, Spacing, draw, with_box, with_neighbors, with_rules
 from datasets.drawn.paint import painted
 from datasets.drawn.styles import STYLES, Style
 from datasets.drawn.words import Vocabulary
@@ -146,6 +146,8 @@ class Drawer:
 
     def _lettering(self, label: str, face: Face, style: Style, rng: Random) -> Lettering:
         lettering = draw(label, face, _spacing(style, rng), rng)
+        if rng.random() < style.boxed:
+            return with_box(lettering, rng)
         if rng.random() < style.neighbors:
             near = [self._neighbor(face, style, rng) if rng.random() < 0.7 else ""
                     for _ in range(2)]

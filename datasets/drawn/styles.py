@@ -29,6 +29,7 @@ class Style:
         cut: A side is cut instead.
         neighbors: Other lines are close.
         rules: Underlines and table rules.
+        boxed: A frame around the text, as of plates, buttons and table cells.
         spaced: Letter spacing other than the font's.
         shaky: Letters of unequal size, position and angle.
         spread: Thicker letters.
@@ -45,6 +46,7 @@ class Style:
         texture: Rough paper, walls, cloth.
         clutter: Shapes behind the letters.
         strokes: Lines across the text.
+        border: A line along the edges of the image.
         motley: Letters of different brightness.
         blur: Most deviation of the blur in pixels.
         motion: Blur of a movement.
@@ -69,6 +71,7 @@ class Style:
     cut: float = 0.05
     neighbors: float = 0.1
     rules: float = 0.05
+    boxed: float = 0.02
     spaced: float = 0.2
     shaky: float = 0.03
     spread: float = 0.15
@@ -85,6 +88,7 @@ class Style:
     texture: float = 0.15
     clutter: float = 0.0
     strokes: float = 0.01
+    border: float = 0.01
     motley: float = 0.0
     blur: float = 1.1
     motion: float = 0.06
@@ -110,11 +114,11 @@ _RECEIPT_LINES = replace(
     _RECEIPT_NUMBERS, share=24, makers=texts.RECEIPT_LINES, longest=40, stretch=(0.55, 1.25),
     angle=0.5, neighbors=0.15, dots=0.07, faded=0.35, broken=0.06, strokes=0.01, blur=1.2)
 _SCENE_WORDS = Style(
-    share=24, makers=texts.SCENE_WORDS, fonts=_SIGNS, longest=24, stretch=(0.6, 1.5), slant=0.09,
+    share=23, makers=texts.SCENE_WORDS, fonts=_SIGNS, longest=24, stretch=(0.6, 1.5), slant=0.09,
     angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbors=0.14,
-    rules=0.03, spaced=0.35, shaky=0.08, spread=0.12, thin=0.05, ragged=0.06, faded=0.08,
-    broken=0.04, contrast=(42, 230), inverted=0.45, decorated=0.3, uneven=0.6, texture=0.4,
-    clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28, white=0.3,
+    rules=0.03, boxed=0.07, spaced=0.35, shaky=0.08, spread=0.12, thin=0.05, ragged=0.06,
+    faded=0.08, broken=0.04, contrast=(42, 230), inverted=0.45, decorated=0.3, uneven=0.6,
+    texture=0.4, clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28, white=0.3,
     sharpened=0.2, binary=0.03, quality=(20, 95))
 _SCENE_LINES = Style(
     share=5, makers=texts.SCENE_LINES, fonts=_SIGNS, longest=40, stretch=(0.65, 1.2), slant=0.06,
@@ -122,12 +126,13 @@ _SCENE_LINES = Style(
     contrast=(45, 230), inverted=0.4, decorated=0.2, uneven=0.5, texture=0.35, clutter=0.1,
     blur=1.3, motion=0.1, small=0.18, quality=(20, 95))
 _DOCUMENTS = Style(
-    share=15, makers=texts.DOCUMENTS, fonts=_BOOKS, stretch=(0.75, 1.2), neighbors=0.15,
+    share=13, makers=texts.DOCUMENTS, fonts=_BOOKS, stretch=(0.75, 1.2), neighbors=0.15,
     white=0.6, noise=9, contrast=(80, 250), inverted=0.08, binary=0.12, thin=0.12, ragged=0.12)
 _CAPTCHAS = Style(
-    share=5, makers=texts.CAPTCHAS, fonts={"sans": 4, "serif": 1.5, "display": 0.7, "mono": 1},
+    share=8, makers=texts.CAPTCHAS, fonts={"sans": 4, "serif": 1.5, "display": 0.7, "mono": 1},
     longest=10, stretch=(0.7, 1.3), slant=0.12, angle=3, perspective=0.08, curved=0.25,
-    margin=(0.05, 0.6), cut=0.0, neighbors=0.0, rules=0.0, spaced=0.7, shaky=0.65, spread=0.15,
+    margin=(0.05, 0.6), cut=0.0, neighbors=0.0, rules=0.0, boxed=0.03,
+    border=0.25, spaced=0.7, shaky=0.65, spread=0.15,
     faded=0.05, ragged=0.1, contrast=(110, 250), inverted=0.08, uneven=0.5, texture=0.12,
     clutter=0.15, strokes=0.75, motley=0.35, blur=0.8, small=0.05, noise=14, binary=0.0,
     quality=(40, 95))
@@ -139,7 +144,7 @@ _BLACKLETTER = Style(
 _DISPLAYS = Style(
     share=2, makers=texts.DISPLAYS, fonts={"segments7": 3, "segments14": 2, "receipt": 1},
     longest=14, inverted=0.5, slant=0.06, angle=1.5, perspective=0.08, neighbors=0.03, spread=0.3,
-    contrast=(45, 230), blur=1.5, spaced=0.1, uneven=0.5)
+    contrast=(45, 230), blur=1.5, spaced=0.1, uneven=0.5, boxed=0.1)
 
 STYLES: dict[str, Style] = {
     "receipt-number": _RECEIPT_NUMBERS, "receipt-line": _RECEIPT_LINES,

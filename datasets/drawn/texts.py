@@ -181,7 +181,7 @@ def scene_number(rng: Random, words: Vocabulary) -> str:
     """Returns a number on a sign: a house number, price, telephone number, year or number plate."""
     del words
     makers = (numbers.integer, numbers.integer, numbers.price, numbers.phone, numbers.measure,
-              numbers.date, numbers.serial, numbers.time, numbers.serial)
+              numbers.date, numbers.serial, numbers.time, numbers.serial, numbers.percentage)
     return rng.choice(makers)(rng)
 
 

@@ -118,8 +118,8 @@ _SCENE_WORDS = Style(
     angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbors=0.14,
     rules=0.03, boxed=0.07, spaced=0.35, shaky=0.08, spread=0.12, thin=0.05, ragged=0.06,
     faded=0.08, broken=0.04, contrast=(42, 230), inverted=0.45, decorated=0.3, uneven=0.6,
-    texture=0.4, clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28, white=0.3,
-    sharpened=0.2, binary=0.03, quality=(20, 95))
+    texture=0.4, clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28,
+    white=0.3, sharpened=0.2, binary=0.03, quality=(20, 95))
 _SCENE_LINES = Style(
     share=5, makers=texts.SCENE_LINES, fonts=_SIGNS, longest=40, stretch=(0.65, 1.2), slant=0.06,
     angle=1.0, perspective=0.08, curved=0.06, neighbors=0.2, spaced=0.25, shaky=0.04,

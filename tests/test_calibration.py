@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aocr.checkpoints import config_file, loader, warm_start
-from aocr.checkpoints.choice import DEFAULT_CHOICE
+from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.saver import CheckpointSaver, Saved
 from aocr.cli.main import main
 from aocr.config import ModelConfig
@@ -71,6 +71,12 @@ def test_acceptance_of_known_predictions() -> None:
     correct = [True, True, False, True, True]
     assert calibration.acceptance(probabilities, correct, 0.99) == (0.4, 0.8, 1.0)
     assert calibration.acceptance(probabilities, correct, 0.8) == (1.0, 0.5, 0.8)
+
+
+@pytest.mark.parametrize(("threshold", "printed"), [
+    (0.99996, "0.999960"), (0.9999996, "0.999999"), (0.5, "0.500000"), (1.0, "1.000000")])
+def test_a_printed_threshold_accepts_as_many(threshold: float, printed: str) -> None:
+    assert calibration.printed_threshold(threshold) == printed
 
 
 def test_nothing_is_accepted_if_the_most_probable_prediction_is_wrong() -> None:
@@ -205,6 +211,22 @@ def test_checkpoints_record_the_temperature(world: World, tmp_path: Path) -> Non
     assert config_file.load(str(tmp_path / "best")) == calibrated
     _, config = warm_start.load(str(tmp_path), {}, DEFAULT_CHOICE)
     assert config == loaded.config
+
+
+def test_each_checkpoint_has_its_own_temperature(world: World, tmp_path: Path) -> None:
+    loaded = loader.load(str(world.model_dir))
+    config_file.save(str(tmp_path), loaded.config)
+    weights, step = tf.train.Checkpoint(model=loaded.model), tf.Variable(3, dtype=tf.int64)
+    saver = CheckpointSaver(Saved(weights, weights, step, lambda: True), str(tmp_path),
+                            loaded.config, 2)
+    saver.calibrate(1.5)
+    saver.save_best()
+    step.assign(4)
+    saver.calibrate(0.75)
+    saver.save()
+    for which, temperature in ((None, 1.5), ("best", 1.5), ("latest", 0.75)):
+        choice = CheckpointChoice(which=which)
+        assert loader.load(str(tmp_path), choice=choice).config.temperature == temperature
 
 
 # Commands

@@ -137,6 +137,16 @@ def test_a_model_directory_takes_precedence_over_an_onnx_file_in_it(tmp_path: Pa
     assert onnx_model.find(str(tmp_path)) is None
 
 
+def test_the_newest_version_that_holds_a_model_is_found(tmp_path: Path) -> None:
+    for version in ("1", "3", "20", "latest"):
+        (tmp_path / version).mkdir()
+    for version in ("1", "3", "latest"):
+        (tmp_path / version / "model.onnx").write_bytes(b"")
+    assert onnx_model.find(str(tmp_path)) == str(tmp_path / "3" / "model.onnx")
+    (tmp_path / "20" / "saved_model.pb").write_bytes(b"")
+    assert onnx_model.find(str(tmp_path)) is None
+
+
 def test_an_undecodable_image_does_not_affect_the_others(world: World, model: Path) -> None:
     recognizer = Recognizer.load(model)
     cut = world.images[0].read_bytes()[:100]

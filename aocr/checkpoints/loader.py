@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from aocr.checkpoints import built_in, compact, config_file
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.directory import (
     STATE_FILE,
+    best_dir,
     candidates,
     checkpoint_paths,
     exists,
@@ -72,7 +74,18 @@ def load(model_dir: str, given: Mapping[str, object] = MappingProxyType({}),
                  "remove")
     model = AttentionOCR(config, ZeroInitializer())
     path = restore(lambda _: tf.train.Checkpoint(model=model), paths, choice.strict)
-    return LoadedModel(config, model, path)
+    return LoadedModel(_calibrated(config, model_dir, path), model, path)
+
+
+def _calibrated(config: ModelConfig, model_dir: str, path: str) -> ModelConfig:
+    """Returns the settings with the temperature of the best checkpoint if `path` is that one.
+
+    Validation fits a temperature to each checkpoint. The model directory states that of the newest.
+    """
+    best = best_dir(model_dir)
+    if not path.startswith(best) or not config_file.exists(best):
+        return config
+    return dataclasses.replace(config, temperature=config_file.load(best).temperature)
 
 
 def _load_compact(model_dir: str, given: Mapping[str, object], choice: CheckpointChoice

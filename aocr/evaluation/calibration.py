@@ -6,6 +6,7 @@ prediction is correct, `[images]`; there must be at least one.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,6 +96,11 @@ def acceptance(probabilities: npt.ArrayLike, correct: npt.ArrayLike, accuracy: f
         return Acceptance(0.0, None, 1.0)
     last = int(allowed[-1])
     return Acceptance((last + 1) / len(values), float(values[last]), float(rates[last]))
+
+
+def printed_threshold(threshold: float) -> str:
+    """Returns a threshold with six decimals, rounded down so that it accepts no fewer images."""
+    return f"{math.floor(threshold * 1e6) / 1e6:.6f}"
 
 
 def summary(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> dict[str, Any]:

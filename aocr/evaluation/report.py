@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from aocr.errors import AocrError, reason
 from aocr.evaluation import metrics
+from aocr.evaluation.calibration import printed_threshold
 from aocr.inference.recognizer import Result
 from aocr.runtime import filesystem
 
@@ -106,7 +107,7 @@ def _acceptance_rows(acceptance: list[dict[str, Any]]) -> Iterator[tuple[str, st
     for part in acceptance:
         yield f"accepted at {part['required_accuracy'] * 100:g} %", f"{part['share']:.2%}"
         if part["threshold"] is not None:
-            yield "  from probability", f"{part['threshold']:.6f}"
+            yield "  from probability", printed_threshold(part["threshold"])
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ initializers of `graph.onnx` have the names of the weights, and `TEMPERATURE`; a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 ONNX_FILE = "model.onnx"
 GRAPH_FILE = "graph.onnx"
@@ -31,16 +32,28 @@ def find(path: str) -> str | None:
     """Returns the ONNX file that a path names: the file itself, or the one in a directory.
 
     Checkpoints and a SavedModel take precedence over an ONNX file in the same directory, which may
-    be older.
+    be older. A directory of numbered versions stands for the newest that holds a model.
 
     Returns:
         The path of the file, or `None` if the path names no ONNX model.
     """
     if path.endswith(".onnx"):
         return None if os.path.isdir(path) else path
-    others = [name for name in _OTHER_MODELS if os.path.exists(os.path.join(path, name))]
-    file = os.path.join(path, ONNX_FILE)
-    return file if not others and os.path.isfile(file) else None
+    for directory in (path, *_versions(path)):
+        if any(os.path.exists(os.path.join(directory, name)) for name in _OTHER_MODELS):
+            return None
+        file = os.path.join(directory, ONNX_FILE)
+        if os.path.isfile(file):
+            return file
+    return None
+
+
+def _versions(path: str) -> Iterator[str]:
+    """Yields the entries of a local directory that are named by a number, the highest first."""
+    names = os.listdir(path) if os.path.isdir(path) else []
+    numbers = [name for name in names if name.isascii() and name.isdecimal()]
+    for name in sorted(numbers, key=int, reverse=True):
+        yield os.path.join(path, name)
 
 
 def has_graph(directory: str) -> bool:

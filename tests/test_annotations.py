@@ -111,11 +111,17 @@ def test_columns_may_be_named() -> None:
     assert pairs == [("0.png", "A")]
 
 
-def test_rows_may_hold_quotes_delimiters_and_line_ends(directory: Path) -> None:
+def test_rows_may_hold_quotes_and_delimiters(directory: Path) -> None:
     (directory / "a,b.png").write_bytes(IMAGE)
-    pairs, stats = read("a.csv", 'file,text\n"a,b.png","say ""A"", B"\n0.png,"C\nD"\n1.png,E\n')
-    assert pairs == [("a,b.png", 'say "A", B'), ("0.png", "C\nD"), ("1.png", "E")]
-    assert stats.control_characters == 1
+    pairs, stats = read("a.csv", 'file,text\n"a,b.png","say ""A"", B"\n0.png,5" C\n1.png,E\n')
+    assert pairs == [("a,b.png", 'say "A", B'), ("0.png", '5" C'), ("1.png", "E")]
+    assert not stats.skipped
+
+
+def test_a_quote_without_its_end_takes_in_no_other_line() -> None:
+    pairs, stats = read("a.tsv", 'file\ttext\n0.png\t"A\n1.png\tB\n0.png\t"C" D\n1.png\t"E"\n')
+    assert pairs == [("1.png", "B"), ("1.png", "E")]
+    assert stats.skipped == {"malformed row": 2}
 
 
 @pytest.mark.parametrize(("name", "content", "line", "skip_reason"), [

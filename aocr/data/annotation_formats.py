@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     """One line or row of annotations, or one image with its label file, before it is parsed.
 
     Attributes:
-        number: Number of its last line, or of the image, from 1.
+        number: Number of the line, or of the image, from 1.
         position: Number of bytes of the file, or of images, up to the end of the entry.
         parse: Returns the possible interpretations, the most likely first, of which the first
             whose image exists is used. Raises `SkipError` if there are none.
@@ -129,39 +129,20 @@ def parse_line(line: str) -> list[Annotation]:
 
 
 def csv_entries(path: str, options: AnnotationOptions) -> Iterator[Entry]:
-    """Yields the entries of a CSV file whose first line names its columns.
+    """Yields the entries of a CSV file whose first line names its columns; a row is one line.
 
     Raises:
         AocrError: The first line names no columns of paths and labels.
     """
-    position = header_lines = 0
-    header = ""
-
-    def lines() -> Iterator[str]:
-        nonlocal position
-        for line_end, line in read_lines(path):
-            position = line_end
-            yield line + "\n"
-
-    source = lines()
-    for header in source:
-        header_lines += 1
-        if header.strip():
-            break
+    lines = enumerate(read_lines(path), 1)
+    header = next((line for _, (_, line) in lines if line.strip()), "")
     columns = find_columns(header, options)
     if columns is None:
         raise AocrError(f"the first line of {path} must name the columns of paths and labels, as "
                         f"in `file_name,text`, got {shorten(header.strip())!r}; name them there, "
                         "or with --path-column and --label-column")
-    rows = csv.reader(source, delimiter=columns.delimiter)
-    while True:
-        try:
-            parse = partial(_parse_row, next(rows), columns)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            parse = partial(_refuse, "malformed row", str(error))
-        yield Entry(header_lines + rows.line_num, position, parse)
+    for number, (position, line) in lines:
+        yield Entry(number, position, partial(_parse_row, line, columns))
 
 
 class Columns(NamedTuple):
@@ -198,7 +179,12 @@ def _find_name(names: Sequence[str], chosen: str | None, usual: Sequence[str]) -
     return next((by_usual_name[name] for name in usual if name in by_usual_name), None)
 
 
-def _parse_row(row: Sequence[str], columns: Columns) -> list[Annotation]:
+def _parse_row(line: str, columns: Columns) -> list[Annotation]:
+    """Parses a line on its own: a quote without its end must not take in the lines that follow."""
+    try:
+        row = next(csv.reader([line], delimiter=columns.delimiter, strict=True), [])
+    except csv.Error as error:
+        raise SkipError("malformed row", f"{error}: {shorten(line)}") from error
     if not any(row):
         raise SkipError("blank line")
     expected = max(columns.path, columns.label) + 1

@@ -291,9 +291,9 @@ def test_images_of_large_datasets_are_decoded_on_request_only(
     assert stats.pairs == 3
     assert any("there are more than 2: training skips" in line for line in logged)
     logged.clear()
-    for options in (DatasetOptions(verify=True), DatasetOptions(sharding=Sharding(2, 0))):
-        assert write(content, options)[0].skipped == {"unreadable image": 1}
+    assert write(content, DatasetOptions(verify=True))[0].skipped == {"unreadable image": 1}
     assert not any("more than" in line for line in logged)
+    assert write(content, DatasetOptions(sharding=Sharding(2, 0)))[0].pairs == 2  # as in one run
 
 
 def test_outliers_are_named_and_do_not_change_the_proposal(
@@ -403,3 +403,12 @@ def test_the_proposed_command_trains_on_all_shards(
         assert message in logged
         assert "aocr train 'my words-*-of-00002.tfrecords' --max-width" in logged
     assert main(["dataset", "list.txt", "--shard-index", "0"]) == 1
+    assert main(["dataset", "list.txt", "--shards", "8", "--shard-index", "5"]) == 1
+    error = capsys.readouterr().err
+    assert "no line of list.txt goes to shard 5 of 8; give fewer --shards" in error
+
+
+def test_a_line_with_an_unreachable_path_is_skipped(directory: Path) -> None:
+    stats, _ = write("none://host/my image.png\tA\na.png B\n")
+    assert stats.skipped == {"cannot open the file": 1}
+    assert stats.pairs == 1

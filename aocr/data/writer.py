@@ -92,7 +92,7 @@ def write_dataset(annotations: str, output: str, options: DatasetOptions) -> Dat
         images = _labeled_images(source, options, stats)
         counts = _write_records(partial_paths, images, stats, options)
         if not stats.pairs:
-            raise _nothing_usable_error(annotations, stats)
+            raise _nothing_usable_error(annotations, stats, options.sharding)
         _refuse_empty_shards(paths, counts)
         for partial_path, path in zip(partial_paths, paths, strict=True):
             tf.io.gfile.rename(partial_path, path, overwrite=True)
@@ -151,8 +151,8 @@ def _included_entries(annotations: Annotations, sharding: Sharding) -> Iterator[
 def _should_verify(annotations: Annotations, options: DatasetOptions) -> bool:
     if options.verify is not None:
         return options.verify
-    entries = islice(_included_entries(annotations, options.sharding), VERIFIED_IMAGES + 1)
-    if sum(1 for _ in entries) <= VERIFIED_IMAGES:
+    # The lines of all shards count, so that each is written as it is by a single run.
+    if sum(1 for _ in islice(annotations.entries(), VERIFIED_IMAGES + 1)) <= VERIFIED_IMAGES:
         return True
     log.info(f"Only the headers of the images are checked, because there are more than "
              f"{VERIFIED_IMAGES}: training skips images that cannot be decoded. --verify decodes "
@@ -203,8 +203,11 @@ class _ImageLoader:
         if len(annotations) == 1:
             return annotations[0]
         for annotation in annotations:
-            if _exists(self._resolve(annotation.path)):
-                return annotation
+            try:
+                if _exists(self._resolve(annotation.path)):
+                    return annotation
+            except OSError as error:
+                raise _unopenable(error) from error
         paths = dict.fromkeys(annotation.path for annotation in annotations)
         raise SkipError("missing file", " or ".join(map(shorten, paths)))
 
@@ -227,8 +230,7 @@ class _ImageLoader:
         except FileNotFoundError as error:
             raise SkipError("missing file") from error
         except (OSError, ValueError) as error:
-            detail = getattr(error, "strerror", None) or str(error)
-            raise SkipError(files.UNOPENABLE, shorten(detail)) from error
+            raise _unopenable(error) from error
 
     def _resolve(self, path: str) -> str:
         """Returns a path relative to the working directory, or else to the annotation file."""
@@ -237,9 +239,14 @@ class _ImageLoader:
         return str(tf.io.gfile.join(self._directory, path))
 
 
+def _unopenable(error: Exception) -> SkipError:
+    return SkipError(files.UNOPENABLE, shorten(getattr(error, "strerror", None) or str(error)))
+
+
 def _exists(path: str) -> bool:
     if filesystem.is_remote(path):
-        return bool(tf.io.gfile.exists(path))
+        with filesystem.os_errors():
+            return bool(tf.io.gfile.exists(path))
     return os.path.exists(path)  # many times faster, and does not raise for long names
 
 
@@ -273,7 +280,10 @@ def _write_records(paths: Sequence[str], images: Iterable[tuple[int, LabeledImag
     return counts
 
 
-def _nothing_usable_error(annotations: str, stats: DatasetStats) -> AocrError:
+def _nothing_usable_error(annotations: str, stats: DatasetStats, sharding: Sharding) -> AocrError:
+    if not stats.lines and sharding.index is not None:
+        return AocrError(f"no line of {annotations} goes to shard {sharding.index} of "
+                         f"{sharding.count}; give fewer --shards")
     if not stats.lines:
         return AocrError(f"{annotations} is empty; expected one `path label` per line")
     skip_reason, count = stats.skipped.most_common(1)[0]

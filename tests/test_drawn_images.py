@@ -116,6 +116,15 @@ def test_no_fonts_is_an_error(tmp_path: Path) -> None:
     assert command.main(["--sheet", str(tmp_path / "x.png"), "--fonts", str(tmp_path)]) == 1
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_a_drawing_process_is_reported(face: Face, tmp_path: Path, jobs: int) -> None:
+    pytest.importorskip("tensorflow")
+    settings = Settings(widest=3, styles=("captcha",))
+    with pytest.raises(FontError, match="larger --max-width"):
+        write(tmp_path / "set", 1, 2, draw_all(2, jobs, settings, [face], WORDS))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_catalogue_is_read_as_written(face: Face) -> None:
     folder = Path(face.path).parent
     save_catalogue(folder, [face])

@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from multiprocessing import ProcessError
 from pathlib import Path
 
 from datasets.drawn import writer
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = checked(parser().parse_args(argv))
     try:
         run(args)
-    except (FontError, OSError) as error:
+    except (FontError, OSError, ProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from datasets.drawn.fonts import Face
+from datasets.drawn.fonts import Face, FontError
 from datasets.drawn.sample import Drawer, Sample, Settings
 from datasets.drawn.words import Vocabulary
 
@@ -65,6 +66,7 @@ def draw_all(count: int, jobs: int, settings: Settings, faces: Sequence[Face],
     """Draws images 0…count - 1 in their order, in as many processes as `jobs`.
 
     Raises:
+        FontError: See `Drawer`.
         ProcessError: A process ended before its time.
     """
     if jobs == 1:
@@ -82,18 +84,24 @@ def draw_all(count: int, jobs: int, settings: Settings, faces: Sequence[Face],
         receivers.append(receiver)
     for chunk in range(-(-count // _CHUNK)):
         try:
-            yield from receivers[chunk % jobs].recv()
+            received = receivers[chunk % jobs].recv()
         except EOFError as error:
             raise multiprocessing.ProcessError("a drawing process ended too early") from error
+        if isinstance(received, FontError):
+            raise received
+        yield from received
 
 
 def _draw_chunks(sender: Connection, chunks: Sequence[range], settings: Settings,
                  faces: Sequence[Face], vocabulary: Vocabulary) -> None:
-    """Draws the images of one process and sends them, one chunk at a time."""
+    """Draws the images of one process and sends them, one chunk at a time, or an error."""
     cv2.setNumThreads(1)
-    drawer = Drawer(settings, faces, vocabulary)
-    for numbers in chunks:
-        sender.send([drawer.draw(number) for number in numbers])
+    try:
+        drawer = Drawer(settings, faces, vocabulary)
+        for numbers in chunks:
+            sender.send([drawer.draw(number) for number in numbers])
+    except FontError as error:
+        sender.send(error)
 
 
 def shard_paths(output: Path, shards: int) -> list[Path]:
@@ -127,14 +135,22 @@ def write(output: Path, shards: int, count: int, samples: Iterator[Sample]) -> S
     with tqdm(total=count, unit="image", dynamic_ncols=True) as bar:
         for shard, path in enumerate(shard_paths(output, shards)):
             end = count * (shard + 1) // shards
-            part = f"{path}{_PART}"
-            with tf.io.TFRecordWriter(part) as writer:
+            with _whole_file(path) as part, tf.io.TFRecordWriter(part) as writer:
                 while summary.images < end:
                     sample = next(samples)
                     writer.write(encoded(sample))
                     summary.add(sample)
                     bar.update()
-            os.replace(part, path)
             summary.paths.append(path)
     return summary
 
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[str]:
+    """Yields the name of a file to write, which replaces `path` at the end, or is removed."""
+    part = f"{path}{_PART}"
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)

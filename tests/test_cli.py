@@ -404,6 +404,17 @@ def test_a_dataset_does_not_replace_a_pipe_or_a_directory(
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".log"] == ["pipe"]
 
 
+@pytest.mark.parametrize("arguments", [
+    ["dataset", "n\udcff.txt", "o.tfrecords"], ["dataset", "list.txt", "o\udcff.tfrecords"],
+    ["train", "o\udcff.tfrecords"], ["train", "o.tfrecords", "--charset", "n\udcff.txt"],
+    ["predict", "a.png", "--model-dir", "m\udcff"]])
+def test_paths_that_tensorflow_cannot_open_are_refused(
+        arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments]) == 1
+    assert r"\udcff" in (error := capsys.readouterr().err)
+    assert "is not UTF-8, and TensorFlow opens no other paths; rename" in error
+
+
 @pytest.mark.slow
 def test_file_names_that_are_not_utf8_are_read(
         world: World, command: Command, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predic
              "export": export, "serve": serve}
 _DEFAULT_LOG = "aocr.log"
 _NOT_PATHS = ("cors_origin", "pattern")  # may look like URLs
+_ANY_BYTES = ("files",)  # arguments that Python opens; TensorFlow opens only paths in UTF-8
 _DESCRIPTION = "Reads text in images of cropped words and lines: captchas, plates, receipts."
 _EXAMPLE = """\
 from images to a served model (annotations.txt: one `path label` per line):
@@ -81,16 +82,21 @@ def _out_of_memory() -> tuple[type[BaseException], ...]:
 
 
 def _check_paths(args: argparse.Namespace) -> None:
-    """Checks that TensorFlow can access the file systems of the paths among the flags.
+    """Checks that TensorFlow can open the paths among the flags.
 
     Raises:
-        AocrError: It cannot access one, such as `s3://` without its plugin.
+        AocrError: One is not UTF-8, or TensorFlow cannot access its file system, such as `s3://`
+            without its plugin.
     """
     from aocr.runtime import filesystem
 
-    values = [value for name, values in vars(args).items() if name not in _NOT_PATHS
+    values = [(name, str(value)) for name, values in vars(args).items() if name not in _NOT_PATHS
               for value in (values if isinstance(values, list | tuple) else [values])]
-    for path in filter(filesystem.is_remote, map(str, values)):
+    for name, path in values:
+        if name not in _ANY_BYTES and _has_surrogates(path):
+            raise AocrError(f"{path!r} is not UTF-8, and TensorFlow opens no other paths; rename "
+                            "the file or directory")
+    for path in filter(filesystem.is_remote, (path for _, path in values)):
         startup.import_tensorflow()
         import tensorflow as tf
 
@@ -98,6 +104,11 @@ def _check_paths(args: argparse.Namespace) -> None:
             tf.io.gfile.exists(path)
         except tf.errors.OpError as error:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
+
+
+def _has_surrogates(text: str) -> bool:
+    """Returns whether a text holds bytes that Python could not decode as UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _version() -> str:

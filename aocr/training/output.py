@@ -99,8 +99,7 @@ class TrainingOutput:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """See `Output`."""
-        with _write_errors(self.path):
-            self._events.scalars(step, values)
+        self._events.scalars(step, values)
 
     def report_skipped(self, skipped: Sequence[SkippedRecord], used: int,
                        others: Sequence[SkippedRecord], purpose: str) -> None:
@@ -113,8 +112,7 @@ class TrainingOutput:
         """See `Output`."""
         self._check_lock()
         self._checkpoints.save()
-        with _write_errors(self.path):
-            self._events.flush()
+        self._events.flush()
 
     def save_best(self) -> None:
         """See `Output`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -15,6 +16,8 @@ from aocr.runtime.console import log
 class EventFile:
     """One event file, closed by a `with` statement.
 
+    When it cannot be written any further, a warning says so once and the training continues.
+
     Args:
         directory: Where TensorBoard looks for it.
     """
@@ -22,6 +25,7 @@ class EventFile:
     def __init__(self, directory: str) -> None:
         name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}"
         name += f".{os.getpid()}.{time.time_ns() % 10**9}"
+        self._failed = False
         self._writer = tf.io.TFRecordWriter(tf.io.gfile.join(directory, name))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
@@ -29,10 +33,7 @@ class EventFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._writer.close()
-        except tf.errors.OpError as error:  # scalars are no reason for a training run to fail
-            log.warning(f"the last scalars for TensorBoard are lost: {reason(error)}")
+        self._try(self._writer.close)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes scalars of a step."""
@@ -43,7 +44,17 @@ class EventFile:
 
     def flush(self) -> None:
         """Makes everything so far visible to readers."""
-        self._writer.flush()
+        if not self._failed:
+            self._try(self._writer.flush)
 
     def _write(self, event: tf.compat.v1.Event) -> None:
-        self._writer.write(event.SerializeToString())
+        if not self._failed:
+            self._try(lambda: self._writer.write(event.SerializeToString()))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except tf.errors.OpError as error:
+            if not self._failed:
+                log.warning(f"the scalars for TensorBoard are lost from here on: {reason(error)}")
+            self._failed = True

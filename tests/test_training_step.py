@@ -92,6 +92,19 @@ def test_too_few_batches_keep_the_earlier_statistics() -> None:
         assert np.array_equal(average.moving_mean, trained.moving_mean)
 
 
+@pytest.mark.slow
+def test_statistics_of_frequent_checkpoints_are_those_of_the_batches_between_them() -> None:
+    state, step = make_step(TrainConfig(steps_per_checkpoint=2))
+    norm, means = batch_norms(state.average.model)[0], []
+    for seed in range(2):
+        for widths in ([12], [12]):
+            step.run(noise_batch(widths, seed), np.array(widths))
+        step.recalibrate_batch_norm()
+        means.append(norm.moving_mean.numpy())
+        assert norm.updates.numpy() == 2
+    assert not np.array_equal(*means)
+
+
 def test_the_average_is_updated_every_few_steps() -> None:
     state, step = make_step()
     expected: list[np.ndarray] = []

@@ -22,7 +22,7 @@ from aocr.model.loss import sequence_loss
 from aocr.model.packing import Packing
 from aocr.runtime import collectives
 from aocr.runtime.distributed import Cluster
-from aocr.training.averaging import STEPS_PER_UPDATE, PreciseBatchNorm
+from aocr.training.averaging import PRECISE_BN_BATCHES, STEPS_PER_UPDATE, PreciseBatchNorm
 from aocr.training.grouped_loss import MIN_INPUT_WIDTH, GroupedLoss
 from aocr.training.replication import ReplicatedFunction, replica_number
 from aocr.training.state import TrainingState, int_value
@@ -60,7 +60,8 @@ class TrainStep:
             state.dtype == tf.float32) else state.dtype
         self._grouped = config.input_width >= MIN_INPUT_WIDTH
         self._precise_bn = PreciseBatchNorm(
-            state.average, config.channels, self._compute_dtype, cluster)
+            state.average, config.channels, self._compute_dtype, cluster,
+            min(PRECISE_BN_BATCHES, settings.steps_per_checkpoint))
         rows = [tf.TensorSpec([None, IMAGE_HEIGHT, None, config.channels], tf.float32),
                 tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)]
         self._update_weights, self._update_guided = (

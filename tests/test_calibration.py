@@ -190,9 +190,17 @@ def test_validation_fits_the_temperature_on_several_batches(world: World) -> Non
     sums = np.full([2, 2, 61], -1e9)
     sums[:, :, ::20] = calibration.temperature_sums(np.array(values), correct)
     best = calibration.best_temperature(sums, len(correct), correct.sum())
+    assert scores is not None
     assert scores.word_accuracy == correct.mean()
     assert abs(np.log2(scores.temperature / best)) <= 20 / 12
     assert scores.scalars()["validation/temperature"] == scores.temperature
+
+
+def test_a_request_to_stop_ends_a_validation(world: World) -> None:
+    graph = CheckpointRecognizer.load(world.model_dir).graph
+    index = build_index([str(world.records)], graph.config, graph.tokenizer, graph.max_pixels)
+    cluster, requests = Cluster(tf.distribute.get_strategy()), iter([False, True, True])
+    assert Validator(index, graph, 3, cluster, lambda: next(requests)).run() is None
 
 
 def test_checkpoints_record_the_temperature(world: World, tmp_path: Path) -> None:

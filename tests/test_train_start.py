@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
 
 from aocr.checkpoints import config_file
 from aocr.config import TrainConfig
+from aocr.data import example, splits
 from aocr.errors import AocrError
 from aocr.runtime.distributed import Cluster
 from aocr.training import train
@@ -109,6 +111,30 @@ def test_a_mixture_is_part_of_every_batch_and_of_no_epoch(
     assert "Mixing in: 2 images of a batch of 6." in logged
     # 8 images in batches of 4: the third batch is the first one of the second epoch.
     assert any("Finished at step 3, after 1 complete epochs" in line for line in logged)
+
+
+def test_the_characters_of_a_mixture_are_part_of_the_alphabet(world: World, tmp_path: Path) -> None:
+    records = str(tmp_path / "one.tfrecords")
+    with tf.io.TFRecordWriter(records) as writer:
+        writer.write(example.encode(example.Record(world.images[0].read_bytes(), "é", "")))
+    start = train._choose_start([records], str(tmp_path / "m"), {},
+                                TrainConfig(mix=(str(world.records),)),
+                                StartOptions(dataset_alphabet=True))
+    assert set(start.config.alphabet) == {"é", *"".join(WORDS)}
+
+
+def test_checkpoints_that_another_run_wrote_meanwhile_are_not_replaced(
+        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, load_splits = tmp_path / "model", splits.load_splits
+
+    def load_while_another_run_trains(*args: Any, **kwargs: Any) -> Any:
+        shutil.copytree(world.model_dir, model_dir)
+        return load_splits(*args, **kwargs)
+
+    monkeypatch.setattr(splits, "load_splits", load_while_another_run_trains)
+    with pytest.raises(AocrError, match="another run has written checkpoints .* the same command"):
+        run_train(world, model_dir, StartOptions())
+    assert (model_dir / "checkpoint").read_bytes() == (world.model_dir / "checkpoint").read_bytes()
 
 
 @pytest.mark.parametrize(("mix", "share", "message"), [

@@ -22,7 +22,7 @@ SKIPPED_FILE = "skipped.tsv"
 _REMEDIES = {
     "image too wide": "train with a larger --max-width, or --oversize shrink",
     "label too long": "train with a larger --max-prediction",
-    "unknown character": "train with --charset auto or --full-ascii",
+    "unknown character": "train with --charset auto, --charset FILE or --full-ascii",
     "image too large": "give a larger --max-pixels",
 }
 _SHOWN_CHARACTERS = 40

@@ -62,6 +62,9 @@ class Checkpointer:
         self.progress.show_validating()
         with self.progress.history.measure("validation"):
             scores = validator.run()
+        if scores is None:
+            log.info("The validation is not finished, because the run has been asked to stop.")
+            return
         self.progress.log_validation(scores, step)
         self.output.scalars(step, scores.scalars())
         self.output.calibrate(scores.temperature)

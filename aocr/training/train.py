@@ -17,6 +17,7 @@ from aocr.data import splits, stats
 from aocr.data.index import index_checksum, resolve_paths
 from aocr.data.pipeline import Augmentation
 from aocr.data.splits import Splits
+from aocr.errors import AocrError
 from aocr.inference.graph import RecognitionGraph
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
@@ -91,6 +92,8 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
     with (output.lock_model_directory(model_dir, cluster.chief) as check_lock,
           stop_on_signal() as stop,
           cluster.lost_worker_errors("start all workers again to resume from the last checkpoint")):
+        if check_lock is not None and options.resume and not start.resume:
+            _refuse_started(model_dir)
         state = TrainingState(start.config, settings, cluster)
         _initialize(state, model_dir, start, options.checkpoint.strict, settings)
         if cluster.workers > 1:
@@ -101,6 +104,13 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
                                       data.mixture)
             stopped_by = _make_loop(state, data, batches, opened, stop).run()
     return stopped_by or stop.signal or 0
+
+
+def _refuse_started(model_dir: str) -> None:
+    """Refuses to replace the checkpoints that another run has written since this one started."""
+    if directory.started(model_dir):
+        raise AocrError(f"another run has written checkpoints to {model_dir} since this one "
+                        "started; give the same command again to resume from them")
 
 
 def show_augmented(path: str, patterns: Sequence[str], model_dir: str,
@@ -143,7 +153,7 @@ def _choose_start(patterns: Sequence[str], model_dir: str, model_settings: dict[
         return _Start(config, resume=True)
     if options.dataset_alphabet:
         model_settings["alphabet"] = stats.dataset_alphabet(
-            resolve_paths(patterns), settings.max_pixels)
+            resolve_paths([*patterns, *settings.mix]), settings.max_pixels)
     if options.init_from is None:
         return _Start(ModelConfig(**model_settings), resume=False)  # type: ignore[arg-type]
     weights, config = warm_start.load(options.init_from, model_settings, options.checkpoint)
@@ -218,7 +228,8 @@ def _make_loop(state: TrainingState, data: Splits, batches: TrainingBatches, ope
     if data.validation is not None:
         graph = RecognitionGraph(config, state.average.model, settings.max_pixels,
                                  tokenizer=batches.tokenizer)
-        validator = Validator(data.validation, graph, settings.batch_size, cluster)
+        validator = Validator(data.validation, graph, settings.batch_size, cluster,
+                              lambda: stop.signal is not None)
     skipped = SkippedRecords(data, validator, opened)
     total = batches.per_epoch * settings.num_epoch
     progress = Progress(min(total, settings.max_steps or total), int_value(state.step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,14 +59,17 @@ class Validator:
         graph: Recognition graph of the model.
         batch_size: Maximum number of images in a batch.
         cluster: The processes that share the images.
+        is_stopping: Returns whether the run has been asked to stop, which ends a validation by a
+            single process; several processes, which agree on a stop only between steps, finish it.
 
     Attributes:
         undecodable: Undecodable images by position in the index; `None` before the first run.
     """
 
     def __init__(self, index: RecordIndex, graph: RecognitionGraph, batch_size: int,
-                 cluster: Cluster) -> None:
+                 cluster: Cluster, is_stopping: Callable[[], bool] = lambda: False) -> None:
         self._index = index
+        self._is_stopping = is_stopping if cluster.workers == 1 else lambda: False
         self._config, self._tokenizer = graph.config, graph.tokenizer
         # The weights change, the graph does not.
         self._validate = tf.function(
@@ -77,13 +81,18 @@ class Validator:
         self._cluster = cluster
         self.undecodable: dict[int, SkippedRecord] | None = None
 
-    def run(self) -> Scores:
+    def run(self) -> Scores | None:
         """Scores all images, each process its share; all processes must call it.
+
+        Returns:
+            The scores, or `None` after a request to stop.
 
         Raises:
             AocrError: No image can be decoded.
         """
         local, texts, undecoded, calibration = self._predict()
+        if self._is_stopping():
+            return None
         if self.undecodable is None:
             self._report_undecodable(undecoded)
         buckets = np.bincount([zlib.crc32(text.encode()) % _TEXT_BUCKETS for text in texts],
@@ -123,6 +132,8 @@ class Validator:
         undecoded = np.zeros(len(self._index), bool)
         data = pipeline.make_pipeline(self._index, self._plan, self._tokenizer, self._config)
         for planned, batch in zip(self._plan, pipeline.iterate(data), strict=False):
+            if self._is_stopping():
+                break
             undecoded[pipeline.undecoded(planned, batch)] = True
             if not len(batch.records):
                 continue

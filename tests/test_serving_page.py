@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image, ImageChops, ImageStat
 
 from aocr.cli import serve
 from aocr.cli.main import parser
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 ROTATED = 6  # the orientation of a picture taken with a phone upright
 FILES = sorted(path.name for path in Path(web_page.__file__).with_name("page").iterdir()
                if path.name != "index.html")
+SCALED = " · scaled to "
 HOSTILE = "<script>alert('x')</script>"
 OpenPage = Callable[..., "Page"]
 
@@ -220,15 +222,41 @@ def test_the_table_is_that_of_predict(client: Client, open_page: OpenPage, tmp_p
     page.get_by_text("Copied 2 rows").wait_for()
 
 
-def test_a_picture_that_a_camera_stored_rotated_is_sent_upright(
-        client: Client, open_page: OpenPage) -> None:
-    page = open_page(client.url)
+@pytest.mark.parametrize(("orientation", "size", "sent_size", "shown"), [
+    (ROTATED, (24, 60), (60, 24), ""),
+    (ROTATED, (4032, 3024), (1225, 1633), f"{SCALED}40%"),
+    (1, (4032, 3024), (1633, 1225), f"{SCALED}40%"),
+    (1, (20000, 150), (16330, 122), f"{SCALED}81%")])
+def test_rotated_and_large_pictures_are_sent_upright_and_scaled_down(
+        client: Client, open_page: OpenPage, orientation: int, size: tuple[int, int],
+        sent_size: tuple[int, int], shown: str) -> None:
+    picture = drawing.word("AB").resize(size)
+    content = drawing.with_orientation(picture, orientation)
+    readout, sent = choose_and_receive(open_page(client.url), "camera.jpg", content)
+    assert readout.partition("probability")[2] == shown
+    image = drawing.opened(sent)
+    assert (image.format, image.size) == ("PNG", sent_size)
+    upright = picture.transpose(Image.Transpose.ROTATE_270) if orientation != 1 else picture
+    difference = ImageChops.difference(image.convert("RGB"), upright.resize(sent_size))
+    assert max(ImageStat.Stat(difference).mean) < 4
+
+
+@pytest.mark.parametrize("size", [(2000, 1000), (300_000, 10)])  # at the bound; over any canvas
+def test_other_images_are_sent_as_they_are(
+        client: Client, open_page: OpenPage, size: tuple[int, int]) -> None:
+    content = drawing.encoded(drawing.word("AB").resize(size))
+    readout, sent = choose_and_receive(open_page(client.url), "scan.png", content)
+    assert sent == content
+    assert SCALED not in readout
+
+
+def choose_and_receive(page: Page, name: str, content: bytes) -> tuple[str, bytes]:
+    """Chooses a file; returns what its card shows below the text, and the image that is sent."""
     with page.expect_request("**/*:predict") as request:
-        choose(page, ("camera.jpg", drawing.with_orientation(
-            drawing.word("AB", (24, 60)), ROTATED)))
+        (card,) = choose(page, (name, content))
+    assert card.get_attribute("data-state") == "read", card.text_content()
     sent = json.loads(request.value.post_data or "")["inputs"]["b64"]
-    image = drawing.opened(base64.b64decode(sent))
-    assert (image.format, image.size) == ("PNG", (60, 24))
+    return card.locator(".readout").text_content() or "", base64.b64decode(sent)
 
 
 def test_pasted_and_dropped_images_are_read(client: Client, open_page: OpenPage) -> None:

@@ -9,6 +9,7 @@ const percent = (probability) => `${(100 * probability).toFixed(2)}%`;
 export class Card {
   #characters = [];
   #selected = -1;
+  #scale = 1;
 
   /**
    * @param {HTMLTemplateElement} template Its markup.
@@ -41,7 +42,15 @@ export class Card {
 
   start() { this.#set("reading", null, ""); }
 
-  finish(outputs) { this.#set("read", outputs, ""); }
+  /**
+   * Shows what was read.
+   * @param {object} outputs Outputs of the model.
+   * @param {number} scale That of the image that was sent, at most 1.
+   */
+  finish(outputs, scale) {
+    this.#scale = scale;
+    this.#set("read", outputs, "");
+  }
 
   fail(message) { this.#set("failed", null, message); }
 
@@ -123,7 +132,10 @@ export class Card {
   #readout(character, index) {
     if (this.state === "waiting" || this.state === "reading") return `${this.state}…`;
     if (this.state !== "read") return "";
-    if (!character) return `${percent(this.probability)} probability`;
+    if (!character) {
+      const scaled = this.#scale < 1 ? ` · scaled to ${Math.floor(100 * this.#scale)}%` : "";
+      return `${percent(this.probability)} probability${scaled}`;
+    }
     const label = character.text ? `\u2068${character.text}\u2069` : "end of text";
     return `${label} ${percent(character.probability)} · ${index + 1} of `
       + `${this.#characters.length}`;

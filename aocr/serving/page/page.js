@@ -2,7 +2,7 @@
 
 import {Card} from "./card.js";
 import {CropDialog} from "./crop.js";
-import {droppedFiles, uprightImage} from "./images.js";
+import {droppedFiles, imageToSend} from "./images.js";
 import {Model, ServerError} from "./server.js";
 import {copyText, saveText, toTsv} from "./table.js";
 
@@ -76,8 +76,9 @@ class Page {
     }
     try {
       const isShown = await card.loaded;
-      const image = isShown ? await uprightImage(card.file, card.image) : card.file;
-      card.finish(await this.#model.read(image));
+      const {blob, scale} = isShown
+        ? await imageToSend(card.file, card.image) : {blob: card.file, scale: 1};
+      card.finish(await this.#model.read(blob), scale);
     } catch (error) {
       card.fail(error.message);
       throwUnlessServerError(error);

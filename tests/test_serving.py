@@ -373,7 +373,7 @@ def test_tensorflow_serving_gives_the_same_responses(exported: Path, results: li
 @pytest.mark.parametrize("host", ["a..b", "no such host"])
 def test_an_invalid_host_is_reported(host: str) -> None:
     with pytest.raises(AocrError, match="cannot listen on"):
-        server._bind(host, 0, "--port")
+        server._listen(host, 0, "--port")
 
 
 def test_ipv6_addresses_are_written_in_brackets() -> None:

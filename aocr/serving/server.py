@@ -75,7 +75,7 @@ async def run(base: str, options: ServerOptions, stop: asyncio.Future[int]) -> N
 
 
 class RestEndpoint:
-    """The REST endpoint. It reserves its port at once and accepts requests after `open`.
+    """The REST endpoint. It listens at once; connections wait until `open` accepts them.
 
     Args:
         service: Runs predictions.
@@ -91,7 +91,7 @@ class RestEndpoint:
 
     def __init__(self, service: PredictionService, metrics: ServerMetrics,
                  options: ServerOptions) -> None:
-        self._socket = _bind(options.host, options.rest_port, "--rest-api-port")
+        self._socket = _listen(options.host, options.rest_port, "--rest-api-port")
         self.name = f"REST on http://{_url_host(options.host)}:{options.rest_port}"
         self._server = _Uvicorn(uvicorn.Config(
             rest_app.make_app(service, metrics, options),
@@ -102,10 +102,18 @@ class RestEndpoint:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Starts to accept requests."""
+        """Starts to accept requests.
+
+        Raises:
+            AocrError: The HTTP server ends instead of starting.
+        """
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.01)
+        if not self._server.started:
+            ended, self._task = self._task, None
+            raise AocrError(f"cannot start {self.name}: {ended.exception()}; choose another "
+                            "address with --host or --rest-api-port") from ended.exception()
 
     async def close(self) -> None:
         """Stops accepting requests and returns when all pending ones have a response."""
@@ -145,7 +153,7 @@ class GrpcEndpoint:
         self._grace_seconds = options.limits.request_seconds + 1
         self._address = f"{_url_host(options.host)}:{options.grpc_port}"
         self.name = f"gRPC on {self._address}"
-        _bind(options.host, options.grpc_port, "--port").close()  # a better error than gRPC's
+        _listen(options.host, options.grpc_port, "--port").close()  # a better error than gRPC's
 
     async def open(self) -> None:
         """Starts to accept calls.
@@ -196,8 +204,8 @@ def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _bind(host: str, port: int, port_flag: str) -> socket.socket:
-    """Returns a socket bound to an address.
+def _listen(host: str, port: int, port_flag: str) -> socket.socket:
+    """Returns a socket that listens on an address, so that no other server can use it.
 
     Raises:
         AocrError: The address is not available; the message names `port_flag`.
@@ -205,11 +213,13 @@ def _bind(host: str, port: int, port_flag: str) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # With SO_REUSEADDR several sockets may be bound to an address, but only one can listen.
+        listener.listen()
     except (OSError, UnicodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "not a valid host name"
         raise AocrError(f"cannot listen on {host}:{port} ({problem}); choose another "
                         f"address with --host or {port_flag}") from error
-    return bound
+    return listener

@@ -1,0 +1,56 @@
+"""Ports that are in use, and options that a server cannot run with."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests import serving
+
+serving.require_extra()
+
+from aocr.errors import AocrError  # noqa: E402
+from aocr.serving import server  # noqa: E402
+from aocr.serving.batching import Batcher  # noqa: E402
+from aocr.serving.config import ServerOptions  # noqa: E402
+from aocr.serving.metrics import ServerMetrics  # noqa: E402
+from aocr.serving.service import PredictionService  # noqa: E402
+from aocr.serving.version_manager import VersionManager  # noqa: E402
+
+
+@pytest.mark.parametrize("flag", ["--port", "--rest-api-port"])
+def test_a_port_on_which_no_request_is_accepted_yet_is_not_available(flag: str) -> None:
+    port, _ = serving.free_ports()
+    with server._listen("127.0.0.1", port, flag), pytest.raises(AocrError) as raised:
+        server._listen("127.0.0.1", port, flag)
+    assert f"cannot listen on 127.0.0.1:{port}" in str(raised.value)
+    assert flag in str(raised.value)
+
+
+def test_an_http_server_that_ends_at_the_start_is_an_error(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, _ = serving.free_ports()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError("the address is in use")
+
+    async def start() -> None:
+        options, metrics = ServerOptions(rest_port=port), ServerMetrics()
+        versions, batcher = VersionManager(str(tmp_path), "", metrics), Batcher(options, metrics)
+        service = PredictionService(versions, batcher, options.limits)
+        endpoint = server.RestEndpoint(service, metrics, options)
+        monkeypatch.setattr(endpoint._server, "startup", fail)
+        try:
+            with pytest.raises(AocrError, match="the address is in use; choose another"):
+                await endpoint.open()
+        finally:
+            await endpoint.close()
+            await batcher.close()
+            versions.close()
+
+    asyncio.run(start())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", port))

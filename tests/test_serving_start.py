@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from aocr.cli.main import main
 from tests import serving
 
 serving.require_extra()
 
 from aocr.errors import AocrError  # noqa: E402
-from aocr.serving import server  # noqa: E402
+from aocr.serving import grpc_service, server  # noqa: E402
 from aocr.serving.batching import Batcher  # noqa: E402
-from aocr.serving.config import ServerOptions  # noqa: E402
+from aocr.serving.config import Limits, ServerOptions  # noqa: E402
 from aocr.serving.metrics import ServerMetrics  # noqa: E402
 from aocr.serving.service import PredictionService  # noqa: E402
 from aocr.serving.version_manager import VersionManager  # noqa: E402
@@ -54,3 +56,22 @@ def test_an_http_server_that_ends_at_the_start_is_an_error(
     asyncio.run(start())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
+
+
+def test_a_body_limit_beyond_that_of_a_grpc_message_names_the_flag(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--max-body-bytes", str(1 << 31),
+                 "--log-path", str(tmp_path / "log")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--max-body-bytes {1 << 31}" in line
+    assert f"expected at most {2047 << 20}" in line
+
+
+def test_a_grpc_server_accepts_the_largest_body_limit() -> None:
+    async def make() -> None:
+        limits = Limits(max_body_bytes=2047 << 20)
+        metrics, service = ServerMetrics(), cast("PredictionService", None)
+        handlers = grpc_service.GrpcHandlers(service, metrics)
+        await grpc_service.make_server(handlers, metrics, ServerOptions(limits=limits)).stop(None)
+
+    asyncio.run(make())

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from aocr.errors import AocrError
 
 MEBIBYTE = 1 << 20
+# A gRPC message with its overhead has to be shorter than 2 GiB.
+_MAX_BODY_BYTES = 2047 * MEBIBYTE
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -23,6 +25,9 @@ class Limits:
         max_queue: Images that are queued or being processed.
         max_connections: Open HTTP connections; also the number of concurrent gRPC calls.
         request_seconds: Time to receive a body, and time to respond to it.
+
+    Raises:
+        AocrError: `max_body_bytes` is more than a gRPC message can have.
     """
 
     max_body_bytes: int = 16 * MEBIBYTE
@@ -31,6 +36,11 @@ class Limits:
     max_queue: int = 512
     max_connections: int = 512
     request_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.max_body_bytes > _MAX_BODY_BYTES:
+            raise AocrError(f"--max-body-bytes {self.max_body_bytes} is more than a gRPC message "
+                            f"can have: expected at most {_MAX_BODY_BYTES}")
 
 
 @dataclass(frozen=True)

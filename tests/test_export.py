@@ -25,6 +25,7 @@ from aocr.images import preprocessing
 from aocr.inference import export, export_formats, warmup
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Result
+from aocr.inference.saved_model import MAX_VERSION
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.tokenizer import EOS_ID
 from tests import capi
@@ -250,6 +251,14 @@ def test_a_version_is_not_overwritten(recognizer: CheckpointRecognizer, tmp_path
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["4"]
     with pytest.raises(AocrError, match="--model-version 5"):
         export.export(recognizer, target, "savedmodel", 4)
+
+
+@pytest.mark.parametrize("version", [1 << 63, 1 << 70])
+def test_a_version_that_cannot_be_served_is_refused(
+        recognizer: CheckpointRecognizer, tmp_path: Path, version: int) -> None:
+    with pytest.raises(AocrError, match=f"--model-version {version} .* at most {MAX_VERSION}"):
+        export.export(recognizer, str(tmp_path / "served"), "savedmodel", version)
+    assert not (tmp_path / "served").exists()
 
 
 @pytest.mark.slow

@@ -24,7 +24,8 @@ from tests.serving import NAME, Client
 serving.require_extra()
 
 from aocr.errors import AocrError  # noqa: E402
-from aocr.serving import http_protocol, version_manager  # noqa: E402
+from aocr.inference.saved_model import MAX_VERSION  # noqa: E402
+from aocr.serving import http_protocol, responses, version_manager  # noqa: E402
 from aocr.serving.config import Limits  # noqa: E402
 from aocr.serving.errors import RequestError  # noqa: E402
 from aocr.serving.metrics import ServerMetrics  # noqa: E402
@@ -158,8 +159,24 @@ def test_only_the_newest_ended_versions_are_listed(
     run(base, scenario)
 
 
+def test_a_version_beyond_int64_is_ignored_with_one_warning(base: Path, logged: list[str]) -> None:
+    too_large = MAX_VERSION + 1
+    for version in (MAX_VERSION, too_large):
+        (base / str(version)).mkdir()
+
+    async def scenario(versions: VersionManager) -> None:
+        assert not await versions.poll()
+        assert states(versions) == {MAX_VERSION: "AVAILABLE"}
+        assert f'"{MAX_VERSION}"' in responses.status_json(versions.statuses).decode()
+
+    run(base, scenario)
+    (line,) = [line for line in logged if str(too_large) in line]
+    assert f"Ignoring {base / str(too_large)}" in line
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (lambda base: None, "no version in"),
+    (lambda base: (base / str(MAX_VERSION + 1)).mkdir(), "no version in"),
     (lambda base: (base / "saved_model.pb").write_text(""), "is itself a SavedModel"),
     (lambda base: ((base / "1").mkdir(), (base / "1" / "broken").write_text("")), "is broken"),
     (lambda base: shutil.rmtree(base), "no directory"),

@@ -19,7 +19,7 @@ from aocr.inference.exported_model import (
 )
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.quantization_samples import Comparison, Samples
-from aocr.inference.saved_model import EXTRA_ASSETS
+from aocr.inference.saved_model import EXTRA_ASSETS, MAX_VERSION
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.runtime import filesystem
 
@@ -125,8 +125,12 @@ def _check_target(target: str, directory: str, version: int | None) -> None:
     filesystem.refuse_pattern(target)
     if tf.io.gfile.exists(target) and not tf.io.gfile.isdir(target):
         raise AocrError(f"{target} is a file; name a directory to export to")
+    if version is not None and version > MAX_VERSION:
+        raise AocrError(f"--model-version {version} cannot be served: expected at most "
+                        f"{MAX_VERSION}")
     if version is not None and tf.io.gfile.exists(directory):
-        free = max(filesystem.numbered_dirs(target)) + 1
+        versions = filesystem.numbered_dirs(target)
+        free = max(number for number in versions if number <= MAX_VERSION) + 1
         raise AocrError(f"{directory} exists, and a server may be using it; the next free number "
                         f"is --model-version {free}")
 

@@ -25,6 +25,7 @@ EXTRA_ASSETS = "assets.extra"  # where TensorFlow Serving expects files that Ten
 DEFAULT_SIGNATURE = "serving_default"
 DETAILS_SIGNATURE = "serving_details"
 IMAGES_SIGNATURE = "serving_images"
+MAX_VERSION = (1 << 63) - 1  # the protocols of TensorFlow Serving have int64 for versions
 
 
 def find_saved_model(model_dir: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import tensorflow as tf
 
 from aocr.errors import AocrError
-from aocr.inference.saved_model import is_saved_model
+from aocr.inference.saved_model import MAX_VERSION, is_saved_model
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 from aocr.serving.errors import ErrorCode, RequestError
@@ -59,6 +59,7 @@ class VersionManager:
         self._metrics = metrics
         self._current: Servable | None = None
         self._broken: dict[int, Fingerprint] = {}
+        self._ignored: set[int] = set()
         self._thread = ThreadPoolExecutor(1, "versions")
 
     async def start(self) -> None:
@@ -67,7 +68,7 @@ class VersionManager:
         Raises:
             AocrError: There is none.
         """
-        if not await self._in_thread(find_versions, self._base):
+        if not await self._in_thread(self._find_versions):
             raise AocrError(_no_version(self._base))
         while self._current is None and await self.poll():
             continue
@@ -95,7 +96,7 @@ class VersionManager:
         Returns:
             Whether there was such a version, loaded or not.
         """
-        paths = await self._in_thread(find_versions, self._base)
+        paths = await self._in_thread(self._find_versions)
         for version in sorted(paths, reverse=True):
             if self._current is not None and version == self._current.version:
                 return False
@@ -144,6 +145,15 @@ class VersionManager:
     def close(self) -> None:
         """Stops the thread that loads versions."""
         self._thread.shutdown()
+
+    def _find_versions(self) -> dict[int, str]:
+        """Returns the path of each version; warns once of a number that cannot be served."""
+        paths = find_versions(self._base)
+        too_large = {version for version in paths if version > MAX_VERSION}
+        for version in sorted(too_large - self._ignored):
+            log.warning(f"Ignoring {paths[version]}: expected a version of at most {MAX_VERSION}")
+        self._ignored |= too_large
+        return {version: path for version, path in paths.items() if version not in too_large}
 
     async def _load(self, path: str, version: int) -> None:
         self._set_status(version, VersionStatus(LOADING))

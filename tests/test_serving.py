@@ -244,6 +244,8 @@ def test_an_undecodable_image_fails_only_its_own_request(client: Client, results
     ("POST", PATH, b" " * 200_001, 413),
     ("POST", PATH, b"[" * 100_000, 400),
     ("POST", PATH, b'{"inputs": ' + b"9" * 5000 + b"}", 400),
+    ("POST", PATH, b'{"signature_name": "\\ud800", "inputs": "x"}', 400),
+    ("POST", PATH, b'{"signature_name": "' + b"x" * 100_000 + b'", "inputs": "x"}', 400),
     ("POST", PATH,
      json.dumps({"instances": [b64(FILES[0])] * 31}).encode(), 413),
     ("POST", PATH,
@@ -257,6 +259,7 @@ def test_exceeded_limits_and_wrong_paths_are_refused(
     assert actual == code, response
     assert list(response) == ["error"]
     assert "Traceback" not in response["error"]
+    assert len(response["error"]) < 1000
 
 
 def test_the_total_number_of_pixels_is_limited(client: Client) -> None:

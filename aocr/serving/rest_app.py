@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,10 +13,11 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aocr.inference.saved_model import MAX_VERSION
 from aocr.runtime.console import log
 from aocr.serving import responses, rest_codec, web_page
 from aocr.serving.batching import Outputs
@@ -25,7 +27,6 @@ from aocr.serving.metrics import ServerMetrics
 from aocr.serving.request_body import BodyReader
 from aocr.serving.service import PredictionService
 
-_INT64_LIMIT = 1 << 63
 # After these errors unread bytes of the body would be parsed as the next request.
 _CLOSING = (ErrorCode.TOO_LARGE, ErrorCode.BODY_TIMEOUT, ErrorCode.OVERLOADED)
 
@@ -145,7 +146,7 @@ class MetricsMiddleware:
 def _model_spec(request: Request) -> tuple[str, int | None]:
     """Returns the name of the model and the version that a path names."""
     version = request.path_params.get("version")
-    if version is not None and version >= _INT64_LIMIT:
+    if version is not None and version > MAX_VERSION:
         raise invalid(f"Failed to convert version: {version} to numeric.")
     return request.path_params["name"], version
 
@@ -170,9 +171,15 @@ def _json_response(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
+def _error_response(text: str, code: int, headers: Mapping[str, str] | None = None) -> Response:
+    # In ASCII, as the text may quote half of a surrogate pair, which UTF-8 cannot encode.
+    body = json.dumps({"error": text}, separators=(",", ":"))
+    return Response(body, code, headers, "application/json")
+
+
 async def _on_request_error(_request: Request, error: RequestError) -> Response:
     headers = {"connection": "close"} if error.code in _CLOSING else None
-    return JSONResponse({"error": str(error)}, error.code.http, headers)
+    return _error_response(str(error), error.code.http, headers)
 
 
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
@@ -185,12 +192,12 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
         code = 400
     if code == 405:
         text = f"{request.method} is not allowed for {request.url.path}"
-    return JSONResponse({"error": text}, code, error.headers)
+    return _error_response(text, code, error.headers)
 
 
 async def _on_internal_error(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "internal error; see the log of the server"}, 500)
+    return _error_response("internal error; see the log of the server", 500)
 
 
 async def _on_disconnect(_request: Request, _error: ClientDisconnect) -> Response:
-    return JSONResponse({"error": "the client closed the connection"}, 400)
+    return _error_response("the client closed the connection", 400)

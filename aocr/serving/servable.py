@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from aocr.config import shown
 from aocr.errors import AocrError, reason
 from aocr.images import transcoding
 from aocr.inference import saved_model, warmup
@@ -61,7 +62,7 @@ class Servable:
         name = signature or DEFAULT_SIGNATURE
         if name not in self._functions:
             raise RequestError(ErrorCode.UNKNOWN_SIGNATURE,
-                               f"Serving signature name: \"{name}\" not found in signature def")
+                               f"Serving signature name: {shown(name)} not found in signature def")
         return {alias: np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
                 for alias, info in self.signatures[name].inputs.items()}
 

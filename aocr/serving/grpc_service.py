@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import operator
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import Message
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
@@ -19,9 +17,9 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from aocr.config import shown
 from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.console import log
-from aocr.serving import responses
+from aocr.serving import grpc_codec, responses
 from aocr.serving.config import ServerOptions
-from aocr.serving.errors import ErrorCode, RequestError, invalid
+from aocr.serving.errors import RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
 from aocr.serving.service import PredictionService
 
@@ -46,10 +44,10 @@ class GrpcHandlers:
         name, version = _model_spec(request)
         signature = request.model_spec.signature_name
         with self._service.versions.lease(name, version) as servable:
-            known = servable.outputs(signature) if servable.inputs(signature) else []
-            aliases = _filter_outputs(request.output_filter, known)
-            inputs = {alias: _to_array(alias, value, self._service.limits.max_body_bytes)
-                      for alias, value in request.inputs.items()}
+            dtypes = servable.inputs(signature)
+            aliases = _filter_outputs(request.output_filter, servable.outputs(signature))
+            inputs = grpc_codec.tensors(
+                request.inputs, dtypes, self._service.limits.max_body_bytes)
             outputs = await self._service.predict(servable, signature, inputs)
             response = predict_pb2.PredictResponse()
             response.model_spec.name = name
@@ -165,19 +163,3 @@ def _filter_outputs(requested: Any, known: list[str]) -> list[str]:  # noqa: ANN
     if len(set(requested)) < len(requested):
         raise invalid("duplicate output tensor alias")
     return list(requested) or known
-
-
-def _to_array(alias: str, value: Any, max_bytes: int) -> np.ndarray:  # noqa: ANN401
-    """Converts a `TensorProto`; refuses a shape that declares more than its values can hold."""
-    sizes = [axis.size for axis in value.tensor_shape.dim]
-    strings = len(value.string_val) if value.dtype == tf.string.as_datatype_enum else 0
-    elements = math.prod(sizes)
-    if value.tensor_shape.unknown_rank or min(sizes, default=0) < 0 or (
-            strings and strings != elements):
-        raise invalid(f"input {alias!r}: the shape {sizes} does not fit the values")
-    if 8 * elements > 2 * max_bytes:
-        raise RequestError(ErrorCode.TOO_LARGE, f"input {alias!r}: the shape {sizes} is too large")
-    try:
-        return tf.make_ndarray(value)
-    except (TypeError, ValueError, KeyError) as error:
-        raise invalid(f"input {alias!r}: the shape or type does not fit the values") from error

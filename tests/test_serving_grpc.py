@@ -1,23 +1,36 @@
-"""Messages of gRPC requests, without a model."""
+"""Messages and errors of the gRPC endpoint, with a model that stands in for an exported one."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import serving
+from tests import contract, serving
 
 serving.require_extra()
 
+import grpc  # noqa: E402
 from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc  # noqa: E402
 
-from aocr.serving import grpc_codec  # noqa: E402
+from aocr.serving import grpc_codec, grpc_service  # noqa: E402
+from aocr.serving.batching import Batcher  # noqa: E402
+from aocr.serving.config import Limits, ServerOptions  # noqa: E402
 from aocr.serving.errors import ErrorCode, RequestError  # noqa: E402
+from aocr.serving.grpc_service import GrpcHandlers  # noqa: E402
+from aocr.serving.metrics import ServerMetrics  # noqa: E402
+from aocr.serving.service import PredictionService  # noqa: E402
+from aocr.serving.version_manager import VersionManager  # noqa: E402
 
 MAX_BYTES = 1000
+LIMITS = Limits(max_body_bytes=10_000)
+IMAGE = contract.images()[0]
 STRING: dict[str, np.dtype[Any]] = {"input": np.dtype(object)}
 TWO: dict[str, np.dtype[Any]] = {"images": np.dtype(np.float32), "widths": np.dtype(np.int32)}
 
@@ -76,3 +89,80 @@ def test_values_beyond_the_type_are_refused() -> None:
     with pytest.raises(RequestError, match="does not fit") as raised:
         grpc_codec.tensors({"a": message}, {"a": np.dtype(np.int8)}, MAX_BYTES)
     assert raised.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+class Model:
+    """Stands in for a servable of one string input, whose output is its input."""
+
+    version = 1
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def inputs(self, _signature: str) -> dict[str, np.dtype[Any]]:
+        """Returns the types of the inputs."""
+        return STRING
+
+    def outputs(self, _signature: str) -> list[str]:
+        """Returns the names of the outputs."""
+        return ["output"]
+
+    def run(self, _signature: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Returns the input, or raises the error."""
+        if self._error is not None:
+            raise self._error
+        return {"output": inputs["input"]}
+
+    @contextlib.contextmanager
+    def lease(self, *_: object) -> Iterator[Model]:
+        """Yields the model, as a version manager does."""
+        yield self
+
+
+@contextlib.asynccontextmanager
+async def connect(model: Model) -> AsyncIterator[grpc.aio.Channel]:
+    """Yields a channel to a server of a model."""
+    options, metrics = ServerOptions(limits=LIMITS), ServerMetrics()
+    batcher = Batcher(options, metrics)
+    service = PredictionService(cast("VersionManager", model), batcher, options.limits)
+    server = grpc_service.make_server(GrpcHandlers(service, metrics), metrics, options)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(None)
+        await batcher.close()
+
+
+def predict(model: Model) -> predict_pb2.PredictResponse:
+    """Sends an image to a server of a model and returns the response."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "aocr"
+    request.inputs["input"].CopyFrom(tf.make_tensor_proto(IMAGE))
+
+    async def send() -> predict_pb2.PredictResponse:
+        async with connect(model) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            return await stub.Predict(request)
+
+    return asyncio.run(send())
+
+
+def test_a_response_has_the_outputs_of_the_model() -> None:
+    assert predict(Model()).outputs["output"].string_val == [IMAGE]
+
+
+@pytest.mark.parametrize(("error", "details"), [
+    (ZeroDivisionError("a detail of the code"), "internal error; see the log of the server"),
+    (RequestError(ErrorCode.INTERNAL, "the model failed: a detail of the code"),
+     "the model failed: a detail of the code")])
+def test_the_reason_of_an_internal_error_is_in_the_log(
+        logged: list[str], error: Exception, details: str) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        predict(Model(error))
+    assert raised.value.code() is grpc.StatusCode.INTERNAL
+    assert raised.value.details() == details
+    (line,) = [line for line in logged if "failed" in line]
+    assert "a detail of the code" in line

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+INTERNAL_ERROR = "internal error; see the log of the server"  # what clients see of unexpected ones
+
 
 class ErrorCode(enum.Enum):
     """Kind of a request error: HTTP status code and name of the gRPC status code."""

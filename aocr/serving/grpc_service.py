@@ -19,7 +19,7 @@ from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.console import log
 from aocr.serving import grpc_codec, responses
 from aocr.serving.config import ServerOptions
-from aocr.serving.errors import RequestError, invalid
+from aocr.serving.errors import INTERNAL_ERROR, ErrorCode, RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
 from aocr.serving.service import PredictionService
 
@@ -79,17 +79,16 @@ class GrpcHandlers:
     async def _run(self, handler: Handler, request: Message, context: grpc.aio.ServicerContext
                    ) -> Message:
         """Runs a handler; counts, times and logs the call."""
-        start, code = time.perf_counter(), "INTERNAL"
+        start, code = time.perf_counter(), "CANCELLED"
         try:
-            response = await handler(request)
+            outcomes = await asyncio.gather(handler(request), return_exceptions=True)
+            outcome = outcomes[0]
+            if isinstance(outcome, BaseException):
+                error = _request_error(outcome)
+                code = error.code.grpc
+                return await context.abort(grpc.StatusCode[code], str(error))
             code = "OK"
-            return response
-        except RequestError as error:
-            code = error.code.grpc
-            return await context.abort(grpc.StatusCode[code], str(error))
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
+            return outcome
         finally:
             seconds = time.perf_counter() - start
             self._metrics.record_request("grpc", code, seconds)
@@ -142,6 +141,14 @@ def make_server(handlers: GrpcHandlers, metrics: ServerMetrics, options: ServerO
           for name, methods in services.items()),
         _UnknownMethods(metrics)))
     return server
+
+
+def _request_error(error: BaseException) -> RequestError:
+    """Returns the error for the client; logs an unexpected one, which clients do not see."""
+    if isinstance(error, RequestError):
+        return error
+    log.error(f"A gRPC call failed unexpectedly: {error!r}", exc_info=error)
+    return RequestError(ErrorCode.INTERNAL, INTERNAL_ERROR)
 
 
 def _model_spec(request: Any) -> tuple[str, int | None]:  # noqa: ANN401

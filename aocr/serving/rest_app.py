@@ -22,7 +22,7 @@ from aocr.runtime.console import log
 from aocr.serving import responses, rest_codec, web_page
 from aocr.serving.batching import Outputs
 from aocr.serving.config import ServerOptions
-from aocr.serving.errors import ErrorCode, RequestError, invalid
+from aocr.serving.errors import INTERNAL_ERROR, ErrorCode, RequestError, invalid
 from aocr.serving.metrics import ServerMetrics
 from aocr.serving.request_body import BodyReader
 from aocr.serving.service import PredictionService
@@ -196,7 +196,7 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _on_internal_error(_request: Request, _error: Exception) -> Response:
-    return _error_response("internal error; see the log of the server", 500)
+    return _error_response(INTERNAL_ERROR, 500)
 
 
 async def _on_disconnect(_request: Request, _error: ClientDisconnect) -> Response:

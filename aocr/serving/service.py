@@ -10,6 +10,7 @@ import numpy as np
 from aocr.errors import SkipError
 from aocr.images.headers import TOO_LARGE, Size, decoded_size
 from aocr.inference.saved_model import DEFAULT_SIGNATURE
+from aocr.runtime.console import log
 from aocr.serving.batching import Batcher, Outputs
 from aocr.serving.config import Limits
 from aocr.serving.errors import ErrorCode, RequestError
@@ -64,6 +65,10 @@ class PredictionService:
         except asyncio.TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "no result within "
                                f"{self.limits.request_seconds:g} seconds") from error
+        except RequestError as error:
+            if error.code is ErrorCode.INTERNAL:
+                log.error(f"A prediction failed: {error}")
+            raise
 
     async def _image_sizes(self, inputs: Mapping[str, np.ndarray]) -> list[Size]:
         """Returns the sizes of all images, as their headers declare them."""

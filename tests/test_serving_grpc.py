@@ -120,9 +120,9 @@ class Model:
 
 
 @contextlib.asynccontextmanager
-async def connect(model: Model) -> AsyncIterator[grpc.aio.Channel]:
+async def connect(model: Model, limits: Limits = LIMITS) -> AsyncIterator[grpc.aio.Channel]:
     """Yields a channel to a server of a model."""
-    options, metrics = ServerOptions(limits=LIMITS), ServerMetrics()
+    options, metrics = ServerOptions(limits=limits), ServerMetrics()
     batcher = Batcher(options, metrics)
     service = PredictionService(cast("VersionManager", model), batcher, options.limits)
     server = grpc_service.make_server(GrpcHandlers(service, metrics), metrics, options)
@@ -166,3 +166,43 @@ def test_the_reason_of_an_internal_error_is_in_the_log(
     assert raised.value.details() == details
     (line,) = [line for line in logged if "failed" in line]
     assert "a detail of the code" in line
+
+
+def status_of(messages: AsyncIterator[bytes], limits: Limits = LIMITS) -> tuple[Any, str]:
+    """Returns code and details of the error that a call with these messages gets."""
+    async def send() -> None:
+        async with connect(Model(), limits) as channel:
+            await channel.stream_unary("/tensorflow.serving.PredictionService/Predict")(messages)
+
+    with pytest.raises(grpc.RpcError) as raised:
+        asyncio.run(send())
+    return raised.value.code(), raised.value.details()
+
+
+async def never_ending() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def stream(*messages: bytes) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
+
+
+def test_a_message_that_is_not_received_in_time_is_refused() -> None:
+    assert status_of(never_ending(), Limits(request_seconds=0.1)) == (
+        grpc.StatusCode.DEADLINE_EXCEEDED, "the message was not received within 0.1 seconds")
+
+
+@pytest.mark.parametrize(("messages", "text"), [
+    (stream(), "the call ended without one"),
+    (stream(b"\xff\xff"), "expected a message of type tensorflow.serving.PredictRequest")])
+def test_bytes_that_are_no_message_are_refused(messages: AsyncIterator[bytes], text: str) -> None:
+    code, details = status_of(messages)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert text in details
+
+
+def test_a_message_beyond_the_limit_is_refused() -> None:
+    code, _ = status_of(stream(bytes(100_000)))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED

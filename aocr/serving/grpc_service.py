@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from aocr.config import shown
@@ -71,17 +71,22 @@ class GrpcHandlers:
         return responses.status(self._service.versions.find_statuses(*_model_spec(request)))
 
     def method(self, handler: Handler, request_type: type[Message]) -> grpc.RpcMethodHandler:
-        """Returns a handler as a unary gRPC method."""
-        return grpc.unary_unary_rpc_method_handler(
-            functools.partial(self._run, handler), request_type.FromString,
+        """Returns a handler as a gRPC method of one message, for unary calls.
+
+        For gRPC the message is a stream of one: of a unary method the handler would only be called
+        when the whole message has been received, however long that takes.
+        """
+        return grpc.stream_unary_rpc_method_handler(
+            functools.partial(self._run, handler, request_type), None,
             operator.methodcaller("SerializeToString"))
 
-    async def _run(self, handler: Handler, request: Message, context: grpc.aio.ServicerContext
-                   ) -> Message:
-        """Runs a handler; counts, times and logs the call."""
+    async def _run(self, handler: Handler, request_type: type[Message], _requests: object,
+                   context: grpc.aio.ServicerContext) -> Message:
+        """Receives a request and runs a handler; counts, times and logs the call."""
         start, code = time.perf_counter(), "CANCELLED"
         try:
-            outcomes = await asyncio.gather(handler(request), return_exceptions=True)
+            outcomes = await asyncio.gather(
+                self._handle(handler, request_type, context), return_exceptions=True)
             outcome = outcomes[0]
             if isinstance(outcome, BaseException):
                 error = _request_error(outcome)
@@ -93,6 +98,26 @@ class GrpcHandlers:
             seconds = time.perf_counter() - start
             self._metrics.record_request("grpc", code, seconds)
             log.debug("%s %s %.1f ms", handler.__name__, code, 1000 * seconds)
+
+    async def _handle(self, handler: Handler, request_type: type[Message],
+                      context: grpc.aio.ServicerContext) -> Message:
+        return await handler(await self._receive(request_type, context))
+
+    async def _receive(self, request_type: type[Message], context: grpc.aio.ServicerContext
+                       ) -> Message:
+        seconds = self._service.limits.request_seconds
+        try:
+            received = await asyncio.wait_for(context.read(), seconds)
+        except asyncio.TimeoutError as error:
+            raise RequestError(ErrorCode.BODY_TIMEOUT, "the message was not received within "
+                               f"{seconds:g} seconds") from error
+        if received is grpc.aio.EOF:
+            raise invalid("expected a message, but the call ended without one")
+        try:
+            return request_type.FromString(received)
+        except DecodeError as error:
+            raise invalid(f"expected a message of type {request_type.DESCRIPTOR.full_name}, got "
+                          f"{len(received)} bytes that are none") from error
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):

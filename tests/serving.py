@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pytest
 
 import aocr
@@ -57,6 +58,50 @@ class Client:
         """Sends a prediction request; `path` follows the model name."""
         return self.request("POST", f"/v1/models/{NAME}{path}:predict",
                             json.dumps(document).encode())
+
+
+class Model:
+    """Stands in for a servable, whose only output is its first input, and for its manager.
+
+    Args:
+        dtypes: Type of each input of every signature.
+        error: Raised by each call.
+
+    Attributes:
+        version: Its number.
+        max_width: Largest width of preprocessed images.
+        released: Calls wait until this event is set; it is set at first.
+    """
+
+    version = 1
+    max_width: int | None = None
+
+    def __init__(self, dtypes: Mapping[str, np.dtype[Any]], error: Exception | None = None
+                 ) -> None:
+        self.released = threading.Event()
+        self.released.set()
+        self._dtypes = dtypes
+        self._error = error
+
+    def inputs(self, _signature: str) -> Mapping[str, np.dtype[Any]]:
+        """Returns the types of the inputs."""
+        return self._dtypes
+
+    def outputs(self, _signature: str) -> list[str]:
+        """Returns the name of the output."""
+        return ["output"]
+
+    def run(self, _signature: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Returns the first input, or raises the error."""
+        self.released.wait()
+        if self._error is not None:
+            raise self._error
+        return {"output": next(iter(inputs.values()))}
+
+    @contextlib.contextmanager
+    def lease(self, *_: object) -> Iterator[Model]:
+        """Yields the model, whatever its requested name and version are."""
+        yield self
 
 
 def require_extra() -> None:

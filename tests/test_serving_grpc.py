@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import numpy as np
@@ -91,36 +91,8 @@ def test_values_beyond_the_type_are_refused() -> None:
     assert raised.value.code is ErrorCode.INVALID_ARGUMENT
 
 
-class Model:
-    """Stands in for a servable of one string input, whose output is its input."""
-
-    version = 1
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self._error = error
-
-    def inputs(self, _signature: str) -> dict[str, np.dtype[Any]]:
-        """Returns the types of the inputs."""
-        return STRING
-
-    def outputs(self, _signature: str) -> list[str]:
-        """Returns the names of the outputs."""
-        return ["output"]
-
-    def run(self, _signature: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Returns the input, or raises the error."""
-        if self._error is not None:
-            raise self._error
-        return {"output": inputs["input"]}
-
-    @contextlib.contextmanager
-    def lease(self, *_: object) -> Iterator[Model]:
-        """Yields the model, as a version manager does."""
-        yield self
-
-
 @contextlib.asynccontextmanager
-async def connect(model: Model, limits: Limits = LIMITS) -> AsyncIterator[grpc.aio.Channel]:
+async def connect(model: serving.Model, limits: Limits = LIMITS) -> AsyncIterator[grpc.aio.Channel]:
     """Yields a channel to a server of a model."""
     options, metrics = ServerOptions(limits=limits), ServerMetrics()
     batcher = Batcher(options, metrics)
@@ -136,7 +108,7 @@ async def connect(model: Model, limits: Limits = LIMITS) -> AsyncIterator[grpc.a
         await batcher.close()
 
 
-def predict(model: Model) -> predict_pb2.PredictResponse:
+def predict(model: serving.Model) -> predict_pb2.PredictResponse:
     """Sends an image to a server of a model and returns the response."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "aocr"
@@ -151,7 +123,7 @@ def predict(model: Model) -> predict_pb2.PredictResponse:
 
 
 def test_a_response_has_the_outputs_of_the_model() -> None:
-    assert predict(Model()).outputs["output"].string_val == [IMAGE]
+    assert predict(serving.Model(STRING)).outputs["output"].string_val == [IMAGE]
 
 
 @pytest.mark.parametrize(("error", "details"), [
@@ -161,7 +133,7 @@ def test_a_response_has_the_outputs_of_the_model() -> None:
 def test_the_reason_of_an_internal_error_is_in_the_log(
         logged: list[str], error: Exception, details: str) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        predict(Model(error))
+        predict(serving.Model(STRING, error))
     assert raised.value.code() is grpc.StatusCode.INTERNAL
     assert raised.value.details() == details
     (line,) = [line for line in logged if "failed" in line]
@@ -171,7 +143,7 @@ def test_the_reason_of_an_internal_error_is_in_the_log(
 def status_of(messages: AsyncIterator[bytes], limits: Limits = LIMITS) -> tuple[Any, str]:
     """Returns code and details of the error that a call with these messages gets."""
     async def send() -> None:
-        async with connect(Model(), limits) as channel:
+        async with connect(serving.Model(STRING), limits) as channel:
             await channel.stream_unary("/tensorflow.serving.PredictionService/Predict")(messages)
 
     with pytest.raises(grpc.RpcError) as raised:

@@ -18,8 +18,8 @@ class Limits:
     """Limits on what clients may request; anything beyond them is refused.
 
     Attributes:
-        max_body_bytes: Size of a request body in bytes. All bodies that are being received may
-            take eight times as much together.
+        max_body_bytes: Size of a request body in bytes. All requests together may hold eight
+            times as much.
         max_images: Images per request.
         max_pixels: Pixels per image, and of all images of a batch together.
         max_queue: Images that are queued or being processed.

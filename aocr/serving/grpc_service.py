@@ -48,6 +48,7 @@ class GrpcHandlers:
             aliases = _filter_outputs(request.output_filter, servable.outputs(signature))
             inputs = grpc_codec.tensors(
                 request.inputs, dtypes, self._service.limits.max_body_bytes)
+            del request  # otherwise its images would be in memory twice while the model runs
             outputs = await self._service.predict(servable, signature, inputs)
             response = predict_pb2.PredictResponse()
             response.model_spec.name = name

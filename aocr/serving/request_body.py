@@ -9,32 +9,33 @@ from starlette.requests import Request
 
 from aocr.config import shown
 from aocr.serving import rest_codec
+from aocr.serving.budget import ByteBudget
 from aocr.serving.config import MEBIBYTE, Limits
 from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.servable import Servable
 
 _LARGE_BODY = 256 * 1024  # bytes; larger bodies are parsed in a thread to not delay others
-_BUDGET_BODIES = 8  # bodies of the largest allowed size that may be in memory together
 _MAX_DISCARDED = 256 * MEBIBYTE  # bytes that are still received of a body that is too large
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
-ParsedBody = tuple[rest_codec.PredictRequest, rest_codec.Tensors]
+ParsedBody = tuple[str, str, rest_codec.Tensors]  # signature, form, inputs
 
 
 class BodyReader:
-    """Reads request bodies; those being received share a budget of bytes.
+    """Reads request bodies.
 
     Args:
         limits: Limits on requests.
+        budget: Each body takes its bytes until it has been parsed.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, budget: ByteBudget) -> None:
         self._limits = limits
-        self._free_bytes = _BUDGET_BODIES * limits.max_body_bytes
+        self._budget = budget
         self._parsing = asyncio.Semaphore(1)
 
     async def read(self, request: Request, servable: Servable) -> ParsedBody:
-        """Returns the parsed body of a prediction request and its input tensors.
+        """Returns signature and form of a prediction request, and its input tensors.
 
         Raises:
             RequestError: The body is too large, too slow, malformed, or beyond the budget.
@@ -52,7 +53,7 @@ class BodyReader:
             raise RequestError(ErrorCode.BODY_TIMEOUT, "the body was not received within "
                                f"{self._limits.request_seconds:g} seconds") from error
         finally:
-            self._free_bytes += len(body)
+            self._budget.give_back(len(body))
 
     def _parse_gzip(self, body: bytes, servable: Servable) -> ParsedBody:
         return _parse(decompress(body, self._limits.max_body_bytes), servable)
@@ -69,11 +70,8 @@ class BodyReader:
             too_large = too_large or len(body) + len(chunk) > max_bytes
             if too_large:
                 discardable -= len(chunk)
-            elif len(chunk) > self._free_bytes:
-                raise RequestError(ErrorCode.OVERLOADED,
-                                   "too many large requests at a time; try again")
             else:
-                self._free_bytes -= len(chunk)
+                self._budget.take(len(chunk))
                 body += chunk
             if discardable < 0:
                 break
@@ -114,7 +112,8 @@ def _is_gzip(request: Request) -> bool:
 
 def _parse(body: bytes, servable: Servable) -> ParsedBody:
     request = rest_codec.parse(body)
-    return request, rest_codec.tensors(request, servable.inputs(request.signature))
+    inputs = rest_codec.tensors(request, servable.inputs(request.signature))
+    return request.signature, request.form, inputs
 
 
 def _content_length(request: Request) -> int:

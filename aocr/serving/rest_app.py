@@ -41,16 +41,16 @@ class RestHandlers:
 
     def __init__(self, service: PredictionService, metrics: ServerMetrics) -> None:
         self._service = service
-        self._bodies = BodyReader(service.limits)
+        self._bodies = BodyReader(service.limits, service.budget)
         self._metrics = metrics
 
     async def predict(self, request: Request) -> Response:
         """Handles `POST /v1/models/NAME[/versions/N]:predict`."""
         with self._service.versions.lease(*_model_spec(request)) as servable:
-            body, inputs = await self._bodies.read(request, servable)
+            signature, form, inputs = await self._bodies.read(request, servable)
             outputs = await _unless_disconnected(
-                request, self._service.predict(servable, body.signature, inputs))
-        return _json_response(rest_codec.encode_response(outputs, body.form))
+                request, self._service.predict(servable, signature, inputs))
+        return _json_response(rest_codec.encode_response(outputs, form))
 
     async def status(self, request: Request) -> Response:
         """Handles `GET /v1/models/NAME[/versions/N]`."""

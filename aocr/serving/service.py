@@ -12,12 +12,14 @@ from aocr.images.headers import TOO_LARGE, Size, decoded_size
 from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.console import log
 from aocr.serving.batching import Batcher, Outputs
+from aocr.serving.budget import ByteBudget
 from aocr.serving.config import Limits
 from aocr.serving.errors import ErrorCode, RequestError
 from aocr.serving.servable import Servable
 from aocr.serving.version_manager import VersionManager
 
 _MAX_LARGE_IMAGES = 8  # images of the largest allowed size in a request
+_MAX_LARGE_BODIES = 8  # bodies of the largest allowed size that may be in memory together
 # Total size in bytes from which headers are read in a thread: a file may consist of a million
 # empty chunks, which Pillow takes 10 seconds to skip.
 _LARGE_FILES = 64 * 1024
@@ -34,11 +36,14 @@ class PredictionService:
     Attributes:
         versions: As given.
         limits: As given.
+        budget: Bytes of the bodies that are being received, and of the inputs of requests that
+            have no response yet.
     """
 
     def __init__(self, versions: VersionManager, batcher: Batcher, limits: Limits) -> None:
         self.versions = versions
         self.limits = limits
+        self.budget = ByteBudget(_MAX_LARGE_BODIES * limits.max_body_bytes)
         self._batcher = batcher
         self._inspecting = asyncio.Semaphore(1)
 
@@ -59,9 +64,10 @@ class PredictionService:
         """
         self._check_images(inputs)
         try:
-            return await asyncio.wait_for(
-                self._run(servable, signature or DEFAULT_SIGNATURE, inputs),
-                self.limits.request_seconds)
+            with self.budget.hold(sum(map(_size, inputs.values()))):
+                return await asyncio.wait_for(
+                    self._run(servable, signature or DEFAULT_SIGNATURE, inputs),
+                    self.limits.request_seconds)
         except asyncio.TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "no result within "
                                f"{self.limits.request_seconds:g} seconds") from error
@@ -78,7 +84,7 @@ class PredictionService:
             return [self._image_size(image, name, array.shape, index)
                     for name, array in arrays.items() for index, image in enumerate(array.flat)]
 
-        if sum(len(image) for array in arrays.values() for image in array.flat) < _LARGE_FILES:
+        if sum(map(_size, arrays.values())) < _LARGE_FILES:
             return read_headers()
         async with self._inspecting:
             return await asyncio.to_thread(read_headers)
@@ -137,3 +143,8 @@ class PredictionService:
             if images > self.limits.max_images:
                 raise RequestError(ErrorCode.TOO_LARGE, f"{images} images in a request; at most "
                                    f"{self.limits.max_images} are accepted (--max-images)")
+
+
+def _size(array: np.ndarray) -> int:
+    """Returns the bytes of a tensor, of strings those of their content."""
+    return sum(map(len, array.flat)) if array.dtype == object else array.nbytes

@@ -127,6 +127,15 @@ def test_details_and_images_signatures_are_served(client: Client, results: list[
     assert code == 400
 
 
+def test_images_wider_than_the_export_states_are_refused(client: Client, exported: Path) -> None:
+    extra = exported / str(VERSION) / "assets.extra"
+    max_width = json.loads((extra / "config.json").read_text())["serving_images"]["max_width"]
+    for width, expected in ((max_width, 200), (max_width + 1, 413)):
+        code, response = client.predict({"signature_name": "serving_images", "inputs": {
+            "images": np.zeros((1, 32, width, 1)).tolist(), "widths": [width]}})
+        assert code == expected, response
+
+
 def test_metadata_describes_the_signatures(client: Client) -> None:
     code, response = client.request("GET", f"/v1/models/{NAME}/metadata")
     assert code == 200

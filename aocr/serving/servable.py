@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from aocr.checkpoints import config_file
 from aocr.config import shown
 from aocr.errors import AocrError, reason
 from aocr.images import transcoding
@@ -29,6 +30,8 @@ class Servable:
         version: Its number.
         signatures: The signatures as the SavedModel defines them.
         users: Number of requests that are using it.
+        max_width: Largest width of the images of `serving_images` in pixels; `None` if the
+            SavedModel does not state it.
 
     Raises:
         AocrError: It cannot be loaded, or a warm-up request fails.
@@ -43,6 +46,7 @@ class Servable:
             self.signatures = dict(graph.signature_def)
             self._loaded = tf.saved_model.load(path)
             self._functions = dict(self._loaded.signatures)
+            self.max_width = _max_width(path)
             self._warm_up(path)
         # A damaged SavedModel raises any of these.
         except (tf.errors.OpError, OSError, ValueError, LookupError, AttributeError, TypeError,
@@ -103,6 +107,14 @@ class Servable:
         for signature, inputs in requests or [(DEFAULT_SIGNATURE, {"input": _blank_image()})]:
             self.inputs(signature)
             self.run(signature, inputs)
+
+
+def _max_width(path: str) -> int | None:
+    extra = tf.io.gfile.join(path, saved_model.EXTRA_ASSETS)
+    if not config_file.exists(extra):
+        return None
+    width = config_file.load_section(extra, saved_model.IMAGES_SIGNATURE).get("max_width")
+    return width if isinstance(width, int) else None
 
 
 def _to_array(value: tf.Tensor) -> np.ndarray:

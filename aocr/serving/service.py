@@ -7,14 +7,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from aocr.config import IMAGE_HEIGHT
 from aocr.errors import SkipError
 from aocr.images.headers import TOO_LARGE, Size, decoded_size
-from aocr.inference.saved_model import DEFAULT_SIGNATURE
+from aocr.inference.saved_model import DEFAULT_SIGNATURE, IMAGES_SIGNATURE
 from aocr.runtime.console import log
 from aocr.serving.batching import Batcher, Outputs
 from aocr.serving.budget import ByteBudget
 from aocr.serving.config import Limits
-from aocr.serving.errors import ErrorCode, RequestError
+from aocr.serving.errors import ErrorCode, RequestError, invalid
 from aocr.serving.servable import Servable
 from aocr.serving.version_manager import VersionManager
 
@@ -97,9 +98,24 @@ class PredictionService:
             code = ErrorCode.TOO_LARGE if too_large else ErrorCode.INVALID_ARGUMENT
             raise RequestError(code, error.detail).at(name, shape, index) from error
 
+    def _preprocessed_sizes(self, servable: Servable, images: np.ndarray) -> list[Size]:
+        """Returns the sizes of images that a client has scaled; refuses too wide ones."""
+        if images.ndim != 4:
+            raise invalid("input 'images': expected the shape [batch, 32, width, channels], got "
+                          f"{list(images.shape)}")
+        batch, height, width, _ = images.shape
+        max_width = servable.max_width or self.limits.max_pixels // IMAGE_HEIGHT
+        if width > max_width:
+            raise RequestError(ErrorCode.TOO_LARGE, f"input 'images': expected a width of at most "
+                               f"{max_width}, got {width}; squeeze wider images to it")
+        return [Size(width, height)] * batch
+
     async def _run(self, servable: Servable, signature: str, inputs: Mapping[str, np.ndarray]
                    ) -> Outputs:
-        sizes = await self._image_sizes(inputs)
+        if signature == IMAGES_SIGNATURE:
+            sizes = self._preprocessed_sizes(servable, inputs["images"])
+        else:
+            sizes = await self._image_sizes(inputs)
         self._check_pixels(sizes)
         # Only the default signature has one value per image. Outputs of the others are as long
         # as the longest text of their batch, so that sharing a call would change the response.

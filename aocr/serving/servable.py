@@ -10,13 +10,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from aocr.checkpoints import config_file
-from aocr.config import shown
 from aocr.errors import AocrError, reason
 from aocr.images import transcoding
 from aocr.inference import saved_model, warmup
 from aocr.inference.saved_model import DEFAULT_SIGNATURE
 from aocr.runtime.devices import disable_tf32
 from aocr.serving.errors import ErrorCode, RequestError, invalid
+
+_SHOWN_CHARACTERS = 80  # of a signature name in an error message
 
 
 class Servable:
@@ -66,7 +67,8 @@ class Servable:
         name = signature or DEFAULT_SIGNATURE
         if name not in self._functions:
             raise RequestError(ErrorCode.UNKNOWN_SIGNATURE,
-                               f"Serving signature name: {shown(name)} not found in signature def")
+                               f'Serving signature name: "{name[:_SHOWN_CHARACTERS]}" not found '
+                               "in signature def")
         return {alias: np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
                 for alias, info in self.signatures[name].inputs.items()}
 

@@ -124,6 +124,12 @@ def test_a_quote_without_its_end_takes_in_no_other_line() -> None:
     assert stats.skipped == {"malformed row": 2}
 
 
+def test_the_reason_of_a_malformed_row_is_printable() -> None:
+    _, stats = read("a.csv", b'file,text\n0.png,"\xca\n1.png,B\n')
+    assert stats.skipped == {"malformed row": 1}
+    assert "\\udcca" in stats.first_skipped["malformed row"][1]
+
+
 @pytest.mark.parametrize(("name", "content", "line", "skip_reason"), [
     ("a.csv", "file,text\n0.png,A\n1.png\n", 3, "missing column"),
     ("a.csv", "file,text\n0.png,A\n\n", 3, "blank line"),

@@ -184,7 +184,7 @@ def _parse_row(line: str, columns: Columns) -> list[Annotation]:
     try:
         row = next(csv.reader([line], delimiter=columns.delimiter, strict=True), [])
     except csv.Error as error:
-        raise SkipError("malformed row", f"{error}: {shorten(line)}") from error
+        raise SkipError("malformed row", f"{error}, in {shorten(line)!r}") from error
     if not any(row):
         raise SkipError("blank line")
     expected = max(columns.path, columns.label) + 1

@@ -52,6 +52,15 @@ def test_a_second_file_of_the_same_second_does_not_replace_the_first(
     assert sorted(read_scalars(tmp_path)) == [(1, "loss", 1.0), (2, "loss", 2.0)]
 
 
+def test_names_have_the_order_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = (5_999_999_999, 6_009_087_517, 6_123_000_000)
+    for step, nanoseconds in enumerate(times):
+        monkeypatch.setattr("aocr.training.tensorboard.time.time_ns", lambda ns=nanoseconds: ns)
+        with EventFile(str(tmp_path)) as events:
+            events.scalars(step, {"loss": 1.0})
+    assert [step for step, _, _ in read_scalars(tmp_path)] == [0, 1, 2]
+
+
 def test_a_full_disk_loses_scalars_and_nothing_else(tmp_path: Path, logged: list[str]) -> None:
     with EventFile(str(tmp_path)) as events:
         events.flush()

@@ -23,8 +23,10 @@ class EventFile:
     """
 
     def __init__(self, directory: str) -> None:
-        name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}"
-        name += f".{os.getpid()}.{time.time_ns() % 10**9}"
+        # TensorBoard reads the files of a directory in the order of their names.
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        name = (f"events.out.tfevents.{seconds}.{socket.gethostname()}.{os.getpid()}"
+                f".{nanoseconds:09}")
         self._failed = False
         self._writer = tf.io.TFRecordWriter(tf.io.gfile.join(directory, name))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"))

@@ -93,7 +93,7 @@ def _check_paths(args: argparse.Namespace) -> None:
     values = [(name, str(value)) for name, values in vars(args).items() if name not in _NOT_PATHS
               for value in (values if isinstance(values, list | tuple) else [values])]
     for name, path in values:
-        if name not in _ANY_BYTES and _has_surrogates(path):
+        if name not in _ANY_BYTES and not filesystem.is_utf8(path):
             raise AocrError(f"{path!r} is not UTF-8, and TensorFlow opens no other paths; rename "
                             "the file or directory")
     for path in filter(filesystem.is_remote, (path for _, path in values)):
@@ -104,11 +104,6 @@ def _check_paths(args: argparse.Namespace) -> None:
             tf.io.gfile.exists(path)
         except tf.errors.OpError as error:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
-
-
-def _has_surrogates(text: str) -> bool:
-    """Returns whether a text holds bytes that Python could not decode as UTF-8."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _version() -> str:

@@ -44,6 +44,15 @@ def refuse_pattern(model_path: str) -> None:
                         "pattern and would not find it again; rename the directory")
 
 
+def is_utf8(path: str) -> bool:
+    """Returns whether the bytes of a path are UTF-8: Python has surrogates for any others."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_special(path: str) -> bool:
     """Returns whether a local path is a device, a pipe or a socket, which no file may replace."""
     return not is_remote(path) and os.path.exists(path) and not (

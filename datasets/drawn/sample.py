@@ -123,7 +123,7 @@ class Drawer:
     def _face(self, label: str, style: Style, rng: Random) -> Face | None:
         """Returns a font that has all the characters: first a category, then a family, then a file.
 
-        Where no font of the style's categories has them, any other font may.
+        Where the category has no such font, the style's other categories may, also in italics.
         """
         needed = bits(label)
         categories = [name for name in style.fonts if name in self._families]

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from aocr.inference.recognizer import Result
 from tests import drawing
 
@@ -196,3 +198,22 @@ def _main(url: str, version: int, checkpoints: str) -> None:
 
 if __name__ == "__main__":
     _main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+
+
+def decode_images(inputs: Any) -> Any:
+    """Returns the input of a request in column form, base64 decoded."""
+    def decode(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decode(item) for item in value]
+        return base64.b64decode(value["b64"])
+
+    named = isinstance(inputs, dict) and "b64" not in inputs
+    images = decode(inputs["input"] if named else inputs)
+    return images if isinstance(images, bytes) else np.array(images, object)
+
+
+def decode_texts(value: Any) -> Any:
+    """Returns the outputs of the C API or of an exported model as JSON has them."""
+    if isinstance(value, list):
+        return [decode_texts(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value

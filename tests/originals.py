@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tests import reference
+from tests import reference, reference_decoding
 from tests.drawing import opened
 
 FILTERS = {"conv1": (3, 64), "conv2": (3, 128), "conv3": (3, 256), "conv4": (3, 256),
@@ -25,6 +25,10 @@ FILTERS = {"conv1": (3, 64), "conv2": (3, 128), "conv3": (3, 256), "conv4": (3, 
 DECODER = "embedding_attention_decoder/attention_decoder"
 TABLE_SIZE = 1024  # number of cubic weights that TensorFlow tabulates between two pixels
 Variables = dict[str, NDArray[Any]]
+# Limits of the models of the tests, and sizes of images: not resized, and resized to the height or
+# to the width.
+LIMITS: dict[str, Any] = {"max_width": 40, "max_height": 32, "max_prediction": 3}
+SIZES = ((30, 20), (40, 32), (33, 51), (90, 40), (200, 30))
 
 
 @dataclass(frozen=True)
@@ -144,11 +148,11 @@ def hashes(directory: Path) -> dict[str, str]:
 
 
 def predict(model: OriginalModel, values: Variables, image: NDArray[np.float64], steps: int
-           ) -> reference.Greedy:
+           ) -> reference_decoding.Greedy:
     """Returns the predictions of the original for an image `[32, width, channels]`."""
     weights = reference.of_original(values, model.layers)
     features, _ = reference.convnet(weights, [image])
-    return reference.greedy(weights, *reference.encode(weights, features[0]), steps)
+    return reference_decoding.greedy(weights, *reference.encode(weights, features[0]), steps)
 
 
 def text(ids: NDArray[np.int64], alphabet: str) -> str:

@@ -31,7 +31,7 @@ from aocr.model import AttentionOCR
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import EOS_ID, Tokenizer
 from aocr.training.validation import Validator
-from tests import reference
+from tests import reference, reference_decoding
 from tests.conftest import WORDS, Command, World, messages
 
 PREDICTIONS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 0.99, 1.0]),
@@ -143,7 +143,7 @@ def test_probabilities_are_those_of_logits_divided_by_the_temperature() -> None:
     model = AttentionOCR(config)
     images, widths = tf.random.stateless_normal([3, 32, 40, 1], [1, 2]), tf.constant([40, 20, 9])
     decoded = model.greedy(model.encode(images, widths))
-    expected = [reference.probability(logits / 2.5) for logits in decoded.logits.numpy()]
+    expected = [reference_decoding.probability(logits / 2.5) for logits in decoded.logits.numpy()]
     graph = RecognitionGraph(config, model)
     np.testing.assert_allclose(graph.read_images(images, widths).probability, expected, rtol=1e-5)
     batch = graph.validate(images, widths, tf.constant([[3, 2]] * 3), np.array([1.0, 2.5]))

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 from pathlib import Path
 from random import Random
-from types import ModuleType
 
 import pytest
 from PIL import Image, ImageFont
 
+from tests import draw_script
+
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "datasets" / "draw.py"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-draw = _load()
+draw = draw_script.load()
 
 
 @pytest.fixture
@@ -274,8 +263,9 @@ def test_pillow_without_a_scalable_font_is_an_error(
             raise fault
         return ImageFont.ImageFont()
 
-    draw.load_font.cache_clear()
-    draw.has_glyph.cache_clear()
+    font_module = sys.modules["word_image"]
+    font_module.load_font.cache_clear()
+    font_module.has_glyph.cache_clear()
     monkeypatch.setattr(ImageFont, "load_default", load_default)
     assert _run("set") == 1
     assert "Pillow 10.1" in _error(capsys)

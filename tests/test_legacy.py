@@ -10,29 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aocr.checkpoints import directory, loader
-from aocr.checkpoints.choice import CheckpointChoice
 from aocr.cli.main import main
 from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.errors import AocrError
-from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Recognizer
-from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
-from aocr.model import AttentionOCR, Decoded
-from tests import originals, reference
+from tests import originals, reference, reference_decoding
 from tests.drawing import encoded, word
-from tests.originals import DECODER, OriginalModel
+from tests.networks import decode_all
+from tests.originals import DECODER, LIMITS, SIZES, OriginalModel
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "original"
-IMAGES = GOLDEN.parent / "data"
-LIMITS: dict[str, Any] = {"max_width": 40, "max_height": 32, "max_prediction": 3}
 FLAGS = ["--max-width", "40", "--max-height", "32", "--max-prediction", "3"]
 STEPS = 5
-SIZES = ((30, 20), (40, 32), (33, 51), (90, 40), (200, 30))
 PORT: dict[str, Any] = {"norm": "batch_normalization", "kernel": "weights", "bias": "biases"}
 CASES = {
     "0.7.6": OriginalModel(),
@@ -55,12 +46,6 @@ def alphabet(original: OriginalModel) -> str:
 def drawn(original: OriginalModel) -> list[bytes]:
     """Returns images that are not resized, resized to the height, and resized to the width."""
     return [encoded(word("Ab8", size, "RGB" if original.channels == 3 else "L")) for size in SIZES]
-
-
-def decode_all(model: AttentionOCR, files: list[bytes], config: ModelConfig) -> Decoded:
-    """Decodes all steps, as the original does."""
-    images, widths = preprocessing.preprocess_batch(tf.constant(files), config)
-    return model.greedy(model.encode(images, widths), until_eos=False)
 
 
 def run(tmp_path: Path, *words: object) -> tuple[int, list[str]]:
@@ -105,7 +90,7 @@ def test_a_checkpoint_gives_the_predictions_of_the_original(original: OriginalMo
         assert prediction.output[n].numpy().decode() == originals.text(
             expected.ids, config.alphabet)
         assert float(prediction.probability[n]) == pytest.approx(
-            reference.probability(expected.logits), rel=1e-3)
+            reference_decoding.probability(expected.logits), rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -312,7 +297,7 @@ def test_the_flags_of_the_original_are_accepted(tmp_path: Path) -> None:
     assert code == 0, logged
     expected = originals.predict(
         original, values, originals.load_image(originals.pixels(file), 40, True), STEPS)
-    assert logged[-1].endswith(f"Result: OK. {reference.probability(expected.logits):.2f} "
+    assert logged[-1].endswith(f"Result: OK. {reference_decoding.probability(expected.logits):.2f} "
                                + originals.text(expected.ids, PRINTABLE_ASCII))
     assert sum("(version 0.7.6, no step counter)" in line for line in logged) == 1
 
@@ -343,151 +328,3 @@ def test_an_export_into_the_directory_of_the_original_is_refused(plain: Path, tm
         assert code == 1
         assert "never written to" in logged[-1]
     assert originals.hashes(plain) == before
-
-
-@pytest.mark.parametrize(("step", "reported"), [(300, True), (100, False), (5000, False),
-                                            (None, False)])
-def test_averages_that_contain_their_start_value_are_reported(
-        tmp_path: Path, logged: list[str], step: int | None, reported: bool) -> None:
-    originals.write(tmp_path, originals.variables(OriginalModel(step=step)))
-    loader.load(str(tmp_path), LIMITS)
-    lines = [line for line in logged if "--debias" in line]
-    assert len(lines) == reported
-    if reported:
-        assert "contain their start value: 0.049 of 1 at step 300" in lines[0]
-
-
-@pytest.mark.parametrize("counter", [np.int32(-1 << 31), np.float32(9.0), np.array([9], np.int32)])
-def test_an_invalid_step_counter_is_ignored(tmp_path: Path, counter: Any, logged: list[str]
-                                            ) -> None:
-    values = originals.variables(OriginalModel())
-    originals.write(tmp_path, {**values, "Variable": np.asarray(counter)})
-    loader.load(str(tmp_path), LIMITS)
-    assert "no step counter" in logged[-1]
-
-
-def test_a_64_bit_step_counter_is_read(tmp_path: Path, logged: list[str]) -> None:
-    values = originals.variables(OriginalModel())
-    originals.write(tmp_path, {**values, "Variable": np.array(900, np.int64)})
-    loader.load(str(tmp_path), LIMITS)
-    assert "step 900" in logged[0]
-
-
-@pytest.mark.parametrize("step", [300, 700, 5000])
-def test_debias_removes_the_start_value(tmp_path: Path, step: int, logged: list[str]) -> None:
-    values = originals.variables(OriginalModel(step=step, norm="batch_normalization"))
-    originals.write(tmp_path, values)
-    model = loader.load(str(tmp_path), LIMITS, CheckpointChoice(debias=True)).model
-    share = 0.99**step
-    assert sum("Removed the start value" in line for line in logged) == 1
-    for n in (3, 5, 7):
-        norm = model.cnn.convs[n - 1].norm
-        assert norm is not None
-        name = f"conv_conv{n}/batch_normalization/moving"
-        np.testing.assert_allclose(norm.moving_mean, values[f"{name}_mean"] / (1 - share),
-                                   rtol=1e-5)
-        np.testing.assert_allclose(
-            norm.moving_variance,
-            np.maximum((values[f"{name}_variance"] - share) / (1 - share), 0), rtol=1e-3,
-            atol=1e-6)
-
-
-@pytest.mark.parametrize("step", [None, 0, 100])
-def test_debias_is_refused_if_the_step_counter_does_not_fit(tmp_path: Path, step: int | None
-                                                          ) -> None:
-    originals.write(tmp_path, originals.variables(OriginalModel(step=step)))
-    with pytest.raises(AocrError, match="leave --debias out"):
-        loader.load(str(tmp_path), LIMITS, CheckpointChoice(debias=True))
-
-
-@given(st.integers(1, 300), st.integers(1, 3000), st.sampled_from([(160, 60), (40, 32), (7, 3)]))
-@settings(max_examples=60, deadline=None)
-def test_sizes_equal_those_of_the_original(
-        height: int, width: int, limits: tuple[int, int]) -> None:
-    config = ModelConfig(max_width=limits[0], max_height=limits[1], layout="padded")
-    scaled = int(np.ceil(np.float64(width) / height * 32))
-    widest = int(np.ceil(np.float64(limits[0]) / limits[1] * 32))
-    expected = ((min(height, 32), width if height <= 32 else scaled) if scaled <= widest
-                else (int(np.ceil(np.float64(widest) / scaled * 32)), widest))
-    size = preprocessing.scaled_size(tf.constant(height), tf.constant(width), config)
-    assert tuple(int(side) for side in size) == expected
-
-
-@pytest.mark.parametrize(("half_pixel", "a"), [(False, -0.75), (True, -0.5)])
-def test_tensorflow_1_and_2_resize_with_the_kernel_of_keys_and_different_parameters(
-        half_pixel: bool, a: float) -> None:
-    """Enlarging a single bright pixel gives the kernel."""
-    dot = np.zeros([1, 1, 16, 1], np.float32)
-    dot[0, 0, 8] = 1
-    resized = tf.raw_ops.ResizeBicubic(images=dot, size=[1, 64], half_pixel_centers=half_pixel)
-    shift = 0.5 * half_pixel
-    positions = (np.arange(64) + shift) / 4 - shift
-    np.testing.assert_allclose(
-        resized[0, 0, :, 0], [originals.cubic(8 - position, a) for position in positions],
-        atol=1e-6)
-
-
-@pytest.mark.parametrize("tf1", [True, False])
-@pytest.mark.parametrize("size", [*SIZES, (160, 60), (161, 60), (5, 200), (700, 40), (86, 33)])
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_preprocessed_images_equal_those_of_the_original(
-        tf1: bool, size: tuple[int, int], mode: str) -> None:
-    config = ModelConfig(layout="padded", color=mode == "RGB",
-                         kernel="bicubic-tf1" if tf1 else "bicubic-tf2")
-    file = encoded(word("Xg3", size, mode))
-    expected = originals.load_image(originals.pixels(file), 86, tf1)
-    np.testing.assert_allclose(preprocessing.preprocess(tf.constant(file), config), expected,
-                               atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def golden() -> tuple[list[dict[str, Any]], Decoded, Recognizer]:
-    """The rows of the golden file, the decoding of all steps, and the recognizer."""
-    if not GOLDEN.is_dir() or not IMAGES.is_dir():
-        pytest.skip(f"no model of the original in {GOLDEN}, or no images in {IMAGES}")
-    rows = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
-    recognizer = CheckpointRecognizer.load(GOLDEN / "model")
-    files = [(IMAGES / row["image"]).read_bytes() for row in rows]
-    return rows, decode_all(recognizer.graph.model, files, recognizer.config), recognizer
-
-
-def test_logits_and_attention_equal_those_of_the_original(
-        golden: tuple[list[dict[str, Any]], Decoded, Recognizer]) -> None:
-    expected = np.load(GOLDEN / "golden.npz")
-    np.testing.assert_allclose(golden[1].logits, expected["logits"], atol=1e-4)
-    np.testing.assert_allclose(golden[1].attention, expected["attention"], atol=1e-5)
-
-
-def test_text_and_probability_equal_those_of_the_original(
-        golden: tuple[list[dict[str, Any]], Decoded, Recognizer]) -> None:
-    rows, decoded, recognizer = golden
-    results = recognizer.predict([IMAGES / row["image"] for row in rows])
-    assert isinstance(results, list)
-    for row, ids, logits, result in zip(rows, decoded.ids.numpy(), decoded.logits.numpy(),
-                                        results, strict=True):
-        assert result.text == row["text"] == originals.text(ids, DIGITS_AND_CAPITALS)
-        probabilities = reference.softmax(logits.astype(np.float64)).max(-1)
-        assert np.prod(probabilities) == pytest.approx(row["probability_all_steps"], abs=1e-5)
-        length = [*ids.tolist(), reference.EOS].index(reference.EOS) + 1
-        assert result.probability == pytest.approx(np.prod(probabilities[:length]), abs=1e-5)
-        assert result.probability >= row["probability_all_steps"] - 1e-6
-
-
-def test_debias_restores_predictions_that_the_start_value_changed(
-        golden: tuple[list[dict[str, Any]], Decoded, Recognizer], tmp_path: Path) -> None:
-    """The averages are those that the original would have had at step 200."""
-    rows, decoded, recognizer = golden
-    reader = tf.train.load_checkpoint(str(GOLDEN / "model" / "model.ckpt-900"))
-    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    share = 0.99**200
-    for name in [name for name in values if "/moving_" in name]:
-        values[name] = np.float32((1 - share) * values[name] + share * name.endswith("variance"))
-    values["Variable"] = np.array(200, np.int32)
-    originals.write(tmp_path, values)
-    files = [(IMAGES / row["image"]).read_bytes() for row in rows[:8]]
-    expected = decoded.ids.numpy()[:8]
-    for debias, same in ((False, False), (True, True)):
-        model = loader.load(str(tmp_path), choice=CheckpointChoice(debias=debias)).model
-        redecoded = decode_all(model, files, recognizer.config)
-        assert np.array_equal(redecoded.ids, expected) is same
-        assert np.allclose(redecoded.logits, decoded.logits[:8], atol=0.02) is same

@@ -14,8 +14,9 @@ from aocr.inference.automaton import acyclic, make_table
 from aocr.model import AttentionOCR, Memory, TransitionTable, unrestricted
 from aocr.model.search import Searched, search
 from aocr.tokenizer import EOS_ID
-from tests import reference
-from tests.test_model import assert_close, make_config, make_memory, make_model
+from tests import reference, reference_decoding
+from tests.networks import assert_close, make_config, make_memory, make_model
+from tests.reference_decoding import Hypothesis
 
 LONGEST = 4
 CHARACTERS = range(3, 7)
@@ -52,7 +53,7 @@ def run(model: AttentionOCR, memory: Memory, table: TransitionTable, width: int)
     return graph(memory)
 
 
-def assert_equal_to_reference(searched: Searched, row: int, expected: list[reference.Hypothesis],
+def assert_equal_to_reference(searched: Searched, row: int, expected: list[Hypothesis],
                               time: int) -> None:
     """Asserts equal texts, probabilities of each step and attention of one image."""
     ids, log_probabilities = (part[row].numpy() for part in searched[:2])
@@ -75,9 +76,9 @@ def test_search_in_a_random_automaton_equals_the_reference(seed: int, width: int
     searched = run(model, memory, table_of(texts), width)
     weights = reference.collect(model)
     for row, length in enumerate(LENGTHS):
-        expected = reference.beam_search(
+        expected = reference_decoding.beam_search(
             weights, values[row, :length], last_states[row], LONGEST + 2, width,
-            lambda prefix: reference.next_ids(prefix, texts))
+            lambda prefix: reference_decoding.next_ids(prefix, texts))
         assert_equal_to_reference(searched, row, expected, length)
         assert all(hypothesis.ids[:-1] in texts for hypothesis in expected)
 
@@ -89,7 +90,7 @@ def test_unrestricted_search_equals_the_reference(seed: int, width: int) -> None
     searched = run(model, memory, unrestricted(7), width)
     weights = reference.collect(model)
     for row, length in enumerate(LENGTHS):
-        expected = reference.beam_search(
+        expected = reference_decoding.beam_search(
             weights, values[row, :length], last_states[row], LONGEST + 2, width,
             lambda _: {EOS_ID, *CHARACTERS})
         assert_equal_to_reference(searched, row, expected, length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
@@ -39,6 +38,7 @@ from tensorflow_serving.apis import (  # noqa: E402
 
 from aocr.serving import http_protocol, server  # noqa: E402
 from aocr.serving.config import Limits  # noqa: E402
+from tests import grpc_requests  # noqa: E402
 
 FILES = contract.images()
 VERSION = 3
@@ -66,17 +66,6 @@ def channel(client: Client) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def predict_request(images: list[bytes] | bytes, name: str = NAME, signature: str = "",
-                    version: int | None = None) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = name
-    request.model_spec.signature_name = signature
-    if version is not None:
-        request.model_spec.version.value = version
-    request.inputs["input"].CopyFrom(tf.make_tensor_proto(images))
-    return request
-
-
 def test_every_request_gets_the_expected_response(client: Client, results: list[Result]) -> None:
     for exchange in contract.exchanges(FILES, results, VERSION):
         contract.check(exchange, NAME, client.request)
@@ -87,27 +76,9 @@ def test_the_c_api_gives_the_same_outputs(exported: Path, results: list[Result])
         for exchange in contract.exchanges(FILES, results, VERSION):
             body = exchange.body
             if exchange.code == 200 and isinstance(body, dict) and "inputs" in body:
-                outputs = {name: _decode_texts(value.tolist()) for name, value in model.run(
-                    {"input": _decode_images(body["inputs"])}).items()}
+                outputs = {name: contract.decode_texts(value.tolist()) for name, value in model.run(
+                    {"input": contract.decode_images(body["inputs"])}).items()}
                 assert contract.close({"outputs": outputs}, exchange.response), exchange.name
-
-
-def _decode_images(inputs: Any) -> Any:
-    """Returns the input of a request in column form, base64 decoded."""
-    def decode(value: Any) -> Any:
-        if isinstance(value, list):
-            return [decode(item) for item in value]
-        return base64.b64decode(value["b64"])
-
-    named = isinstance(inputs, dict) and "b64" not in inputs
-    images = decode(inputs["input"] if named else inputs)
-    return images if isinstance(images, bytes) else np.array(images, object)
-
-
-def _decode_texts(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decode_texts(item) for item in value]
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def test_details_and_images_signatures_are_served(client: Client, results: list[Result]) -> None:
@@ -152,7 +123,7 @@ def test_metadata_describes_the_signatures(client: Client) -> None:
 
 def test_grpc_gives_the_same_outputs_as_rest(channel: grpc.Channel, results: list[Result]) -> None:
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    vector = stub.Predict(predict_request(FILES))
+    vector = stub.Predict(grpc_requests.predict(FILES))
     assert [text.decode() for text in tf.make_ndarray(vector.outputs["output"])] == [
         result.text for result in results]
     np.testing.assert_allclose(tf.make_ndarray(vector.outputs["probability"]),
@@ -160,10 +131,10 @@ def test_grpc_gives_the_same_outputs_as_rest(channel: grpc.Channel, results: lis
     spec = vector.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == (
         NAME, VERSION, "serving_default")
-    scalar = stub.Predict(predict_request(FILES[0], version=VERSION))
+    scalar = stub.Predict(grpc_requests.predict(FILES[0], version=VERSION))
     assert tf.make_ndarray(scalar.outputs["output"]).shape == ()
     assert scalar.outputs["output"].string_val == [results[0].text.encode()]
-    filtered = predict_request(FILES[0])
+    filtered = grpc_requests.predict(FILES[0])
     filtered.output_filter.append("probability")
     assert list(stub.Predict(filtered).outputs) == ["probability"]
 
@@ -185,37 +156,19 @@ def test_grpc_serves_metadata_and_status(channel: grpc.Channel) -> None:
         VERSION, version_status.AVAILABLE, 0)
 
 
-def _wrong_shape() -> predict_pb2.PredictRequest:
-    request = predict_request(FILES[0])
-    request.inputs["input"].tensor_shape.dim.add(size=1 << 40)
-    return request
-
-
-def _wrong_type() -> predict_pb2.PredictRequest:
-    request = predict_request(FILES[0])
-    request.inputs["input"].dtype = tf.resource.as_datatype_enum
-    return request
-
-
-def _wrong_filter() -> predict_pb2.PredictRequest:
-    request = predict_request(FILES[0])
-    request.output_filter.append("other")
-    return request
-
-
 @pytest.mark.parametrize(("request_", "code"), [
-    (predict_request(FILES[0], name="other"), "NOT_FOUND"),
-    (predict_request(FILES[0], version=9), "NOT_FOUND"),
-    (predict_request(FILES[0], signature="other"), "FAILED_PRECONDITION"),
-    (predict_request(b"no image"), "INVALID_ARGUMENT"),
-    (predict_request([FILES[0], drawing.undecodable_png()]), "INVALID_ARGUMENT"),
-    (predict_request([FILES[0]] * 31), "INVALID_ARGUMENT"),
+    (grpc_requests.predict(FILES[0], name="other"), "NOT_FOUND"),
+    (grpc_requests.predict(FILES[0], version=9), "NOT_FOUND"),
+    (grpc_requests.predict(FILES[0], signature="other"), "FAILED_PRECONDITION"),
+    (grpc_requests.predict(b"no image"), "INVALID_ARGUMENT"),
+    (grpc_requests.predict([FILES[0], drawing.undecodable_png()]), "INVALID_ARGUMENT"),
+    (grpc_requests.predict([FILES[0]] * 31), "INVALID_ARGUMENT"),
     (predict_pb2.PredictRequest(), "INVALID_ARGUMENT"),
-    (predict_request(FILES[0], signature="serving_images"), "INVALID_ARGUMENT"),
-    (predict_request(bytes(300_000)), "RESOURCE_EXHAUSTED"),
-    (_wrong_shape(), "INVALID_ARGUMENT"),
-    (_wrong_type(), "INVALID_ARGUMENT"),
-    (_wrong_filter(), "INVALID_ARGUMENT"),
+    (grpc_requests.predict(FILES[0], signature="serving_images"), "INVALID_ARGUMENT"),
+    (grpc_requests.predict(bytes(300_000)), "RESOURCE_EXHAUSTED"),
+    (grpc_requests.of_wrong_shape(FILES[0]), "INVALID_ARGUMENT"),
+    (grpc_requests.of_wrong_type(FILES[0]), "INVALID_ARGUMENT"),
+    (grpc_requests.of_unknown_output(FILES[0]), "INVALID_ARGUMENT"),
 ])
 def test_grpc_errors_have_grpc_status_codes(channel: grpc.Channel, request_: Any, code: str
                                             ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Recognizer
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model.layers import BatchNorm
+from tests import draw_script
 from tests.conftest import World
 
 pytestmark = pytest.mark.slow
@@ -43,13 +43,7 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("trained")
-    spec = importlib.util.spec_from_file_location("draw", ROOT / "datasets" / "draw.py")
-    assert spec is not None
-    assert spec.loader is not None
-    draw = importlib.util.module_from_spec(spec)
-    sys.modules["draw"] = draw
-    spec.loader.exec_module(draw)
-    assert draw.main([str(root), "--count", "1800", "--test-count", "60", "--charset",
+    assert draw_script.load().main([str(root), "--count", "1800", "--test-count", "60", "--charset",
                       "0123456789", "--min-length", "3", "--max-length", "4"]) == 0
     log = ["--log-path", str(root / "log")]
     for name in ("training", "testing"):

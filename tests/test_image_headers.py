@@ -48,6 +48,13 @@ def test_too_many_pixels_are_refused_with_the_flag_to_change() -> None:
     assert "--max-pixels" in error.detail
 
 
+def test_the_limit_of_pillow_is_named_if_it_is_smaller() -> None:
+    error = refusal(drawing.png_promising(20_000, 10_000), 10**9)
+    assert error.reason == TOO_LARGE
+    assert "200000000 pixels" in error.detail
+    assert "at most 178956970 are read" in error.detail
+
+
 def test_every_frame_of_a_gif_counts() -> None:
     area = SIZE[0] * SIZE[1]
     assert decoded_size(gif(3), 3 * area) == SIZE

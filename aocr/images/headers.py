@@ -22,6 +22,7 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeE
                    ArithmeticError, MemoryError, NotImplementedError, RuntimeError, struct.error,
                    zlib.error)
 _SAFELY_DECODED = (b"\x89PNG", b"\xff\xd8")
+_PILLOW_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow opens no image of more pixels
 _TENSORFLOW_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 # Pillow warns about unusual metadata, which does not matter here. A filter for each call would not
 # be thread-safe.
@@ -64,7 +65,7 @@ def open_image(encoded: bytes, max_pixels: int, formats: tuple[str, ...]) -> Ite
             _check_pixels(width * height, f"{width} x {height} pixels", max_pixels)
             yield image
     except Image.DecompressionBombError as error:
-        raise _too_large(str(error).split(" exceeds")[0], max_pixels) from error
+        raise _too_large(str(error).split(" exceeds")[0], min(max_pixels, _PILLOW_LIMIT)) from error
     except UnidentifiedImageError as error:
         raise SkipError(UNREADABLE, "expected an image file, got "
                         f"{len(encoded)} bytes in an unknown format") from error

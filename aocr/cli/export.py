@@ -36,7 +36,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "than a third of the size, which computes in int8; needs --calibrate")
     add("--calibrate", metavar="DATASET", help="up to 1000 images for --quantize: they show the "
         "ranges of values, and the word accuracy on them is reported")
-    flags.add_model_dir(add)
+    flags.add_model(add)
     flags.add_checkpoint_flags(add)
     flags.add_decoding_flags(command)
     add = command.add_argument_group("speed and limits").add_argument

@@ -65,9 +65,15 @@ def add_datasets(add: AddFlag) -> None:
 
 
 def add_model_dir(add: AddFlag) -> None:
-    """Adds `--model-dir`, and `--job-dir`, its other name in the original."""
+    """Adds `--model-dir` for a directory to read and write, with its other name in aocr 0.7."""
     add("--model-dir", "--job-dir", dest="model_dir", default=DEFAULT_MODEL_DIR, metavar="DIR",
         help="model directory (default: %(default)s)")
+
+
+def add_model(add: AddFlag) -> None:
+    """Adds `--model-dir` for a model to read, with its other name in aocr 0.7."""
+    add("--model-dir", "--job-dir", dest="model_dir", default=DEFAULT_MODEL_DIR, metavar="DIR|NAME",
+        help="directory of a model, or name of a built-in one (default: %(default)s)")
 
 
 def add_checkpoint_flags(add: AddFlag) -> None:
@@ -91,8 +97,8 @@ def add_size_flags(add: AddFlag) -> None:
     """
     for name, text in (
             ("max_width", "width in pixels of the widest image to use"),
-            ("max_height", "images up to max-width / max-height keep their aspect ratio, wider "
-             "ones are squeezed"),
+            ("max_height", "with --max-width, the widest shape that keeps its aspect ratio: wider "
+             "images are squeezed to max-width / max-height"),
             ("max_prediction", "length of the longest label in characters")):
         _add_size(add, name, text)
 
@@ -178,7 +184,7 @@ def add_debias(add: AddFlag) -> None:
 
 def add_decoding_flags(command: argparse.ArgumentParser) -> None:
     """Adds the flags that restrict the texts, and those of the beam search."""
-    add = command.add_argument_group("texts that are possible").add_argument
+    add = command.add_argument_group("constrained decoding").add_argument
     add("--pattern", metavar="REGEX",
         help=r"return only texts that match this regular expression, such as '[A-Z]{2}\d{4}'")
     add("--lexicon", metavar="FILE",

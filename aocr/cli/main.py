@@ -21,11 +21,11 @@ _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predic
 _DEFAULT_LOG = "aocr.log"
 _NOT_PATHS = ("cors_origin", "pattern")  # may look like URLs
 _ANY_BYTES = ("files",)  # arguments that Python opens; TensorFlow opens only paths in UTF-8
-_DESCRIPTION = "Reads text in images of cropped words and lines: captchas, plates, receipts."
+_DESCRIPTION = "Recognizes text in images of cropped words and lines: captchas, plates, meters."
 _EXAMPLE = """\
 from images to a served model (annotations.txt: one `path label` per line):
   aocr dataset annotations.txt words.tfrecords
-  aocr train words.tfrecords --charset auto
+  aocr train words.tfrecords --max-width 240 --max-height 46 --charset auto
   aocr predict image.png
   aocr export exported --model-version 1
   aocr serve exported --model-name aocr
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after `aocr`; those of the process by default.
 
     Returns:
-        0 for success, 1 for an error that the user can fix, 130 when interrupted. Wrong usage
-        exits with 2.
+        0 for success, 1 for an error that the user can fix, 128 and the number of the signal when
+        stopped by one. Wrong usage exits with 2.
     """
     for name in ("stdout", "stderr"):  # closed, as with `>&-`: write to os.devnull instead
         if getattr(sys, name) is None:

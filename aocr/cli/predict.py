@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr predict` and its flags to the commands."""
     command = flags.add_command(
-        commands, "predict", "read image files", "[FILE|FOLDER|-]...",
-        "Reads image files with a trained or an exported model.",
+        commands, "predict", "recognize the text in image files", "[FILE|FOLDER|-]...",
+        "Recognizes the text in image files with a trained, exported or built-in model.",
         ("aocr predict plate.jpg",
          "aocr predict images/ --format tsv > results.tsv",
          r"aocr predict plates/ --pattern '[A-Z]{2}\d{4}' --n-best 3 --format jsonl",

@@ -20,7 +20,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
          "aocr test words-test.tfrecords --json results.json --visualize"))
     add = command.add_argument_group("data and model").add_argument
     flags.add_datasets(add)
-    flags.add_model_dir(add)
+    flags.add_model(add)
     flags.add_checkpoint_flags(add)
     flags.add_decoding_flags(command)
     add = command.add_argument_group("results").add_argument

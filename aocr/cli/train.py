@@ -101,9 +101,9 @@ def _add_start_flags(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("starting point").add_argument
     add("--no-resume", dest="resume", action="store_false",
         help="start with new weights even if the model directory holds checkpoints")
-    add("--init-from", metavar="DIR",
-        help="start from the weights of this model, which may be of aocr 0.7, or the name of a "
-        "built-in model")
+    add("--init-from", metavar="DIR|NAME",
+        help="start from the weights of this model: a directory, also of aocr 0.7, or the name of "
+        "a built-in model")
     add("--checkpoint", metavar="latest|best|N",
         help="checkpoint of --init-from (default: the best if there is one, otherwise the latest)")
     flags.add_debias(add)

@@ -1,4 +1,4 @@
-"""Scalars of a training, from the event files beside a model."""
+"""Scalars of a training run, from the event files beside a model."""
 
 from __future__ import annotations
 

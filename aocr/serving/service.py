@@ -35,8 +35,6 @@ class PredictionService:
         limits: Limits on requests.
 
     Attributes:
-        versions: As given.
-        limits: As given.
         budget: Bytes of the bodies that are being received, and of the inputs of requests that
             have no response yet.
     """

@@ -48,7 +48,7 @@ class Adam(tf.Module):
     """Adam: running means of every gradient and of its square, both without bias.
 
     Source: Kingma and Ba 2015, "Adam: A method for stochastic optimization". A beta_2 of 0.99
-    instead of 0.999 suits trainings of a few hundred steps.
+    instead of 0.999 suits training runs of a few hundred steps.
 
     Args:
         variables: The variables to train.

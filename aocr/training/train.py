@@ -116,7 +116,7 @@ def _refuse_started(model_dir: str) -> None:
 def show_augmented(path: str, patterns: Sequence[str], model_dir: str,
                    model_settings: Mapping[str, object], settings: TrainConfig,
                    options: StartOptions = _DEFAULT_START) -> None:
-    """Writes a picture of images as a training with the same arguments would augment them.
+    """Writes a picture of images as a training run with the same arguments would augment them.
 
     Args:
         path: The PNG file to write.

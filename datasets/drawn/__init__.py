@@ -1,1 +1,1 @@
-"""Draws labeled images of text lines to train the base model `latin` on."""
+"""Draws labeled images of text lines to train the built-in model `latin` on."""

@@ -1,4 +1,4 @@
-"""The characters that labels are made of: the alphabet of the base model `latin`."""
+"""The characters that labels are made of: the alphabet of the built-in model `latin`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """All measurements but those of the server: a table, and JSON.
 
-    python -m tests.benchmarks [--only NAME]... [--json FILE] [--list]
+    python -m tests.benchmarks [--only NAME]... [--json FILE]
 
 Each row runs in a process of its own.
 """

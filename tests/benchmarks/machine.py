@@ -1,4 +1,4 @@
-"""The machine's facts, without which no figure means anything."""
+"""Describes the machine: processor, cores, versions, load."""
 
 from __future__ import annotations
 

@@ -66,5 +66,5 @@ def _table(title: str) -> Table:
 
 
 def _printed(text: str) -> str:
-    """Returns a text without characters that a terminal might obey."""
+    """Returns a text without control characters."""
     return "".join(code_point(character) or character for character in text)

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("output", nargs="?", type=Path, metavar="OUT", help="name of the TFRecords file or shards")
     add("--count", type=int, help="images (10000; on a sheet 100)")
-    add("--seed", type=int, default=0, help="another one, other images (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of all random choices (%(default)s)")
     add("--shards", type=int, default=1, help="files to write (%(default)s)")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     add("--fonts", type=Path, default=_FONTS, help="folder of install_fonts.sh (%(default)s)")

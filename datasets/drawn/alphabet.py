@@ -15,4 +15,4 @@ CURRENCY = "¢£¥€₹₽₺₴₩₪₫₱₦₿"
 SIGNS = "“”„‚‘’«»‹›–—…•·°§¶©®™±×÷½¼¾¹²³µªº¡¿№†‡‰⸗¬"
 
 ALPHABET = ASCII + LOWER + UPPER + CURRENCY + SIGNS
-RARE = LOWER + UPPER + CURRENCY + SIGNS  # what everyday text has too seldom to be learned from it
+RARE = LOWER + UPPER + CURRENCY + SIGNS  # too rare in everyday text to be learned from it

@@ -89,12 +89,13 @@ def _reduced(image: np.ndarray, length: int, rng: Random) -> np.ndarray:
         return image
     low = rng.randint(least, height)
     size = (max(4, round(width * low / height)), low)
-    way = cv2.INTER_AREA if rng.random() < 0.8 else cv2.INTER_LINEAR
-    small = cv2.resize(image, size, interpolation=way)
+    interpolation = cv2.INTER_AREA if rng.random() < 0.8 else cv2.INTER_LINEAR
+    small = cv2.resize(image, size, interpolation=interpolation)
     if rng.random() < 0.5:
         return small
-    way = rng.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_NEAREST))
-    return cv2.resize(small, (width, height), interpolation=way)
+    interpolation = rng.choice(
+        (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC, cv2.INTER_NEAREST))
+    return cv2.resize(small, (width, height), interpolation=interpolation)
 
 
 def _grain(shape: tuple[int, ...], strength: float, rng: Random) -> np.ndarray:
@@ -111,8 +112,8 @@ def binarized(image: np.ndarray, rng: Random) -> np.ndarray:
     low, high = np.percentile(fine, (2, 98))
     level = low + (high - low) * rng.uniform(0.4, 0.65)
     black_and_white = np.where(fine > level, 255, 0).astype(np.float32)
-    way = cv2.INTER_AREA if rng.random() < 0.75 else cv2.INTER_NEAREST
-    return cv2.resize(black_and_white, (width, height), interpolation=way)
+    interpolation = cv2.INTER_AREA if rng.random() < 0.75 else cv2.INTER_NEAREST
+    return cv2.resize(black_and_white, (width, height), interpolation=interpolation)
 
 
 def encoded(image: np.ndarray, style: Style, rng: Random) -> bytes:
@@ -121,5 +122,5 @@ def encoded(image: np.ndarray, style: Style, rng: Random) -> bytes:
     if rng.random() < 0.12:  # saved twice
         first = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, rng.randint(20, 80)))[1]
         image = np.asarray(cv2.imdecode(first, cv2.IMREAD_GRAYSCALE))
-    how = (cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
-    return cv2.imencode(".jpg", image, how)[1].tobytes()
+    options = (cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+    return cv2.imencode(".jpg", image, options)[1].tobytes()

@@ -25,7 +25,7 @@ class View:
         perspective: Most that a corner moves, in heights of the line.
         bend: Height of the arc of the baseline, in heights of the line; negative is downwards.
         waves: Periods of the baseline; 0 for an arc.
-        margins: Room left, above, right and below, in heights of the line; negative cuts.
+        margins: Margins left, above, right and below, in heights of the line; negative cuts.
     """
 
     stretch: float = 1.0

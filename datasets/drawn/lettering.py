@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.drawn.fonts import CAP_HEIGHT, Face, load
 
-ABOVE, BELOW = 3 * CAP_HEIGHT, 2 * CAP_HEIGHT  # room over and under the baseline
+ABOVE, BELOW = 3 * CAP_HEIGHT, 2 * CAP_HEIGHT  # pixels above and below the baseline
 _BESIDE = 2 * CAP_HEIGHT
 _NEXT_WORD = 0.25  # probability, where there are neighbors at all
 _WIDE_LETTERS = "ABDEGHKMNORSUZ"  # of which the image never shows all
@@ -44,7 +44,7 @@ class Spacing:
     """Spacing and irregularity of letters.
 
     Attributes:
-        letters: Room added after each letter, in heights of a capital.
+        letters: Space added after each letter, in heights of a capital.
         words: Factor of the width of a space.
         rise: Most pixels by which single letters leave the baseline.
         sizes: Least and greatest factor of the letters' size.
@@ -85,7 +85,7 @@ def draw(text: str, face: Face, spacing: Spacing, rng: Random) -> Lettering:
         rng: Source of what is random in the spacing.
 
     Returns:
-        The mask with room around the text.
+        The mask with a margin around the text.
     """
     text = face.spelled(text)
     if spacing == Spacing():
@@ -112,13 +112,13 @@ def _draw_letters(text: str, face: Face, spacing: Spacing, rng: Random
         x += max(2.0, advance + spacing.letters * CAP_HEIGHT)
         before = letter
     image = Image.new("L", (math.ceil(x) + _BESIDE, ABOVE + BELOW))
-    pen = ImageDraw.Draw(image)
+    canvas = ImageDraw.Draw(image)
     for x, letter, font in places:
         position = (x, ABOVE + rng.uniform(-spacing.rise, spacing.rise))
         if spacing.turn:
             _draw_turned(image, position, letter, font, rng.uniform(-spacing.turn, spacing.turn))
         else:
-            pen.text(position, letter, 255, font, "ls")
+            canvas.text(position, letter, 255, font, "ls")
     return image, tuple(spans)
 
 
@@ -154,17 +154,17 @@ def with_neighbors(drawn: Lettering, texts: Sequence[str], face: Face, pitch: fl
         The lettering with more in its mask and the same box, cut where lines would overlap.
     """
     image = Image.fromarray(drawn.mask.copy())
-    pen, font = ImageDraw.Draw(image), load(face.path, face.size)
+    canvas, font = ImageDraw.Draw(image), load(face.path, face.size)
     top = max(pitch * CAP_HEIGHT, drawn.box.bottom - ABOVE + CAP_HEIGHT * 1.08)
     up = max(pitch * CAP_HEIGHT, ABOVE - drawn.box.top + CAP_HEIGHT * 0.33)
     for text, baseline in zip(texts, (ABOVE - up, ABOVE + top), strict=True):
         if text:
             left = drawn.box.left - rng.uniform(0, 0.5) * CAP_HEIGHT * len(text) / 2
-            pen.text((left, baseline), text, 255, font, "ls")
+            canvas.text((left, baseline), text, 255, font, "ls")
     letter = rng.choice(_WIDE_LETTERS)
     if rng.random() < _NEXT_WORD and letter in face.characters:
         gap = rng.uniform(0.2, 0.35) * CAP_HEIGHT
-        pen.text((drawn.box.right + gap, ABOVE), letter, 255, font, "ls")
+        canvas.text((drawn.box.right + gap, ABOVE), letter, 255, font, "ls")
     return replace(drawn, mask=np.asarray(image))
 
 

@@ -137,7 +137,7 @@ def _letter_color(shape: tuple[int, ...], spans: Sequence[tuple[float, float]], 
         rng: Source of all that is random.
     """
     height, width = shape
-    if len(spans) > 1 and rng.random() < style.motley:
+    if len(spans) > 1 and rng.random() < style.uneven_brightness:
         row = np.full(width, level, np.float32)
         for left, right in spans:
             row[round(left * width):round(right * width)] = level + rng.uniform(0, 0.45) * towards

@@ -46,7 +46,7 @@ class Settings:
     """Options of the images to draw.
 
     Attributes:
-        seed: Another one, other images.
+        seed: Seed of all random choices.
         longest: Most characters of a label.
         styles: Names of the styles; all when empty.
         widest: Largest width of an image in pixels at height 32, `None` for no limit; wider ones
@@ -100,7 +100,7 @@ class Drawer:
         """Draws an image; returns it with its shape, `(height, width)`."""
         position = bisect.bisect(self._shares, rng.random() * self._shares[-1])
         name = self._names[position]
-        style = _settled(STYLES[name], rng)
+        style = _drawn_style(STYLES[name], rng)
         label, face = self._label_and_face(style, rng)
         lettering = self._lettering(label, face, style, rng)
         image = _image(lettering, label, style, rng)
@@ -159,7 +159,7 @@ class Drawer:
         return "".join(character for character in text if character in face.characters).strip()
 
 
-def _settled(style: Style, rng: Random) -> Style:
+def _drawn_style(style: Style, rng: Random) -> Style:
     """Returns the style of one image: if black and white, without an uneven background."""
     if rng.random() >= style.binary:
         return replace(style, binary=0.0)
@@ -168,7 +168,7 @@ def _settled(style: Style, rng: Random) -> Style:
 
 
 def _spacing(style: Style, rng: Random) -> Spacing:
-    if rng.random() < style.shaky:
+    if rng.random() < style.uneven_letters:
         return Spacing(letters=rng.uniform(-0.08, 0.25), rise=rng.uniform(0, 7),
                        sizes=(rng.uniform(0.8, 1), rng.uniform(1, 1.2)),
                        turn=rng.choice((0, rng.uniform(2, 18))))

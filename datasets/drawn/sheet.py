@@ -29,14 +29,14 @@ def save_sheet(path: Path, samples: Iterable[Sample], face: Face | None = None) 
     for sample in samples:
         image = Image.open(io.BytesIO(sample.image)).convert("L")
         width = min(_WIDTH - 2 * _GAP, max(1, round(image.width * _HEIGHT / image.height)))
-        room = max(width, round(font.getlength(sample.label)))
-        if x + room + _GAP > _WIDTH and x > _GAP:
+        cell = max(width, round(font.getlength(sample.label)))
+        if x + cell + _GAP > _WIDTH and x > _GAP:
             x, y = _GAP, y + _HEIGHT + _LABEL_HEIGHT + _GAP
         placed.append((x, y, image.resize((width, _HEIGHT), Image.Resampling.BICUBIC), sample))
-        x += room + _GAP
+        x += cell + _GAP
     sheet = Image.new("L", (_WIDTH, y + _HEIGHT + _LABEL_HEIGHT + _GAP), _BACK)
-    pen = ImageDraw.Draw(sheet)
+    canvas = ImageDraw.Draw(sheet)
     for x, y, image, sample in placed:
         sheet.paste(image, (x, y))
-        pen.text((x, y + _HEIGHT), sample.label, 255, font)
+        canvas.text((x, y + _HEIGHT), sample.label, 255, font)
     sheet.save(path)

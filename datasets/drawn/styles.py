@@ -25,13 +25,13 @@ class Style:
         angle: Deviation of the rotation in degrees.
         perspective: Most movement of a corner, in heights of the line.
         curved: Bent baseline.
-        margin: Range of the room at each side, in heights of the line.
+        margin: Range of the margin at each side, in heights of the line.
         cut: A side is cut instead.
         neighbors: Other lines are close.
         rules: Underlines and table rules.
         boxed: A frame around the text, as of plates, buttons and table cells.
         spaced: Letter spacing other than the font's.
-        shaky: Letters of unequal size, position and angle.
+        uneven_letters: Letters of unequal size, position and angle.
         spread: Thicker letters.
         thin: Thinner letters.
         ragged: Uneven edges.
@@ -47,7 +47,7 @@ class Style:
         clutter: Shapes behind the letters.
         strokes: Lines across the text.
         border: A line along the edges of the image.
-        motley: Letters of different brightness.
+        uneven_brightness: Letters of different brightness.
         blur: Most deviation of the blur in pixels.
         motion: Blur of a movement.
         small: Low resolution.
@@ -73,7 +73,7 @@ class Style:
     rules: float = 0.05
     boxed: float = 0.02
     spaced: float = 0.2
-    shaky: float = 0.03
+    uneven_letters: float = 0.03
     spread: float = 0.15
     thin: float = 0.1
     ragged: float = 0.08
@@ -89,7 +89,7 @@ class Style:
     clutter: float = 0.0
     strokes: float = 0.01
     border: float = 0.01
-    motley: float = 0.0
+    uneven_brightness: float = 0.0
     blur: float = 1.1
     motion: float = 0.06
     small: float = 0.15
@@ -116,13 +116,13 @@ _RECEIPT_LINES = replace(
 _SCENE_WORDS = Style(
     share=23, makers=texts.SCENE_WORDS, fonts=_SIGNS, longest=24, stretch=(0.6, 1.5), slant=0.09,
     angle=3.2, perspective=0.16, curved=0.09, margin=(0.0, 0.3), cut=0.06, neighbors=0.14,
-    rules=0.03, boxed=0.07, spaced=0.35, shaky=0.08, spread=0.12, thin=0.05, ragged=0.06,
+    rules=0.03, boxed=0.07, spaced=0.35, uneven_letters=0.08, spread=0.12, thin=0.05, ragged=0.06,
     faded=0.08, broken=0.04, contrast=(42, 230), inverted=0.45, decorated=0.3, uneven=0.6,
-    texture=0.4, clutter=0.15, strokes=0.02, motley=0.03, blur=1.5, motion=0.12, small=0.28,
-    white=0.3, sharpened=0.2, binary=0.03, quality=(20, 95))
+    texture=0.4, clutter=0.15, strokes=0.02, uneven_brightness=0.03, blur=1.5, motion=0.12,
+    small=0.28, white=0.3, sharpened=0.2, binary=0.03, quality=(20, 95))
 _SCENE_LINES = Style(
     share=5, makers=texts.SCENE_LINES, fonts=_SIGNS, longest=40, stretch=(0.65, 1.2), slant=0.06,
-    angle=1.0, perspective=0.08, curved=0.06, neighbors=0.2, spaced=0.25, shaky=0.04,
+    angle=1.0, perspective=0.08, curved=0.06, neighbors=0.2, spaced=0.25, uneven_letters=0.04,
     contrast=(45, 230), inverted=0.4, decorated=0.2, uneven=0.5, texture=0.35, clutter=0.1,
     blur=1.3, motion=0.1, small=0.18, quality=(20, 95))
 _DOCUMENTS = Style(
@@ -132,9 +132,9 @@ _CAPTCHAS = Style(
     share=8, makers=texts.CAPTCHAS, fonts={"sans": 4, "serif": 1.5, "display": 0.7, "mono": 1},
     longest=10, stretch=(0.7, 1.3), slant=0.12, angle=3, perspective=0.08, curved=0.25,
     margin=(0.05, 0.6), cut=0.0, neighbors=0.0, rules=0.0, boxed=0.03,
-    border=0.25, spaced=0.7, shaky=0.65, spread=0.15,
+    border=0.25, spaced=0.7, uneven_letters=0.65, spread=0.15,
     faded=0.05, ragged=0.1, contrast=(110, 250), inverted=0.08, uneven=0.5, texture=0.12,
-    clutter=0.15, strokes=0.75, motley=0.35, blur=0.8, small=0.05, noise=14, binary=0.0,
+    clutter=0.15, strokes=0.75, uneven_brightness=0.35, blur=0.8, small=0.05, noise=14, binary=0.0,
     quality=(40, 95))
 _BLACKLETTER = Style(
     share=5, makers=texts.BLACKLETTER, fonts={"blackletter": 3, "gothic": 1},

@@ -91,7 +91,7 @@ def load_vocabulary(seed: int) -> Vocabulary:
     """Loads word lists from `wordfreq` and makes up names with `faker`.
 
     Args:
-        seed: Another one, other names.
+        seed: Seed of the names.
 
     Returns:
         The vocabulary.

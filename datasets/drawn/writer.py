@@ -1,6 +1,6 @@
 """Draws in several processes and writes TFRecord shards.
 
-What a record looks like is a matter of `aocr.data.example`.
+`aocr.data.example` defines the records.
 """
 
 from __future__ import annotations

@@ -255,6 +255,15 @@ def test_threads_do_not_change_the_warning_filters() -> None:
     assert list(warnings.filters) == before
 
 
+@pytest.mark.parametrize(("name", "expected"), [
+    ("a.png", True), ("a.JPG", True), ("a.mpo", True), ("a.tif", True), ("a.webp", True),
+    ("favicon.ico", False), ("a.eps", False), ("a.ps", False), ("a.wmf", False), ("a.h5", False),
+    ("a.mpg", False), ("a.grib", False), ("a.pdf", False), ("png", False)])
+def test_files_are_images_by_the_extensions_of_formats_that_are_read(name: str, expected: bool
+                                                                     ) -> None:
+    assert transcoding.has_image_extension(name) == expected
+
+
 @pytest.mark.parametrize(("mode", "stored"), [
     ("1", "L"), ("L", "L"), ("LA", "LA"), ("I;16", "L"), ("F", "L"), ("P", "RGB"), ("RGB", "RGB"),
     ("RGBA", "RGBA"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB")])

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 
-from aocr.images.files import has_image_extension
+from aocr.images.transcoding import has_image_extension
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from aocr.errors import AocrError, SkipError, reason
-from aocr.images.files import has_image_extension
+from aocr.images.transcoding import has_image_extension
 from aocr.runtime import filesystem
 from aocr.tokenizer import normalize
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import stat
 
-from PIL import Image
-
 from aocr.errors import SkipError
 from aocr.images.headers import check_length
 from aocr.runtime import filesystem, startup
@@ -50,9 +48,3 @@ def _read_with_tensorflow(path: str, max_pixels: int) -> bytes:
             return bytes(file.read(length))
     except IsADirectoryError as error:
         raise SkipError(UNOPENABLE, _FOLDER) from error
-
-
-def has_image_extension(name: str) -> bool:
-    """Returns whether a file name has the extension of an image format, in upper or lower case."""
-    image_format = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
-    return image_format in Image.OPEN or image_format == "MPO"  # a JPEG of several pictures

@@ -9,6 +9,7 @@ others keep their bytes. Transparency is kept, because its treatment depends on 
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -30,10 +31,12 @@ _PLAIN_MODES = {
 _EXTERNAL = {"EPS", "WMF"}
 # The files embedded in these may be larger than the size in the outer header.
 _CONTAINERS = {"BLP", "CUR", "FPX", "FTEX", "ICNS", "ICO", "IPTC", "MIC"}
+# Pillow recognizes these, but has no decoder for them.
+_WITHOUT_DECODER = {"BUFR", "GRIB", "HDF5", "MPEG"}
 Image.init()
 # Pillow tries formats in this order, so the frequent ones come first.
 _FORMATS = ("PNG", "JPEG", *(name for name in Image.OPEN if name not in {
-    "PNG", "JPEG"} | _EXTERNAL | _CONTAINERS))
+    "PNG", "JPEG"} | _EXTERNAL | _CONTAINERS | _WITHOUT_DECODER))
 # TensorFlow reads the bits per pixel and the compression from these bytes, whatever the version of
 # the BMP header. Pillow does not report the version, so they are compared directly.
 _BMP_PIXEL_FORMAT = slice(28, 34)
@@ -63,6 +66,12 @@ def to_decodable(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, S
             image = _with_black_transparency(image)
         upright = _upright(image)
         return _encode_png(upright), Size(*upright.size)
+
+
+def has_image_extension(name: str) -> bool:
+    """Returns whether a file name has an extension of a format that `to_decodable` reads."""
+    image_format = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+    return image_format in _FORMATS or image_format == "MPO"  # a JPEG of several pictures
 
 
 def from_pillow(image: Image.Image) -> bytes:

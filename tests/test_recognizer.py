@@ -49,12 +49,25 @@ def test_every_kind_of_source_gives_the_same_result(world: World, recognizer: Re
     with Image.open(path) as image:
         pixels = np.asarray(image)
         sources: list[Source] = [
-            str(path), path, path.read_bytes(), image.copy(), pixels, pixels[:, :, None],
+            str(path), path, path.read_bytes(), bytearray(path.read_bytes()),
+            memoryview(path.read_bytes()), image.copy(), pixels, pixels[:, :, None],
             np.repeat(pixels[:, :, None], 3, axis=2)]
     results = recognizer.predict(sources)
     assert isinstance(results, list)
-    for result in results:
+    for source, result in zip(sources, results, strict=True):
         assert_same(result, results[0])
+        alone = recognizer.predict(source)
+        assert isinstance(alone, Result)
+        assert_same(alone, results[0])
+
+
+def test_an_open_file_is_refused_with_what_to_pass(world: World, recognizer: Recognizer) -> None:
+    with open(world.images[0], "rb") as file:
+        for images in (file, [world.images[0], file]):
+            with pytest.raises(TypeError, match=r"not BufferedReader; pass its content, file\.rea"):
+                recognizer.predict(images)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an image is a path, .*, not int$"):
+        recognizer.predict([5])  # type: ignore[list-item]
 
 
 def test_an_image_alone_gives_the_same_result_as_in_a_batch(world: World, recognizer: Recognizer

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from aocr.checkpoints import built_in
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
@@ -97,8 +96,8 @@ class Recognizer(ABC):
         """Recognizes one image or several.
 
         Args:
-            images: Path, encoded image, Pillow image or uint8 array `[height, width]` or
-                `[height, width, channels]`; or several of them, also as an array with 4 axes.
+            images: Path, bytes of an image file, Pillow image or uint8 array `[height, width]`
+                or `[height, width, channels]`; or several of them, also as an array with 4 axes.
             attention: Whether results include the attention.
 
         Returns:
@@ -106,11 +105,14 @@ class Recognizer(ABC):
 
         Raises:
             AocrError: An image cannot be read; the message names it.
+            TypeError: An image is of another type, such as an open file.
         """
         if isinstance(images, np.ndarray) and images.ndim == 4:
             return self._predict_all(list(images), attention)
-        if isinstance(images, str | os.PathLike | bytes | Image.Image | np.ndarray):
+        if isinstance(images, sources.SOURCE_TYPES):
             return self._predict_all([images], attention)[0]
+        if hasattr(images, "read"):  # Python would take its lines for images
+            raise sources.wrong_type(images)
         return self._predict_all(list(images), attention)
 
     def predict_each(self, images: Sequence[Source], attention: bool = False

@@ -11,7 +11,8 @@ from PIL import Image
 from aocr.errors import SkipError
 from aocr.images import files, transcoding
 
-Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
+SOURCE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
 
 
 class EncodedImage(NamedTuple):
@@ -41,14 +42,23 @@ def encode(source: Source, max_pixels: int) -> EncodedImage:
     return EncodedImage(encoded, width / height)
 
 
+def wrong_type(value: object) -> TypeError:
+    """Returns the error for a value that is no source, with what to pass for an open file."""
+    remedy = "; pass its content, file.read()" if hasattr(value, "read") else ""
+    return TypeError("an image is a path, the bytes of a file, a Pillow image or a uint8 array, "
+                     f"not {type(value).__name__}{remedy}")
+
+
 def describe(source: Source) -> str:
     """Returns the path of a source, or its type where it has no path."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else type(source).__name__
 
 
 def _file_content(source: Source, max_pixels: int) -> bytes:
-    if isinstance(source, bytes):
-        return source
+    if not isinstance(source, SOURCE_TYPES):
+        raise wrong_type(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
     if isinstance(source, Image.Image):
         return transcoding.from_pillow(source)
     if isinstance(source, np.ndarray):

@@ -171,12 +171,22 @@ def test_entries_that_cannot_be_returned_are_counted_and_named(
     assert lexicon.read(str(path), Tokenizer(ALPHABET), LONGEST) == ["ab", "1b"]
     (line,) = logged
     assert line == (f"Lexicon {path}: 2 of 6 entries are used; not used: 3 x unknown character "
-                    "(first: line 4: xyz); 1 x longer than 4 characters (first: line 3: abba1)")
+                    "(line 4: 'xyz' in 'xyz', line 6: 'z' in 'zz', line 7: 'å' in 'å'); "
+                    "1 x longer than 4 characters (line 3: 'abba1')")
+
+
+def test_white_space_in_entries_is_visible_and_only_the_first_are_named(
+        tmp_path: Path, logged: list[str]) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("ab\nab \nb\ta\nx\ny\n", encoding="utf-8")
+    assert lexicon.read(str(path), Tokenizer(ALPHABET), LONGEST) == ["ab"]
+    assert logged[0].endswith("4 x unknown character (line 2: ' ' in 'ab ', line 3: '\\t' in "
+                              "'b\\ta', line 4: 'x' in 'x', …)")
 
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "the file is empty"), (b"\n\n", "the file is empty"),
-    (b"xyz\nzz\n", r"none of the 2 entries: 2 x unknown character \(first: line 1: xyz\)"),
+    (b"xyz\nzz\n", r"none of the 2 entries: 2 x unknown character \(line 1: 'xyz' in 'xyz', l"),
     (b"\xff\xfe", "expected a UTF-8 text file"), (None, "expected a UTF-8 text file")])
 def test_a_word_list_without_usable_entries_is_an_error(
         tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Sequence
 
 import tensorflow as tf
 
+from aocr.config import shown
 from aocr.errors import AocrError, SkipError, reason
-from aocr.runtime.console import log, printable
+from aocr.runtime.console import log
 from aocr.tokenizer import Tokenizer, normalize
+
+_NAMED = 3  # entries that the log names for each reason
 
 
 def read(path: str, tokenizer: Tokenizer, longest: int) -> list[str]:
@@ -16,7 +20,7 @@ def read(path: str, tokenizer: Tokenizer, longest: int) -> list[str]:
 
     Args:
         path: A UTF-8 text file; empty lines are ignored.
-        tokenizer: Encodes the entries.
+        tokenizer: That of the model.
         longest: Maximum length of an entry in characters.
 
     Returns:
@@ -26,18 +30,17 @@ def read(path: str, tokenizer: Tokenizer, longest: int) -> list[str]:
         AocrError: The file cannot be read, or has no entry that the model can return.
     """
     entries = _entries(path)
-    skipped: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+    skipped: defaultdict[str, list[str]] = defaultdict(list)
     usable = []
+    known = frozenset(tokenizer.alphabet)
     for entry, number in entries.items():
-        problem = _problem(entry, tokenizer, longest)
+        problem = _problem(entry, known, longest)
         if problem is None:
             usable.append(entry)
         else:
-            skipped[problem] += 1
-            examples.setdefault(problem, f"line {number}: {printable(entry)}")
-    reasons = "; ".join(f"{count} x {problem} (first: {examples[problem]})"
-                        for problem, count in skipped.most_common())
+            skipped[problem.reason].append(f"line {number}: {problem.detail}")
+    reasons = "; ".join(f"{len(skipped[name])} x {name} ({_first(skipped[name])})"
+                        for name in sorted(skipped, key=lambda name: -len(skipped[name])))
     if not usable:
         raise AocrError(f"--lexicon {path}: the model can return none of the {len(entries)} "
                         f"entries: {reasons or 'the file is empty'}")
@@ -63,12 +66,13 @@ def _entries(path: str) -> dict[str, int]:
     return entries
 
 
-def _problem(entry: str, tokenizer: Tokenizer, longest: int) -> str | None:
+def _problem(entry: str, known: frozenset[str], longest: int) -> SkipError | None:
     """Returns why the model cannot return an entry, or `None` if it can."""
     if len(entry) > longest:
-        return f"longer than {longest} characters"
-    try:
-        tokenizer.encode(entry)
-    except SkipError as error:
-        return error.reason
-    return None
+        return SkipError(f"longer than {longest} characters", shown(entry))
+    unknown = "".join(sorted(set(entry) - known))
+    return SkipError("unknown character", f"{unknown!r} in {entry!r}") if unknown else None
+
+
+def _first(examples: Sequence[str]) -> str:
+    return ", ".join(examples[:_NAMED]) + ", …" * (len(examples) > _NAMED)

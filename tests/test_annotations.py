@@ -12,7 +12,7 @@ import tensorflow as tf
 from aocr.cli.main import parser
 from aocr.data import example
 from aocr.data.annotation_formats import AnnotationOptions
-from aocr.data.annotations import FORMATS
+from aocr.data.annotations import READERS
 from aocr.data.stats import DatasetStats
 from aocr.data.writer import DatasetOptions, write_dataset
 from aocr.errors import AocrError
@@ -189,7 +189,7 @@ def test_a_directory_without_label_files_is_an_error(annotation_format: str, exp
 
 
 def test_the_command_offers_all_formats() -> None:
-    for name in FORMATS:
+    for name in ("auto", *READERS):
         assert parser().parse_args(["dataset", "list.txt", "--format", name]).format == name
 
 

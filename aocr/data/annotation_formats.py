@@ -36,7 +36,7 @@ class AnnotationOptions(NamedTuple):
     """Options for reading annotations.
 
     Attributes:
-        format: One of `aocr.data.annotations.FORMATS`.
+        format: "auto", or a key of `aocr.data.annotations.READERS`.
         path_column: Column or JSON key of the paths; `None` for the usual names.
         label_column: Column or JSON key of the labels; `None` for the usual names.
     """

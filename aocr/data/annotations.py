@@ -25,9 +25,8 @@ from aocr.data.annotation_formats import (
 from aocr.errors import AocrError, SkipError, reason
 from aocr.runtime import filesystem
 
-_READERS = {"text": text_entries, "csv": csv_entries, "jsonl": jsonl_entries,
-            "gt": label_file_entries}
-FORMATS = ("auto", *_READERS)
+READERS = {"text": text_entries, "csv": csv_entries, "jsonl": jsonl_entries,
+           "gt": label_file_entries}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Annotations:
         Raises:
             AocrError: They cannot be read any further, or a table does not name its columns.
         """
-        return _READERS[self.options.format](self.path, self.options)
+        return READERS[self.options.format](self.path, self.options)
 
 
 def open_annotations(path: str, options: AnnotationOptions) -> Annotations:

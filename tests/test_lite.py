@@ -37,6 +37,8 @@ def test_a_lite_model_gives_the_results_of_the_checkpoint(world: World, tmp_path
         assert result.attention is not None
         assert other.attention is not None
         np.testing.assert_allclose(result.attention, other.attention, atol=1e-4)
+    with pytest.raises(AocrError, match="image too large"):
+        lite_export.load(str(tmp_path / "out"), max_pixels=100).predict(images)
 
 
 def test_a_quantized_lite_model_is_a_quarter_of_the_size(world: World, tmp_path: Path,

@@ -27,6 +27,7 @@ from aocr.inference.tensorflow_recognizer import CheckpointRecognizer, SavedMode
 from aocr.model import AttentionOCR, Decoded
 from aocr.model.loss import sequence_loss
 from tests.conftest import World
+from tests.drawing import with_orientation, word
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,14 @@ def test_every_kind_of_source_gives_the_same_result(world: World, recognizer: Re
         alone = recognizer.predict(source)
         assert isinstance(alone, Result)
         assert_same(alone, results[0])
+
+
+def test_records_are_not_rotated(recognizer: Recognizer) -> None:
+    image = with_orientation(word("AB", (60, 24)), 6, "JPEG")
+    (record,), shown = recognizer.predict_records([image]), recognizer.predict(image)
+    assert isinstance(record, Result)
+    assert isinstance(shown, Result)
+    assert (record.width, shown.width) == (80, 13)
 
 
 def test_an_open_file_is_refused_with_what_to_pass(world: World, recognizer: Recognizer) -> None:

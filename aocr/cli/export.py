@@ -42,8 +42,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add = command.add_argument_group("speed and limits").add_argument
     flags.add_gpu(add)
     add("--max-pixels", type=flags.at_least_one, default=MAX_PIXELS, metavar="N",
-        help="the exported model refuses images whose header declares more pixels "
-        "(default: %(default)s)")
+        help="with --format savedmodel or frozengraph: the exported model refuses images whose "
+        "header declares more pixels (default: %(default)s)")
     flags.add_legacy_flags(command)
     for add_flags in (flags.add_output_dir, flags.add_no_distance, flags.add_optimizer_flags):
         add_flags(flags.hidden(command))

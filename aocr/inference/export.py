@@ -74,7 +74,8 @@ def export_int8(recognizer: CheckpointRecognizer, target: str, kind: str, sample
     def write(model: ExportedModel, directory: str) -> None:
         INT8_FORMATS[kind].write(model, directory, samples.for_calibration())
         size = tf.io.gfile.stat(tf.io.gfile.join(directory, FORMATS[kind].file)).length
-        comparisons.append(samples.compare(recognizer, INT8_FORMATS[kind].load(directory), size))
+        quantized = INT8_FORMATS[kind].load(directory, recognizer.graph.max_pixels)
+        comparisons.append(samples.compare(recognizer, quantized, size))
 
     return _publish(recognizer, target, kind, version, write), comparisons[0]
 

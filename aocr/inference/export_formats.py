@@ -43,11 +43,11 @@ class Int8Format(NamedTuple):
     Attributes:
         write: Writes a model to an existing directory; the encoded images show the ranges of
             values.
-        load: Loads the model in a directory.
+        load: Loads the model in a directory, for images of at most a number of pixels.
     """
 
     write: Callable[[ExportedModel, str, Sequence[bytes]], None]
-    load: Callable[[str], Recognizer]
+    load: Callable[[str, int], Recognizer]
 
 
 def _write_saved_model(model: ExportedModel, directory: str) -> None:

@@ -36,10 +36,12 @@ class LiteRecognizer(NumpyRecognizer):
         source: Path of the model.
         config: The settings of the model.
         runner: Calls the model's signature.
+        max_pixels: Largest number of pixels of an image.
     """
 
-    def __init__(self, source: str, config: ModelConfig, runner: SignatureRunner) -> None:
-        super().__init__(source, config, MAX_PIXELS)
+    def __init__(self, source: str, config: ModelConfig, runner: SignatureRunner,
+                 max_pixels: int) -> None:
+        super().__init__(source, config, max_pixels)
         self._runner = runner
 
     def _run(self, images: np.ndarray, widths: np.ndarray) -> Sequence[np.ndarray]:
@@ -75,15 +77,15 @@ def write_int8(model: ExportedModel, directory: str, samples: Sequence[bytes]) -
     _write(model, directory, [tf.lite.Optimize.DEFAULT])
 
 
-def load(directory: str) -> LiteRecognizer:
-    """Loads the model in a directory."""
+def load(directory: str, max_pixels: int = MAX_PIXELS) -> LiteRecognizer:
+    """Loads the model in a directory; see `Recognizer.load`."""
     from ai_edge_litert.interpreter import Interpreter
 
     path = tf.io.gfile.join(directory, LITE_FILE)
     with tf.io.gfile.GFile(path, "rb") as file:
         interpreter = Interpreter(model_content=file.read())
     config = config_file.load(tf.io.gfile.join(directory, EXTRA_ASSETS))
-    return LiteRecognizer(path, config, interpreter.get_signature_runner())
+    return LiteRecognizer(path, config, interpreter.get_signature_runner(), max_pixels)
 
 
 def _write(model: ExportedModel, directory: str, optimizations: list[Any]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 
 from aocr.checkpoints import compact, config_file
-from aocr.config import ModelConfig
+from aocr.config import MAX_PIXELS, ModelConfig
 from aocr.errors import AocrError
 from aocr.images import numpy_preprocessing
 from aocr.inference import onnx_model, onnx_quantization
@@ -29,7 +29,7 @@ from aocr.inference.exported_model import (
     images_signature,
 )
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.onnx_recognizer import OnnxRecognizer, open_session
+from aocr.inference.onnx_recognizer import OnnxRecognizer
 from aocr.model import AttentionOCR
 from aocr.model.encoder import Encoder
 from aocr.model.layers import Initializer
@@ -149,14 +149,18 @@ def write_graph(model: AttentionOCR, config: ModelConfig, directory: str) -> Non
     Path(directory, onnx_model.GRAPH_FILE).write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def load(directory: str) -> OnnxRecognizer:
-    """Loads the model in a directory."""
+def load(directory: str, max_pixels: int = MAX_PIXELS) -> OnnxRecognizer:
+    """Loads the model in a directory; see `Recognizer.load`."""
     path = tf.io.gfile.join(directory, onnx_model.ONNX_FILE)
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return OnnxRecognizer(path, open_session(path, file.read()))
+    return OnnxRecognizer.load(path, max_pixels=max_pixels)
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
+    """Checks that the packages that write and read ONNX models are installed.
+
+    Raises:
+        AocrError: One is missing.
+    """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise AocrError(f"exporting to ONNX needs {', '.join(missing)}: run pip install "
@@ -215,7 +219,7 @@ def _convert_decoder(network: _Network) -> onnx.ModelProto:
 
 def _convert(function: Callable[..., dict[str, tf.Tensor]], signature: Sequence[tf.TensorSpec]
              ) -> onnx.ModelProto:
-    _require_packages()
+    require_packages()
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(

@@ -13,7 +13,7 @@ from aocr.data.index import build_index, read_records, resolve_paths
 from aocr.errors import SkipError
 from aocr.images import numpy_preprocessing
 from aocr.inference.graph import RecognitionGraph
-from aocr.inference.recognizer import Recognizer
+from aocr.inference.recognizer import Recognizer, Result
 
 _MOST = 1000  # images whose results are compared
 _MOST_FOR_CALIBRATION = 128
@@ -97,11 +97,11 @@ def _positions(available: int, most: int) -> list[int]:
     return [int(n) for n in np.linspace(0, available - 1, min(available, most))]
 
 
-def _texts(recognizer: Recognizer, images: Sequence[bytes]) -> list[str]:
-    results = recognizer.predict(list(images))
-    assert isinstance(results, list)
-    return [result.text for result in results]
+def _texts(recognizer: Recognizer, images: Sequence[bytes]) -> list[str | None]:
+    """Returns the text of each image, `None` for those that the model cannot decode."""
+    return [result.text if isinstance(result, Result) else None
+            for result in recognizer.predict_records(images)]
 
 
-def _equal(texts: Sequence[str], others: Sequence[str]) -> int:
+def _equal(texts: Sequence[str | None], others: Sequence[str | None]) -> int:
     return sum(text == other for text, other in zip(texts, others, strict=True))

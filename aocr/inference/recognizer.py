@@ -134,9 +134,14 @@ class Recognizer(ABC):
         results.update(self._predict_pending(pending, attention))
         return [results[n] for n in range(len(images))]
 
+    def predict_records(self, images: Sequence[bytes]) -> list[Result | SkipError]:
+        """Recognizes encoded images as records hold them, without EXIF rotation, as `aocr test`."""
+        batches = (list(images[n:n + BATCH_SIZE]) for n in range(0, len(images), BATCH_SIZE))
+        return [result for batch in batches for result in self._predict_batch(batch, False)]
+
     @abstractmethod
     def _predict_batch(self, encoded: list[bytes], attention: bool) -> list[Result | SkipError]:
-        """Recognizes a batch of images that `sources.encode` has returned."""
+        """Recognizes a batch of images, which TensorFlow decodes correctly."""
 
     def _predict_all(self, images: Sequence[Source], attention: bool) -> list[Result]:
         results = []

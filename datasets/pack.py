@@ -30,9 +30,10 @@ def main() -> None:
     parser.add_argument("--trained-on", required=True, metavar="TEXT")
     args = parser.parse_args()
     try:
+        onnx_export.require_packages()
         loaded = loader.load(args.model_dir)
     except AocrError as error:
-        parser.error(str(error))
+        parser.exit(1, f"{error}\n")
     args.directory.mkdir(parents=True, exist_ok=True)
     compact.save(loaded.model, str(args.directory))
     # A temperature that fits drawn validation images makes the probabilities of real ones too high.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -50,6 +51,20 @@ def test_a_packed_model_gives_the_results_of_tensorflow(
     assert (actual.source, actual.config) == (expected.source, expected.config)
     images = noise_images(3)
     assert_same(actual.predict(images, attention=True), expected.predict(images, attention=True))
+
+
+def test_packing_names_missing_packages_before_it_writes(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    target = tmp_path / "packed"
+    monkeypatch.setattr(sys, "argv", ["pack", str(LATIN), str(target), "--trained-on", "none"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit) as stop:
+        pack.main()
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs tf2onnx, onnx, onnxruntime" in line
+    assert not target.exists()
 
 
 def test_weights_that_do_not_fit_the_graph_are_one_line(tmp_path: Path) -> None:

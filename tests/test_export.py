@@ -253,6 +253,12 @@ def test_a_version_is_not_overwritten(recognizer: CheckpointRecognizer, tmp_path
         export.export(recognizer, target, "savedmodel", 4)
 
 
+def test_a_bucket_without_a_folder_is_refused(recognizer: CheckpointRecognizer) -> None:
+    for target in ("ram://bucket", "ram://bucket/"):
+        with pytest.raises(AocrError, match="a folder; name one in it, such as ram://bucket/exp"):
+            export.export(recognizer, target, "savedmodel")
+
+
 @pytest.mark.parametrize("version", [1 << 63, 1 << 70])
 def test_a_version_that_cannot_be_served_is_refused(
         recognizer: CheckpointRecognizer, tmp_path: Path, version: int) -> None:

@@ -124,6 +124,9 @@ def _refuse_candidates(kind: str, graph: RecognitionGraph) -> None:
 
 def _check_target(target: str, directory: str, version: int | None) -> None:
     filesystem.refuse_pattern(target)
+    if filesystem.is_remote(directory) and "/" not in directory.split("://")[1].strip("/"):
+        raise AocrError(f"{directory} names a bucket without a folder; name one in it, such as "
+                        f"{directory.rstrip('/')}/exported")
     if tf.io.gfile.exists(target) and not tf.io.gfile.isdir(target):
         raise AocrError(f"{target} is a file; name a directory to export to")
     if version is not None and version > MAX_VERSION:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import aocr
+from aocr.cli import main as cli_main
 from aocr.cli.main import main, parser
 from tests import option_tables
 from tests.conftest import Command, World, in_process, messages
@@ -133,6 +134,31 @@ def test_checkpoint_flags_are_refused_for_an_exported_model(
     code, logged = command("predict", world.images[0], "--model-dir", exported, *flags)
     assert code == 1
     assert "is an exported model; --checkpoint and --debias" in messages(logged)[-1]
+
+
+@pytest.mark.parametrize("name", ["frozen_graph.pb", "model.tflite"])
+def test_predict_says_which_exports_it_reads(
+        world: World, command: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    code, logged = command("predict", world.images[0], "--model-dir", tmp_path)
+    assert code == 1
+    assert messages(logged)[-1].endswith(
+        "; `aocr predict` also reads exports in the formats savedmodel and onnx")
+
+
+def test_the_remedy_for_lack_of_memory_names_flags_that_the_command_has(
+        command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    def run_out_of_memory(_: object) -> None:
+        raise MemoryError("Unable to allocate 1 GiB")
+
+    for name, module in cli_main._COMMANDS.items():
+        monkeypatch.setattr(module, "run", run_out_of_memory)
+        code, logged = command(name, *["x"] * (name != "predict"), model=False)
+        assert code == 1
+        assert f"aocr {name}: out of memory: Unable to allocate 1 GiB; use " in logged
+        assert set(re.findall(r"--[a-z-]+", logged)) <= set(
+            re.findall(r"--[a-z-]+", help_of(capsys, name)))
 
 
 def test_a_missing_dataset_is_an_error(command: Command) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from aocr.checkpoints import config_file
 
 _MODELS = Path(__file__).parents[1] / "pretrained"
 DEFAULT = "latin"
@@ -20,9 +21,13 @@ def resolve(model: str) -> str:
 
 
 def describe(name: str) -> str:
-    """Returns what a built-in model was trained on."""
-    content = json.loads((_MODELS / name / "config.json").read_text(encoding="utf-8"))
-    return str(content["about"]["trained_on"])
+    """Returns what a built-in model was trained on.
+
+    Raises:
+        AocrError: Its `config.json` is damaged.
+    """
+    about = config_file.load_section(str(_MODELS / name), "about")
+    return str(about.get("trained_on", "unknown images"))
 
 
 def names() -> list[str]:

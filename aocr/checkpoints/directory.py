@@ -6,7 +6,7 @@ import re
 
 import tensorflow as tf
 
-from aocr.checkpoints import config_file
+from aocr.checkpoints import built_in, config_file
 from aocr.errors import AocrError
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
@@ -75,13 +75,17 @@ def _no_checkpoint(model_dir: str, which: str | None, latest: list[str], best: l
         remedy = ", or start a new run with --no-resume" if config_file.exists(model_dir) else ""
         return AocrError(f"the checkpoint that {model_dir}/{STATE_FILE} names does not exist; "
                          f"restore its files{remedy}")
-    refuse_exported(model_dir)
+    exported = _exported(model_dir)
+    if exported is not None:
+        return AocrError(f"{exported}; --model-dir must name a directory of checkpoints, as `aocr "
+                         "train` writes it; `aocr predict` also reads exports in the formats "
+                         "savedmodel and onnx")
     is_directory = tf.io.gfile.isdir(model_dir)
     if tf.io.gfile.exists(model_dir) and not is_directory:
         return AocrError(f"{model_dir} is a file; name the directory that `aocr train` has written")
     missing = "checkpoint in" if is_directory else "model directory"
     return AocrError(f"no {missing} {model_dir}; --model-dir names the directory that `aocr train` "
-                     "has written")
+                     f"has written, or the built-in model {built_in.DEFAULT}")
 
 
 def repair_state(model_dir: str) -> None:
@@ -97,11 +101,19 @@ def refuse_exported(model_dir: str) -> None:
     Raises:
         AocrError: The directory, or one of its numbered versions, holds an exported model.
     """
+    exported = _exported(model_dir)
+    if exported is not None:
+        raise AocrError(f"{exported}; --model-dir must name a directory of checkpoints here, as "
+                        "`aocr train` writes it")
+
+
+def _exported(model_dir: str) -> str | None:
+    """Returns where a directory holds which kind of exported model, `None` if it holds none."""
     for path in (model_dir, *filesystem.numbered_dirs(model_dir).values()):
         for name, kind in _EXPORTS.items():
             if tf.io.gfile.exists(tf.io.gfile.join(path, name)):
-                raise AocrError(f"{path} holds {kind}; --model-dir must name a directory of "
-                                "checkpoints here, as `aocr train` writes it")
+                return f"{path} holds {kind}"
+    return None
 
 
 def checkpoint_paths(directory: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from aocr import __version__
 from aocr.checkpoints import built_in
-from aocr.cli import dataset, export, flags, predict, serve, test, train
+from aocr.cli import dataset, export, flags, output, predict, serve, test, train
 from aocr.cli.exit_codes import FAILED, INTERRUPTED
 from aocr.errors import AocrError, reason
 from aocr.runtime import console, startup
@@ -21,6 +21,13 @@ _COMMANDS = {"dataset": dataset, "train": train, "test": test, "predict": predic
 _DEFAULT_LOG = "aocr.log"
 _NOT_PATHS = ("cors_origin", "pattern")  # may look like URLs
 _ANY_BYTES = ("files",)  # arguments that Python opens; TensorFlow opens only paths in UTF-8
+_MEMORY_REMEDIES = {
+    "dataset": "use fewer --jobs, or a smaller --max-pixels",
+    "train": "use a smaller --batch-size, or train a smaller model",
+    "test": "use a smaller --batch-size",
+    "predict": "use a smaller --max-pixels, or the CPU (--gpu-id -1)",
+    "export": "use the CPU (--gpu-id -1), or a machine with more memory",
+    "serve": "use a smaller --max-batch-size or --max-pixels"}
 _DESCRIPTION = "Recognizes text in images of cropped words and lines: captchas, plates, meters."
 _EXAMPLE = """\
 from images to a served model (annotations.txt: one `path label` per line):
@@ -45,32 +52,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # closed, as with `>&-`: write to os.devnull instead
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    args = parser().parse_args(argv)
+    args = _parse(argv)
     try:
         console.start_log(args.log_path or _DEFAULT_LOG, chosen=args.log_path is not None)
+        _check_paths(args)
         if args.command != "predict" or predict.needs_tensorflow(args):
             startup.import_tensorflow()
             # At exit TensorFlow logs a warning for each value of a damaged checkpoint that it did
             # not restore.
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        _check_paths(args)
         return _COMMANDS[args.command].run(args)
     except AocrError as error:
         log.error(f"aocr {args.command}: {error}")
         return FAILED
     except _out_of_memory() as error:
-        log.error(f"aocr {args.command}: out of memory: {reason(error)}; use a smaller "
-                  "--batch-size, or train a smaller model")
+        log.error(f"aocr {args.command}: out of memory: {reason(error)}; "
+                  f"{_MEMORY_REMEDIES[args.command]}")
         return FAILED
-    except BrokenPipeError:
-        # The reader of standard output has closed it; Python would report that again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of standard output has what it needs
         return FAILED
     except KeyboardInterrupt:
         log.error(f"aocr {args.command}: interrupted")
         return INTERRUPTED
     finally:
         console.stop_log()
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses the arguments; exits after `--help` and `--version`, and on wrong usage."""
+    try:
+        with output.written():
+            return parser().parse_args(argv)
+    except AocrError as error:
+        sys.exit(f"aocr: {error}")
+    except BrokenPipeError:
+        sys.exit(FAILED)
 
 
 def _out_of_memory() -> tuple[type[BaseException], ...]:
@@ -106,10 +122,14 @@ def _check_paths(args: argparse.Namespace) -> None:
             raise AocrError(f"cannot reach {path}: {reason(error)}") from error
 
 
-def _version() -> str:
-    """Returns the version, and the built-in models with what they were trained on."""
-    models = (f"\n  {name}: {built_in.describe(name)}" for name in built_in.names())
-    return f"aocr {__version__}" + "\nbuilt-in models:" * bool(built_in.names()) + "".join(models)
+class _ShowVersion(argparse.Action):
+    """Prints the version, and the built-in models with what they were trained on."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        models = (f"\n  {name}: {built_in.describe(name)}" for name in built_in.names())
+        print(f"aocr {__version__}" + "\nbuilt-in models:" * bool(built_in.names())
+              + "".join(models))
+        parser.exit()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -122,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
     for module in _COMMANDS.values():
         flags.add_general_flags(module.add_parser(commands))
     add = top.add_argument_group("options").add_argument
-    add("--version", action="version", version=_version(),
+    add("--version", action=_ShowVersion, nargs=0, default=argparse.SUPPRESS,
         help="show the version and exit")
     add("-h", "--help", action="help", help="show this help and exit; `aocr COMMAND --help` "
         "shows the flags of a command")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import aocr
-from aocr.checkpoints import built_in, config_file
+from aocr.checkpoints import built_in, config_file, contents
 from aocr.cli.main import main
 from tests.conftest import Command, World, messages
 
@@ -59,9 +62,54 @@ def test_predict_reads_with_it_where_there_is_no_model(
                                "model latin, trained on ")
     assert lines[-1].endswith(" Hello")
     Path("checkpoints").mkdir()
-    Path("checkpoints", "file").touch()
+    for name in (".DS_Store", ".gitkeep", "notes.txt"):
+        Path("checkpoints", name).touch()
+    assert main(["predict", "hello.png"]) == 0
+    assert messages(capsys.readouterr().err)[-1].endswith(" Hello")
+    Path("checkpoints", "model.ckpt-5.data-00000-of-00001").touch()
     assert main(["predict", "hello.png"]) == 1
-    assert "no checkpoint in ./checkpoints" in messages(capsys.readouterr().err)[-1]
+    assert messages(capsys.readouterr().err)[-1].endswith(
+        "no checkpoint in ./checkpoints; --model-dir names the directory that `aocr train` has "
+        "written, or the built-in model latin")
+
+
+@pytest.mark.parametrize("name", [
+    "config.json", "checkpoint", "model.ckpt-5.index", "translate.ckpt-5.data-00000-of-00001",
+    "best", "saved_model.pb", "frozen_graph.pb", "model.onnx", "model.tflite", "weights.npz", "3"])
+def test_files_of_a_model_are_recognized(name: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    assert not contents.holds_model(str(tmp_path))
+    (tmp_path / name).touch()
+    assert contents.holds_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("model", [[], ["--model-dir", "checkpoints"]])
+def test_a_model_directory_that_cannot_be_read_is_one_line(
+        model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(_: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.chdir(tmp_path)
+    Path("checkpoints").mkdir()
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert main(["predict", "hello.png", *model]) == 1
+    (line,) = messages(capsys.readouterr().err)
+    assert re.search("cannot read the directory (./)?checkpoints: Permission denied", line)
+
+
+def test_only_version_reads_the_config_of_a_built_in_model(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    monkeypatch.setattr(built_in, "_MODELS", tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert re.fullmatch("aocr: .*config.json cannot be read: .*", str(stop.value.code))
 
 
 @pytest.mark.slow

@@ -7,13 +7,17 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import aocr
+from aocr.cli import predict
 from aocr.cli.main import main
-from tests.conftest import WORDS, Command, World, messages
+from aocr.inference.recognizer import Result
+from tests.conftest import WORDS, Command, World, draw, messages
 
 
 def test_predict_logs_the_lines_of_the_original(world: World, command: Command) -> None:
@@ -93,6 +97,60 @@ def test_predict_writes_tables_and_json_lines(
     assert row["probability"] == pytest.approx(float(probability), abs=1e-6)
     assert "".join(character for character, _ in row["characters"]) == text
     assert all(0 <= probability <= 1 for _, probability in row["characters"])
+
+
+def result(text: str, probability: float) -> Result:
+    return Result(text, probability, ((text, probability),), None, 32, ((text, probability),))
+
+
+def test_the_log_shows_control_characters_escaped(logged: list[str]) -> None:
+    for text in ("a\x1b[2Jb\r", "Größe 日本 \\n"):
+        predict._write_log("a.png", result(text, 0.5), None)
+    assert logged == ["Result: OK. 0.50 a\\x1b[2Jb\\r", "Result: OK. 0.50 Größe 日本 \\n"]
+
+
+def test_numbers_that_are_not_finite_are_null_in_json_lines(capsys: pytest.CaptureFixture[str]
+                                                           ) -> None:
+    predict._write_jsonl("a.png", result("A", float("nan")), 0.5)
+    assert json.loads(capsys.readouterr().out) == {
+        "path": "a.png", "text": "A", "probability": None, "characters": [["A", None]],
+        "candidates": [["A", None]], "accepted": False}
+
+
+def run_with_output(stdout: int, *words: str, cwd: Path) -> tuple[int, str]:
+    """Runs `aocr` in a separate process; returns its exit code and what it logged."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(aocr.__file__).parents[1])}
+    process = subprocess.run([sys.executable, "-m", "aocr", *words], cwd=cwd, env=environment,
+                             stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    return process.returncode, process.stderr
+
+
+@pytest.mark.parametrize("output_format", ["tsv", "jsonl"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_standard_output_is_one_line(output_format: str, tmp_path: Path) -> None:
+    draw("AB", tmp_path / "a.png")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        code, logged = run_with_output(full.fileno(), "predict", "a.png", "--model-dir", "latin",
+                                       "--format", output_format, cwd=tmp_path)
+        assert code == 1
+        assert messages(logged)[-1] == (
+            "aocr predict: cannot write to standard output: No space left on device")
+        assert len(messages(logged)) == 2
+        code, logged = run_with_output(full.fileno(), "--version", cwd=tmp_path)
+        assert (code, logged) == (
+            1, "aocr: cannot write to standard output: No space left on device\n")
+
+
+def test_a_reader_that_has_closed_standard_output_ends_the_command_silently(tmp_path: Path
+                                                                           ) -> None:
+    draw("AB", tmp_path / "a.png")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    code, logged = run_with_output(write_end, "predict", "a.png", "--model-dir", "latin",
+                                   "--format", "tsv", cwd=tmp_path)
+    os.close(write_end)
+    assert code == 1
+    assert len(messages(logged)) == 1
 
 
 def test_visualize_writes_stills_animation_and_words(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import aocr
@@ -21,8 +22,9 @@ from aocr.checkpoints.choice import CheckpointChoice
 from aocr.config import MAX_PIXELS, ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.images import numpy_preprocessing
-from aocr.inference import export, onnx_model
+from aocr.inference import export, export_formats, onnx_model
 from aocr.inference.graph import RecognitionGraph
+from aocr.inference.quantization_samples import Samples
 from aocr.inference.recognizer import Recognizer, Result
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
@@ -155,6 +157,46 @@ def test_an_undecodable_image_does_not_affect_the_others(world: World, model: Pa
     assert recognizer.predict([]) == []
     with pytest.raises(AocrError, match="image too large"):
         Recognizer.load(model, max_pixels=100).predict(world.images[0])
+
+
+def test_a_quantized_model_is_compared_with_the_limit_of_pixels_of_the_export(
+        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int] = []
+    recognizer = CheckpointRecognizer.load(world.model_dir, max_pixels=12345)
+
+    def load(_: str, max_pixels: int) -> Recognizer:
+        limits.append(max_pixels)
+        return recognizer
+
+    def write(_model: object, directory: str, _samples: object) -> None:
+        Path(directory, "model.onnx").touch()
+
+    monkeypatch.setattr(export, "INT8_FORMATS", {"onnx": export_formats.Int8Format(write, load)})
+    samples = Samples([world.images[0].read_bytes(), b"text"], ["A", "B"])
+    _, comparison = export.export_int8(recognizer, str(tmp_path / "out"), "onnx", samples)
+    assert limits == [12345]
+    assert (comparison.images, comparison.equal) == (2, 2)
+
+
+def test_a_remote_model_is_read(world: World, model: Path, command: Command) -> None:
+    directory = f"ram://onnx-{os.getpid()}"
+    tf.io.gfile.makedirs(f"{directory}/1")
+    with tf.io.gfile.GFile(f"{directory}/1/model.onnx", "wb") as file:
+        file.write(model.read_bytes())
+    for model_dir in (directory, f"{directory}/1/model.onnx"):
+        code, logged = command("predict", world.images[0], "--model-dir", model_dir)
+        assert code == 0
+        assert messages(logged)[0] == f"Reading model parameters from {directory}/1/model.onnx"
+    with pytest.raises(AocrError, match="cannot read ram://onnx-none.onnx"):
+        Recognizer.load("ram://onnx-none.onnx")
+
+
+def test_a_gpu_that_an_onnx_model_does_not_use_is_reported(world: World, model: Path,
+                                                           command: Command) -> None:
+    for gpu, warnings in ((0, 1), (-1, 0)):
+        code, logged = command("predict", world.images[0], "--model-dir", model, "--gpu-id", gpu)
+        assert code == 0
+        assert logged.count("which runs on the CPU: --gpu-id has no effect") == warnings
 
 
 def test_options_of_checkpoints_are_refused(model: Path) -> None:

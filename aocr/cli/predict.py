@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import functools
 import io
-import json
+import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aocr.checkpoints import built_in
-from aocr.cli import flags
+from aocr.checkpoints import built_in, contents
+from aocr.cli import flags, output
 from aocr.cli.exit_codes import FAILED, OK
 from aocr.errors import SkipError
-from aocr.runtime.console import log
+from aocr.runtime import json_text
+from aocr.runtime.console import log, printable
 
 if TYPE_CHECKING:
-    from aocr.inference.recognizer import Result
+    from aocr.inference.recognizer import Recognizer, Result
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -57,29 +57,44 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
 def run(args: argparse.Namespace) -> int:
     """Runs `aocr predict`."""
     from aocr.cli import inputs
-    from aocr.inference.recognizer import BATCH_SIZE, Recognizer, tensorflow_class
+    from aocr.inference.recognizer import BATCH_SIZE
 
     if args.model_dir is None:
         args.model_dir = _default_model()
         _announce(args.model_dir)
-    recognizer = (flags.restore_model(args, tensorflow_class(args.model_dir).load)
-                  if needs_tensorflow(args) else flags.load_recognizer(args, Recognizer.load))
+    recognizer = _load(args)
     write = functools.partial(_WRITERS[args.format], least=args.min_probability)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     files = failures = 0
     for names in inputs.batched(inputs.file_names(args.files or ["-"]), BATCH_SIZE):
         files += len(names)
-        for name, result in zip(names, recognizer.predict_each(names), strict=True):
-            if isinstance(result, SkipError):
-                failures += 1
-                log.error(f"Result: error while opening file {name}. {result}")
-            else:
-                write(name, result)
-        sys.stdout.flush()
+        results = recognizer.predict_each(names)
+        with output.written():
+            for name, result in zip(names, results, strict=True):
+                if isinstance(result, SkipError):
+                    failures += 1
+                    log.error(f"Result: error while opening file {name}. {result}")
+                else:
+                    write(name, result)
     if not files:
         log.warning("No file was named; nothing was read.")
     return FAILED if failures else OK
+
+
+def _load(args: argparse.Namespace) -> Recognizer:
+    from aocr.inference.recognizer import Recognizer, tensorflow_class
+
+    if needs_tensorflow(args):
+        return flags.restore_model(args, tensorflow_class(args.model_dir).load)
+    if _names_gpu(args):
+        log.warning(f"{args.model_dir} is an ONNX model, which runs on the CPU: --gpu-id has no "
+                    "effect")
+    return flags.load_recognizer(args, Recognizer.load)
+
+
+def _names_gpu(args: argparse.Namespace) -> bool:
+    return args.gpu_id not in (None, (-1,))
 
 
 def needs_tensorflow(args: argparse.Namespace) -> bool:
@@ -88,13 +103,14 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
 
     return recognizer.needs_tensorflow(
         args.model_dir or _default_model(), args.precision, flags.decoding_settings(args),
-        gpu=args.gpu_id not in (None, (-1,)))
+        gpu=_names_gpu(args))
 
 
 def _default_model() -> str:
-    """Returns the default model directory, or that of a built-in model if it is empty."""
-    directory = Path(flags.DEFAULT_MODEL_DIR)
-    used = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+    """Returns the default model directory, or that of a built-in model if it holds no model."""
+    directory = flags.DEFAULT_MODEL_DIR
+    used = contents.holds_model(directory) if os.path.isdir(directory) else (
+        os.path.exists(directory))
     return flags.DEFAULT_MODEL_DIR if used else built_in.DEFAULT_DIRECTORY
 
 
@@ -121,7 +137,8 @@ def _mark(result: Result, least: float | None) -> str:
 
 
 def _write_log(_name: str, result: Result, least: float | None) -> None:
-    log.info(f"Result: {_mark(result, least)}. {result.probability:.2f} {result.text}")
+    log.info(f"Result: {_mark(result, least)}. {result.probability:.2f} "
+             f"{printable(result.text)}")
 
 
 def _write_tsv(name: str, result: Result, least: float | None) -> None:
@@ -139,7 +156,7 @@ def _write_jsonl(name: str, result: Result, least: float | None) -> None:
         values["candidates"] = result.candidates
     if least is not None:
         values["accepted"] = result.probability >= least
-    print(json.dumps(values, ensure_ascii=False))
+    print(json_text.dumps(values))
 
 
 _TSV_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from aocr.errors import AocrError, reason
 from aocr.evaluation import metrics
 from aocr.evaluation.calibration import printed_threshold
 from aocr.inference.recognizer import Result
-from aocr.runtime import filesystem
+from aocr.runtime import filesystem, json_text
 
 JSON_FLAG = "--json"
 REPORT_FLAG = "--report"
@@ -116,7 +114,7 @@ def write_json(path: str, content: dict[str, Any]) -> None:
     Raises:
         AocrError: The file cannot be written.
     """
-    write_text(path, json.dumps(_finite(content), ensure_ascii=False, indent=1) + "\n", JSON_FLAG)
+    write_text(path, json_text.dumps(content, indent=1) + "\n", JSON_FLAG)
 
 
 def write_text(path: str, text: str, flag: str) -> None:
@@ -142,15 +140,6 @@ def require_writable(path: str, flag: str) -> None:
         raise _unwritable(path, "it is a directory", flag)
     if directory and not filesystem.is_remote(path) and not tf.io.gfile.isdir(directory):
         raise _unwritable(path, f"there is no directory {directory}", flag)
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """Replaces numbers that JSON cannot express by `None`."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _unwritable(path: str, problem: str, flag: str) -> AocrError:

@@ -1,4 +1,4 @@
-"""Layout of ONNX models; imports neither TensorFlow nor ONNX Runtime.
+"""Layout of ONNX models; ONNX Runtime is not imported, and TensorFlow for remote paths only.
 
 An exported model:
 
@@ -17,7 +17,9 @@ initializers of `graph.onnx` have the names of the weights, and `TEMPERATURE`; a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+
+from aocr.errors import AocrError
+from aocr.runtime import filesystem, startup
 
 ONNX_FILE = "model.onnx"
 GRAPH_FILE = "graph.onnx"
@@ -25,7 +27,7 @@ TEMPERATURE = "temperature"  # see `ModelConfig`
 CONFIG_KEY = "config.json"  # of the metadata whose value is the content of `config.json`
 INPUTS = ("images", "widths")
 OUTPUTS = ("ids", "probability", "character_probabilities", "attention")
-_OTHER_MODELS = ("config.json", "saved_model.pb")  # of checkpoints, and a SavedModel
+_OTHER_MODELS = {"config.json", "saved_model.pb"}  # of checkpoints, and a SavedModel
 
 
 def find(path: str) -> str | None:
@@ -36,24 +38,33 @@ def find(path: str) -> str | None:
 
     Returns:
         The path of the file, or `None` if the path names no ONNX model.
+
+    Raises:
+        AocrError: A directory cannot be read.
     """
+    if filesystem.is_remote(path):
+        startup.import_tensorflow()
     if path.endswith(".onnx"):
-        return None if os.path.isdir(path) else path
-    for directory in (path, *_versions(path)):
-        if any(os.path.exists(os.path.join(directory, name)) for name in _OTHER_MODELS):
+        return None if filesystem.is_directory(path) else path
+    names = _names(path)
+    versions = sorted((name for name in names if name.isascii() and name.isdecimal()), key=int)
+    for directory in (path, *(os.path.join(path, name) for name in reversed(versions))):
+        names = _names(directory)
+        if names & _OTHER_MODELS:
             return None
-        file = os.path.join(directory, ONNX_FILE)
-        if os.path.isfile(file):
-            return file
+        if ONNX_FILE in names:
+            return os.path.join(directory, ONNX_FILE)
     return None
 
 
-def _versions(path: str) -> Iterator[str]:
-    """Yields the entries of a local directory that are named by a number, the highest first."""
-    names = os.listdir(path) if os.path.isdir(path) else []
-    numbers = [name for name in names if name.isascii() and name.isdecimal()]
-    for name in sorted(numbers, key=int, reverse=True):
-        yield os.path.join(path, name)
+def _names(path: str) -> set[str]:
+    """Returns the names in a directory, none if there is no such directory."""
+    if not filesystem.is_directory(path):
+        return set()
+    try:
+        return {name.rstrip("/") for name in filesystem.list_directory(path)}
+    except OSError as error:
+        raise AocrError(f"cannot read the directory {path}: {error.strerror}") from error
 
 
 def has_graph(directory: str) -> bool:

@@ -17,6 +17,7 @@ from aocr.inference import onnx_model
 from aocr.inference.numpy_recognizer import NumpyRecognizer
 from aocr.inference.options import refuse_options, split_settings
 from aocr.inference.recognizer import check_precision, refuse_checkpoint_options
+from aocr.runtime import filesystem
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -48,11 +49,8 @@ class OnnxRecognizer(NumpyRecognizer):
             raise AocrError(f"{os.fspath(model_dir)} holds no {onnx_model.ONNX_FILE}; name the "
                             "file that `aocr export --format onnx` has written, or its directory")
         refuse_checkpoint_options(path, choice, precision)
-        if not os.path.isfile(path):
-            raise AocrError(f"{path} is not a file on this machine; name the file that `aocr "
-                            "export --format onnx` has written")
         settings = refuse_options(path, settings)
-        recognizer = cls(path, open_session(path, path), max_pixels=max_pixels)
+        recognizer = cls(path, open_session(path, _model(path)), max_pixels=max_pixels)
         config_file.check_flags(path, recognizer.config, settings)
         return recognizer
 
@@ -93,6 +91,19 @@ class CompactRecognizer(OnnxRecognizer):
                    for name, array in compact.read(directory).items() if array.dtype.kind == "f"}
         weights[onnx_model.TEMPERATURE] = np.array(config.temperature, np.float32)
         return cls(compact.path(directory), config, weights, max_pixels)
+
+
+def _model(path: str) -> str | bytes:
+    """Returns the path of a local file, or the content of a remote one."""
+    if os.path.isfile(path):
+        return path
+    if not filesystem.is_remote(path):
+        raise AocrError(f"{path} is not a file on this machine; name the file that `aocr export "
+                        "--format onnx` has written")
+    try:
+        return filesystem.read(path)
+    except OSError as error:
+        raise AocrError(f"cannot read {path}: {error.strerror}") from error
 
 
 def open_session(path: str, model: str | bytes,

@@ -67,6 +67,8 @@ setup(
     entry_points={"console_scripts": ["aocr = aocr.__main__:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",

@@ -73,10 +73,22 @@ def test_acceptance_of_known_predictions() -> None:
     assert calibration.acceptance(probabilities, correct, 0.8) == (1.0, 0.5, 0.8)
 
 
-@pytest.mark.parametrize(("threshold", "printed"), [
-    (0.99996, "0.999960"), (0.9999996, "0.999999"), (0.5, "0.500000"), (1.0, "1.000000")])
-def test_a_printed_threshold_accepts_as_many(threshold: float, printed: str) -> None:
-    assert calibration.printed_threshold(threshold) == printed
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1))
+def test_a_threshold_as_it_is_printed_accepts_the_share_with_the_accuracy(
+        predictions: list[tuple[float, bool]]) -> None:
+    probabilities, correct = zip(*predictions, strict=True)
+    result = calibration.acceptance(probabilities, correct, 0.75)
+    if result.threshold is not None:
+        accepted = [hit for value, hit in predictions if value >= float(f"{result.threshold:.6f}")]
+        assert result.share == len(accepted) / len(predictions)
+        assert result.accuracy == np.mean(accepted) >= 0.75
+
+
+def test_a_threshold_is_not_between_two_numbers_of_six_decimals() -> None:
+    probabilities = [1 - 2e-8] * 900 + [1 - 3e-7] * 50 + [0.5] * 50
+    correct = [True] * 900 + [False] * 100
+    assert calibration.acceptance(probabilities, correct, 0.999) == (0.0, None, 1.0)
+    assert calibration.acceptance(probabilities, correct, 0.94) == (0.95, 0.999999, 900 / 950)
 
 
 def test_nothing_is_accepted_if_the_most_probable_prediction_is_wrong() -> None:

@@ -6,7 +6,6 @@ prediction is correct, `[images]`; there must be at least one.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 BINS = 15
 REQUIRED_ACCURACIES = (0.99, 0.999)  # of the predictions that are accepted unchecked
 TEMPERATURES = 2.0 ** np.linspace(-2, 3, 61)  # 0.25 to 8; 1 is one of them
+_THRESHOLD_STEPS = 1_000_000  # thresholds have six decimals, so that they are printed exactly
 _LEAST_DOUBT = 1e-12  # 1 - probability, so that its logarithm is finite
 
 
@@ -41,7 +41,8 @@ class Acceptance(NamedTuple):
 
     Attributes:
         share: Share of all predictions that is accepted.
-        threshold: Predictions with at least this probability are accepted; `None` for none.
+        threshold: Predictions with at least this probability are accepted; a number with six
+            decimals, or `None` for none.
         accuracy: Share of the accepted that is correct; 1 if there is none.
     """
 
@@ -80,27 +81,26 @@ def acceptance(probabilities: npt.ArrayLike, correct: npt.ArrayLike, accuracy: f
                ) -> Acceptance:
     """Returns the most predictions that can be accepted by a threshold on their probability.
 
+    Thresholds of more than six decimals are not considered: one that is rounded afterwards would
+    accept other predictions.
+
     Args:
         probabilities: See the module.
         correct: See the module.
         accuracy: The share of the accepted predictions that must be correct, such as 0.99.
     """
     values, hits = _arrays(probabilities, correct)
+    values = _rounded_down(values)
     order = np.argsort(-values, kind="stable")
     values, hits = values[order], hits[order]
     rates = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    # A threshold accepts all predictions of equal probability, or none of them.
+    # A threshold accepts all predictions of equal rounded probability, or none of them.
     last_of_equals = np.append(values[1:] < values[:-1], True)
     allowed = np.flatnonzero(last_of_equals & (rates >= accuracy))
     if not len(allowed):
         return Acceptance(0.0, None, 1.0)
     last = int(allowed[-1])
     return Acceptance((last + 1) / len(values), float(values[last]), float(rates[last]))
-
-
-def printed_threshold(threshold: float) -> str:
-    """Returns a threshold with six decimals, rounded down so that it accepts no fewer images."""
-    return f"{math.floor(threshold * 1e6) / 1e6:.6f}"
 
 
 def summary(probabilities: npt.ArrayLike, correct: npt.ArrayLike) -> dict[str, Any]:
@@ -151,6 +151,13 @@ def best_temperature(sums: np.ndarray, images: float, correct: float) -> float:
     weights = np.stack([targets, 1 - targets], 1)
     losses = -np.tensordot(weights, sums, 2)
     return round(float(TEMPERATURES[np.argmin(losses)]), 4)
+
+
+def _rounded_down(values: np.ndarray) -> np.ndarray:
+    """Returns the largest numbers with six decimals that are not above the values."""
+    steps = np.floor(values * _THRESHOLD_STEPS)
+    steps -= steps / _THRESHOLD_STEPS > values  # where the product was rounded up to an integer
+    return steps / _THRESHOLD_STEPS
 
 
 def _arrays(probabilities: npt.ArrayLike, correct: npt.ArrayLike

@@ -120,8 +120,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("aocr.evaluation", "html"), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "visible": visible,
-                            "threshold": calibration.printed_threshold}
+    environment.filters |= {"percent": _percent, "visible": visible}
 
     assert environment.loader is not None
     style, script = (environment.loader.get_source(environment, name)[0]

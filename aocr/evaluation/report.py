@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from aocr.errors import AocrError, reason
 from aocr.evaluation import metrics
-from aocr.evaluation.calibration import printed_threshold
 from aocr.inference.recognizer import Result
 from aocr.runtime import filesystem, json_text
 
@@ -105,7 +104,7 @@ def _acceptance_rows(acceptance: list[dict[str, Any]]) -> Iterator[tuple[str, st
     for part in acceptance:
         yield f"accepted at {part['required_accuracy'] * 100:g} %", f"{part['share']:.2%}"
         if part["threshold"] is not None:
-            yield "  from probability", printed_threshold(part["threshold"])
+            yield "  from probability", f"{part['threshold']:.6f}"
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

@@ -15,10 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from aocr.config import ALPHA_RULES, COLUMN_PIXELS
-from aocr.errors import SkipError
 from aocr.images import preprocessing
-from aocr.images.headers import UNREADABLE
-from aocr.images.transcoding import to_decodable
 
 FRAME_MILLISECONDS = 500
 JPEG_QUALITY = 92
@@ -53,14 +50,13 @@ def draw(encoded: bytes, attention: np.ndarray, width: int, text: str,
     """Draws the attention of each character over the image.
 
     Args:
-        encoded: An image file in any format that Pillow reads.
+        encoded: The image file of a record, which TensorFlow has decoded.
         attention: `[characters, columns]` float, over the network's feature columns.
         width: Width of the image in the network's input, in pixels; later columns are padding.
         text: The prediction, one character for each row of `attention`.
         alpha: How the model sees transparent pixels, see `ModelConfig`.
 
     Raises:
-        SkipError: The image cannot be read.
         ValueError: The attention does not fit the text or the width.
     """
     if len(attention) != len(text):
@@ -130,12 +126,11 @@ def _curves(weights: np.ndarray, width: int, display_width: int) -> np.ndarray:
 
 
 def _display_pixels(encoded: bytes, alpha: str) -> np.ndarray:
-    """Returns the image at the size to display, `[height, width, 3]` float32, 0 to 255."""
-    try:
-        pixels = preprocessing.decode(tf.constant(to_decodable(encoded)[0]), 3, alpha)
-    except tf.errors.InvalidArgumentError as error:
-        raise SkipError(UNREADABLE, "its data cannot be decoded") from error
-    rgb = Image.fromarray(pixels.numpy())
+    """Returns the image at the size to display, `[height, width, 3]` float32, 0 to 255.
+
+    It is decoded as for the network, but to colors.
+    """
+    rgb = Image.fromarray(preprocessing.decode(tf.constant(encoded), 3, alpha).numpy())
     size = _display_size(*rgb.size)
     rgb = rgb.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(rgb, np.float32)

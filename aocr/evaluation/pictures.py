@@ -8,10 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from aocr.errors import AocrError, SkipError, reason
+from aocr.errors import AocrError, reason
 from aocr.evaluation import attention
 from aocr.evaluation.report import EvaluationRow
-from aocr.runtime.console import log
 
 _SUBDIRECTORIES = ("incorrect", "correct")
 _TEXT_FILE = "word.txt"
@@ -41,25 +40,22 @@ def write(directory: str, number: int, row: EvaluationRow, image: bytes, alpha: 
     Raises:
         AocrError: They cannot be written.
     """
+    files = _files(row, image, alpha)
     with _write_errors(directory):
         path = tf.io.gfile.join(directory, _SUBDIRECTORIES[row.correct], f"{number:06}")
         tf.io.gfile.makedirs(path)
-        for name, content in _files(row, image, alpha).items():
+        for name, content in files.items():
             with tf.io.gfile.GFile(tf.io.gfile.join(path, name), "wb") as file:
                 file.write(content)
 
 
 def _files(row: EvaluationRow, image: bytes, alpha: str) -> dict[str, bytes]:
     """Returns the content of each file of an image, by name."""
-    content = {_TEXT_FILE: f"{row.result.text}\n{row.label}\n".encode()}
-    try:
-        drawn = attention.draw(image, np.asarray(row.result.attention), row.width,
-                               row.result.text, alpha)
-    except SkipError as error:  # TensorFlow decodes some files that Pillow refuses
-        log.warning(f"No picture of record {row.number} of {row.dataset}: {error}")
-        return content
+    drawn = attention.draw(image, np.asarray(row.result.attention), row.width, row.result.text,
+                           alpha)
     stills = {f"image_{n}.jpg": still for n, still in enumerate(drawn.stills)}
-    return {**content, **stills, "image.gif": drawn.animation}
+    return {_TEXT_FILE: f"{row.result.text}\n{row.label}\n".encode(), **stills,
+            "image.gif": drawn.animation}
 
 
 def _clear(directory: str) -> None:

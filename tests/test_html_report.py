@@ -292,6 +292,20 @@ def test_images_beyond_the_limit_are_named(open_page: OpenPage, tmp_path: Path) 
     assert "a sample of 1 of 4 right ones" in lead
 
 
+@pytest.mark.parametrize(("use_distance", "row", "sentence"), [
+    (True, "accuracy (edit credit) ", "Accuracy of aocr 0.7, with its edit credit:"),
+    (False, "accuracy (exact) ", "Accuracy of aocr 0.7, without its edit credit:")])
+def test_the_accuracy_is_shown_with_what_it_counts(
+        logged: list[str], tmp_path: Path, use_distance: bool, row: str, sentence: str) -> None:
+    summary = _evaluate(tmp_path, use_distance=use_distance)["summary"]
+    assert summary["edit_credit"] == use_distance
+    assert [line.split()[-1] for line in logged if line.startswith(row)] == [
+        f"{summary['accuracy']:.2%}"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    share = f"{summary['accuracy']:.1%}".replace("%", " %")
+    assert f"{sentence} {share}." in " ".join(page.split())
+
+
 def test_the_command_writes_the_report_of_a_model(
         open_page: OpenPage, world: World, command: Command, tmp_path: Path) -> None:
     code, _ = command("test", world.records, "--report", tmp_path / "report.html",

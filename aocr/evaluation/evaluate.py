@@ -194,7 +194,7 @@ class EvaluationReport:
         """
         skipping.report(self.skipped, self._totals.images)
         skipping.require_usable(self._totals.images, self.skipped)
-        summary = {**self._totals.summary(),
+        summary = {**self._totals.summary(), "edit_credit": self.options.use_distance,
                    **calibration.summary(self._probabilities, self._correct),
                    "skipped": len(self.skipped),
                    "skipped_by_reason": skipping.count_by_reason(self.skipped),

@@ -93,7 +93,8 @@ def table(summary: dict[str, Any]) -> list[str]:
         ("word accuracy", f"{summary['word_accuracy']:.2%}"),
         ("  ignoring case", f"{summary['word_accuracy_ignoring_case']:.2%}"),
         ("CER", f"{summary['cer']:.2%}"), ("1-NED", f"{summary['one_minus_ned']:.2%}"),
-        ("accuracy (edit credit)", f"{summary['accuracy']:.2%}"),
+        (f"accuracy ({'edit credit' if summary['edit_credit'] else 'exact'})",
+         f"{summary['accuracy']:.2%}"),
         ("loss", f"{summary['loss']:.6f}"), ("perplexity", f"{summary['perplexity']:.6g}"),
         ("ECE", f"{summary['ece']:.2%}"), *_acceptance_rows(summary["acceptance"]),
         ("images/s", f"{summary['images_per_second']:.1f}")]

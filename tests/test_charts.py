@@ -45,6 +45,12 @@ def test_intervals_are_those_of_wilson(
     assert proportion_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
 
 
+@given(st.integers(1, 10_000))
+def test_intervals_of_none_and_of_all_end_at_0_and_at_1(trials: int) -> None:
+    assert proportion_interval(0, trials)[0] == 0.0
+    assert proportion_interval(trials, trials)[1] == 1.0
+
+
 def test_bars_are_as_high_as_the_accuracy() -> None:
     none, half, full = charts.accuracy_bars(
         [Group(1, 1, 4, 0), Group(2, 2, 4, 2), Group(3, 9, 4, 4)])

@@ -64,4 +64,7 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
     center = share + square / (2 * trials)
     margin = _QUANTILE * math.sqrt(share * (1 - share) / trials + square / (4 * trials ** 2))
     scale = 1 + square / trials
-    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)
+    # The interval ends at 0 and at 1 there, which rounding would miss.
+    low = (center - margin) / scale if successes else 0.0
+    high = (center + margin) / scale if successes < trials else 1.0
+    return low, high

@@ -13,6 +13,7 @@ from aocr.errors import AocrError, reason
 from aocr.evaluation import metrics
 from aocr.inference.recognizer import Result
 from aocr.runtime import filesystem, json_text
+from aocr.runtime.console import printable
 
 JSON_FLAG = "--json"
 REPORT_FLAG = "--report"
@@ -64,14 +65,16 @@ class EvaluationRow:
 def line(number: int, row: EvaluationRow, accuracy: float) -> str:
     """Returns the log line of one image, in the form of the original aocr.
 
+    Control characters are escaped.
+
     Args:
         number: Number of the image in the evaluation, from 1.
         row: Its results.
         accuracy: Mean accuracy of the images up to this one.
     """
-    text, label = row.result.text, row.label
+    text, label, remark = (printable(part) for part in (row.result.text, row.label, row.comment))
     outcome = f"100% ({label})" if row.correct else f"{row.accuracy:4.0%} ({text} vs {label})"
-    comment = f" {row.comment}" if row.comment and not row.correct else ""
+    comment = f" {remark}" if remark and not row.correct else ""
     return (f"Step {number} ({row.seconds:.3f}s). Accuracy: {accuracy:6.2%}, "
             f"loss: {row.loss:f}, perplexity: {_six_digits(metrics.perplexity(row.loss))}, "
             f"probability: {row.result.probability:6.2%} {outcome}{comment}")

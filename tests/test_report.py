@@ -1,0 +1,29 @@
+"""Log lines of an evaluation, and the files that it writes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from aocr.evaluation import report
+from aocr.evaluation.report import EvaluationRow
+from aocr.inference.recognizer import Result
+
+
+def _line(text: str, label: str, comment: str = "") -> str:
+    row = EvaluationRow("a.tfrecords", 1, label, comment, 32, Result(text, 0.5, (), None, 32), 1.0,
+                        0.5, 0.25)
+    return report.line(3, row, 0.75)
+
+
+def test_a_line_has_the_form_of_the_original() -> None:
+    start = ("Step 3 (0.250s). Accuracy: 75.00%, loss: 1.000000, perplexity: 2.71828, "
+             "probability: 50.00% ")
+    assert _line("\\é n", "\\é n", "a.png") == start + "100% (\\é n)"
+    assert _line("a\u200b", "ab", "a b.png") == start + " 50% (a\u200b vs ab) a b.png"
+
+
+@pytest.mark.parametrize(("text", "label", "end"), [
+    ("a\nb", "a\nb", r"100% (a\nb)"),
+    ("a\x1b[2J", "a\r", r" 50% (a\x1b[2J vs a\r) c\t.png")])
+def test_control_characters_in_a_line_are_escaped(text: str, label: str, end: str) -> None:
+    assert _line(text, label, "c\t.png").endswith(f" {end}")

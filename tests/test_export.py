@@ -20,16 +20,20 @@ from tensorflow.python.saved_model import fingerprinting_utils
 import aocr
 from aocr.checkpoints import config_file
 from aocr.cli.main import main
+from aocr.config import ModelConfig
 from aocr.errors import AocrError
-from aocr.images import preprocessing
+from aocr.images import preprocessing, transcoding
 from aocr.inference import export, export_formats, warmup
+from aocr.inference.exported_model import ExportedModel
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Result
 from aocr.inference.saved_model import MAX_VERSION
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
+from aocr.model import AttentionOCR
 from aocr.tokenizer import EOS_ID
 from tests import capi
 from tests.conftest import World, draw, in_process
+from tests.drawing import opened
 
 SESSION_INPUT = "input_image_as_bytes:0"
 SESSION_OUTPUTS = ["prediction:0", "probability:0"]
@@ -320,6 +324,22 @@ def test_the_config_states_how_an_image_is_scaled_for_serving_images(
     expected = recognizer.predict(path)
     assert isinstance(expected, Result)
     np.testing.assert_allclose(outputs["probability"], [expected.probability], atol=1e-5)
+
+
+@pytest.mark.parametrize(("step", "shift"), [(-1, 0), (1, 1.5e-5)])
+def test_swapped_channels_and_other_probabilities_are_noticed(step: int, shift: float) -> None:
+    config = ModelConfig(color=True, alphabet="AB", max_prediction=2, attn_num_hidden=4,
+                         temperature=1e-3)  # so that probabilities are far from 0
+    model = ExportedModel(RecognitionGraph(config, AttentionOCR(config)))
+
+    def predict(images: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        changed = [transcoding.from_array(np.asarray(opened(image))[:, :, ::step])
+                   for image in np.ravel(images.numpy())]
+        outputs = model.read(tf.reshape(tf.constant(changed), images.shape))
+        return outputs["output"].numpy(), outputs["probability"].numpy() - shift
+
+    with pytest.raises(AocrError, match="does not give the predictions of the checkpoint"):
+        export._check_predictions(model, predict, "out")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_a_lite_model_gives_the_results_of_the_checkpoint(world: World, tmp_path
     config = dataclasses.replace(loaded.config, temperature=1.5)
     recognizer = CheckpointRecognizer(loaded.source, RecognitionGraph(config, loaded.graph.model))
     export.export(recognizer, str(tmp_path / "out"), "tflite")
-    images = [*map(Path.read_bytes, world.images[:2]), *sample_images()]
+    images = [*map(Path.read_bytes, world.images[:2]), *sample_images(1)]
     expected = recognizer.predict(images, attention=True)
     actual = lite_export.load(str(tmp_path / "out")).predict(images, attention=True)
     assert isinstance(actual, list)

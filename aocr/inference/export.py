@@ -169,12 +169,12 @@ def _write_config(directory: str, graph: RecognitionGraph) -> None:
 
 def _check_predictions(model: ExportedModel, predict: Predict, directory: str) -> None:
     """Compares the predictions of the written model with those of the checkpoint."""
-    encoded = tf.constant(sample_images())
+    encoded = tf.constant(sample_images(model.graph.config.channels))
     for images in (encoded, encoded[1]):
         expected = model.read(images)
         output, probability = predict(images)
         if not np.array_equal(output, expected["output"].numpy()) or not np.allclose(
-                probability, expected["probability"].numpy(), atol=_TOLERANCE):
+                probability, expected["probability"].numpy(), rtol=0, atol=_TOLERANCE):
             raise AocrError(f"the model written to {directory} does not give the predictions of "
                             "the checkpoint; nothing was exported")
 

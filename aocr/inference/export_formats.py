@@ -86,8 +86,8 @@ def _warmup_requests(model: ExportedModel) -> list[warmup.Request]:
     They hold vectors only: with batching enabled, TensorFlow Serving refuses scalars, and does not
     load a model whose warm-up fails.
     """
-    samples = np.array(sample_images(), object)
     (_, height, _, channels) = model.images.input_signature[0].shape
+    samples = np.array(sample_images(channels), object)
     images = {"images": np.zeros((1, height, height, channels), np.float32),
               "widths": np.array([height], np.int32)}
     return [(saved_model.DEFAULT_SIGNATURE, {"input": samples[:1]}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from aocr.config import IMAGE_HEIGHT, ModelConfig
 from aocr.images import transcoding
@@ -108,8 +107,14 @@ def config_sections(graph: RecognitionGraph) -> dict[str, dict[str, object]]:
     return {IMAGES_SIGNATURE: images, **({DECODING_SECTION: decoding} if decoding else {})}
 
 
-def sample_images() -> list[bytes]:
-    """Returns PNG images of several sizes, filled with reproducible noise."""
+def sample_images(channels: int) -> list[bytes]:
+    """Returns RGB images of several sizes as PNG files, filled with reproducible noise.
+
+    Args:
+        channels: Those of the model: noise for 1 channel is gray, so that rounding in the
+            conversion to gray makes no difference.
+    """
     random = np.random.default_rng(0)
-    return [transcoding.from_pillow(Image.fromarray(
-        random.integers(0, 256, size, np.uint8)).convert("RGB")) for size in _SAMPLE_SIZES]
+    noise = (random.integers(0, 256, (*size, channels), np.uint8) for size in _SAMPLE_SIZES)
+    return [transcoding.from_array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+            for pixels in noise]

@@ -30,7 +30,7 @@ def test_segments_make_up_both_texts_and_have_the_fewest_errors(text: str, label
     assert "".join(segment.text for segment in segments) == text
     assert "".join(segment.label for segment in segments) == label
     errors = sum(max(map(len, segment)) for segment in segments if not segment.correct)
-    assert errors == metrics.edit_distance(text, label)
+    assert errors == metrics.compare(text, label).errors
     assert all(any(segment) for segment in segments)
 
 

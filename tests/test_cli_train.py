@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aocr.cli.main import main
+from aocr.cli.train import _read_charset
 from tests.conftest import WORDS, Command, World, draw, messages
 
 
@@ -197,6 +198,16 @@ def test_charset_auto_uses_the_characters_of_the_dataset(
     config = json.loads((tmp_path / "m" / "config.json").read_text(encoding="utf-8"))
     assert code == 0
     assert config["model"]["alphabet"] == " egrßöſ"
+
+
+@pytest.mark.parametrize(("content", "alphabet"), [
+    ("ba\nc a\r\n", " abc"), ("\ufeffé\u212b\n", "Åé"),
+    ("z\u0301", "zź\u0301"), ("q\u0301\n\u0301", "q\u0301"), ("e\n\u0301", "e\u0301"),
+    ("\u1100\u1161", "\u1100\u1161\uac00"), ("\u0958", "\u0915\u093c")])
+def test_characters_of_a_charset_file_stand_for_themselves_and_composed(
+        tmp_path: Path, content: str, alphabet: str) -> None:
+    (tmp_path / "chars").write_bytes(content.encode())
+    assert _read_charset(str(tmp_path / "chars")) == alphabet
 
 
 @pytest.mark.slow

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aocr.evaluation import gallery, html_report, terminal, training_curves
 from aocr.evaluation.details import Details
+from aocr.evaluation.metrics import compare
 from aocr.evaluation.report import EvaluationRow
 from aocr.inference.recognizer import Result
+from aocr.tokenizer import normalize
 from aocr.training.tensorboard import EventFile
 
 
@@ -23,7 +27,8 @@ def _details(*images: tuple[str, str, float], worst: int = 10) -> Details:
     details = Details(worst, worst)
     for n, (text, label, probability) in enumerate(images):
         result = Result(text, probability, (), None, 32)
-        details.add(n, EvaluationRow("a.tfrecords", n + 1, label, "", 32, result, 0.5, 0.0, 0.0))
+        details.add(n, EvaluationRow("a.tfrecords", n + 1, "", 32, result, compare(text, label),
+                                     0.5, 0.0, 0.0))
     return details
 
 
@@ -43,6 +48,35 @@ def test_the_worst_images_have_most_errors_and_then_the_highest_probability() ->
     assert [image.position for image in details.worst()] == [1, 4, 3, 0]
     assert [image.row.label for image in details.worst()] == ["abc", "ab", "ab", "b"]
     assert [image.row.result.text for image in details.worst()][1:3] == ["x", "xy"]
+
+
+def test_texts_are_compared_with_labels_in_nfc() -> None:
+    details = _details(("e\u0301", "é", .9), ("ae\u0301", "aè", .8))
+    assert details.confusions == {("é", "è"): 1}
+    np.testing.assert_array_equal(details.errors, [0, 1])
+
+
+def test_a_result_in_nfc_has_a_probability_and_attention_for_each_character() -> None:
+    text = "xe\u0301y\u0958"  # é is composed, and U+0958 has two characters in NFC
+    probabilities = (.5, .8, .4, .9, .7)
+    result = Result(text, .1, tuple(zip(text, probabilities, strict=True)),
+                    np.eye(5, dtype=np.float32), 20)
+    composed = gallery.in_nfc(result)
+    assert composed.text == "xéy\u0915\u093c"
+    assert [character for character, _ in composed.characters] == list(composed.text)
+    assert [value for _, value in composed.characters] == pytest.approx([.5, .32, .9, .7, .7])
+    np.testing.assert_array_equal(composed.attention, [
+        [1, 0, 0, 0, 0], [0, .5, .5, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 1]])
+    assert composed.probability == result.probability
+
+
+@given(st.text(st.sampled_from("ae\u0301\u0323\u0302\u1100\u1161\u11a8\u0958\u212b"), max_size=8))
+def test_parts_of_a_result_make_up_its_text_in_nfc(text: str) -> None:
+    result = Result(text, 1.0, tuple((character, 1.0) for character in text), None, 8)
+    composed = gallery.in_nfc(result)
+    assert "".join(character for character, _ in composed.characters) == composed.text
+    assert composed.text == normalize(text)
+    assert gallery.in_nfc(composed) == composed
 
 
 @pytest.mark.parametrize(("most", "expected"), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import distance
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,11 +42,12 @@ def test_perplexity_of_nan_is_nan() -> None:
     assert math.isnan(metrics.perplexity(math.nan))
 
 
-@pytest.mark.parametrize(("text", "label", "distance"), [
+@pytest.mark.parametrize(("text", "label", "errors"), [
     ("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("abc", "abc", 0),
-    ("ab", "ba", 2), ("é", "e", 1), ("😀", "", 1)])
-def test_edit_distance(text: str, label: str, distance: int) -> None:
-    assert metrics.edit_distance(text, label) == distance
+    ("ab", "ba", 2), ("é", "e", 1), ("😀", "", 1),
+    ("e\u0301", "é", 0), ("e\u0301", "è", 1)])
+def test_edit_distance(text: str, label: str, errors: int) -> None:
+    assert metrics.compare(text, label).errors == errors
 
 
 @pytest.mark.parametrize(("text", "label", "credit", "exact"), [
@@ -53,8 +55,9 @@ def test_edit_distance(text: str, label: str, distance: int) -> None:
     ("WXYZ12", "AB", 0, 0), ("", "", 1, 1), ("A", "", 0, 0), ("a", "A", 0, 0)])
 def test_accuracy_is_defined_as_in_the_original(text: str, label: str, credit: float, exact: float
                                                 ) -> None:
-    assert metrics.accuracy(text, label) == pytest.approx(credit)
-    assert metrics.accuracy(text, label, use_distance=False) == exact
+    compared = metrics.compare(text, label)
+    assert compared.accuracy() == pytest.approx(credit)
+    assert compared.accuracy(use_distance=False) == exact
 
 
 @pytest.mark.parametrize(("errors", "characters", "rate"), [
@@ -68,11 +71,31 @@ def test_character_error_rate(errors: int, characters: int, rate: float) -> None
     ("ABX", "ABCD", .5)])
 def test_one_minus_ned_divides_by_the_length_of_the_longer_text(
         text: str, label: str, expected: float) -> None:
-    assert metrics.one_minus_ned(text, label) == pytest.approx(expected)
+    assert metrics.compare(text, label).one_minus_ned == pytest.approx(expected)
 
 
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6))
 def test_metrics_are_between_0_and_1_and_are_1_for_equal_texts_only(text: str, label: str) -> None:
-    for metric in (metrics.accuracy(text, label), metrics.one_minus_ned(text, label)):
+    compared = metrics.compare(text, label)
+    for metric in (compared.accuracy(), compared.one_minus_ned):
         assert 0 <= metric <= 1
         assert (metric == 1) == (text == label)
+
+
+def test_totals_compare_texts_in_nfc_and_compute_each_distance_once(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str]] = []
+
+    def levenshtein(text: str, label: str) -> int:
+        calls.append((text, label))
+        return int(text != label)
+
+    monkeypatch.setattr(distance, "levenshtein", levenshtein)
+    totals = metrics.Totals()
+    for text, label in (("E\u0301", "É"), ("É", "é"), ("ab", "ac")):
+        totals.add(metrics.compare(text, label), loss=1.0)
+    assert calls == [("É", "É"), ("É", "é"), ("ab", "ac")]
+    summary = totals.summary()
+    assert summary["word_accuracy"] == 1 / 3
+    assert summary["word_accuracy_ignoring_case"] == 2 / 3
+    assert summary["cer"] == 2 / 4

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 
 from aocr.evaluation import report
+from aocr.evaluation.metrics import compare
 from aocr.evaluation.report import EvaluationRow
 from aocr.inference.recognizer import Result
 
 
 def _line(text: str, label: str, comment: str = "") -> str:
-    row = EvaluationRow("a.tfrecords", 1, label, comment, 32, Result(text, 0.5, (), None, 32), 1.0,
-                        0.5, 0.25)
-    return report.line(3, row, 0.75)
+    return report.line(3, _row(text, label, comment), 0.75)
+
+
+def _row(text: str, label: str, comment: str = "") -> EvaluationRow:
+    return EvaluationRow("a.tfrecords", 1, comment, 32, Result(text, 0.5, (), None, 32),
+                         compare(text, label), 1.0, 0.5, 0.25)
 
 
 def test_a_line_has_the_form_of_the_original() -> None:
@@ -27,3 +31,9 @@ def test_a_line_has_the_form_of_the_original() -> None:
     ("a\x1b[2J", "a\r", r" 50% (a\x1b[2J vs a\r) c\t.png")])
 def test_control_characters_in_a_line_are_escaped(text: str, label: str, end: str) -> None:
     assert _line(text, label, "c\t.png").endswith(f" {end}")
+
+
+def test_a_row_keeps_the_text_of_the_model() -> None:
+    row = _row("e\u0301", "é")
+    assert row.correct
+    assert (row.to_json()["text"], row.to_json()["correct"]) == ("e\u0301", True)

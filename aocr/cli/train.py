@@ -148,6 +148,9 @@ def _train_settings(args: argparse.Namespace) -> TrainConfig:
 def _read_charset(path: str) -> str:
     """Returns the characters of a text file, each once, in code point order.
 
+    Characters that Unicode's form NFC composes, such as a letter and an accent after it, count as
+    composed and each by itself: the file may be a list of single characters, or text.
+
     Raises:
         AocrError: The file cannot be read, or is not UTF-8.
     """
@@ -158,8 +161,9 @@ def _read_charset(path: str) -> str:
 
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            text = normalize(file.read().decode("utf-8-sig"))
+            text = file.read().decode("utf-8-sig")
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise AocrError(f"--charset {path}: expected a UTF-8 text file, or `auto`: {error}"
                         ) from error
-    return stats.alphabet_of(text.splitlines())  # without the line ends
+    lines = text.splitlines()  # without the line ends
+    return stats.alphabet_of([*map(normalize, lines), *map(normalize, "".join(lines))])

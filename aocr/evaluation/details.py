@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-from aocr.evaluation import alignment, metrics
+from aocr.evaluation import alignment
 from aocr.evaluation.alignment import Segment
 from aocr.evaluation.report import EvaluationRow
 
@@ -58,11 +58,12 @@ class Details:
             position: Position of its record in the index.
             row: Its results.
         """
-        text, label, probability = row.result.text, row.label, row.result.probability
-        self.characters.update(label)
-        errors = 0 if row.correct else self._add_errors(text, label)
+        errors, probability = row.compared.errors, row.result.probability
+        self.characters.update(row.label)
+        if errors:
+            self._add_confusions(alignment.confusions(row.compared.text, row.label))
         self.positions.append(position)
-        self.lengths.append(len(label))
+        self.lengths.append(len(row.label))
         self.errors.append(errors)
         self.probabilities.append(probability)
         if errors:
@@ -82,12 +83,10 @@ class Details:
         if place < self._most_correct:
             self.correct[place] = image
 
-    def _add_errors(self, text: str, label: str) -> int:
-        confusions = alignment.confusions(text, label)
+    def _add_confusions(self, confusions: list[Segment]) -> None:
         self.confusions.update(confusions)
         for segment in confusions:
             self.misread.update(segment.label)
-        return metrics.edit_distance(text, label)
 
     def worst(self) -> list[KeptImage]:
         """Returns the incorrect images: most errors first, then the highest probability."""

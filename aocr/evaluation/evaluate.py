@@ -215,7 +215,7 @@ class EvaluationReport:
             self.skipped += pipeline.undecodable(self._index, position).values()
             return
         row = self._row(score, score.label, seconds)
-        self._totals.add(row.result.text, row.label, row.loss, row.accuracy)
+        self._totals.add(row.compared, row.loss, row.accuracy)
         self._probabilities.append(row.result.probability)
         self._correct.append(row.correct)
         images = self._totals.images
@@ -230,7 +230,8 @@ class EvaluationReport:
 
     def _row(self, score: ImageScore, label: str, seconds: float) -> EvaluationRow:
         number, result = score.number, score.result()
-        accuracy = metrics.accuracy(result.text, label, self.options.use_distance)
+        compared = metrics.compare(result.text, label)
         return EvaluationRow(
-            self._index.path(number), int(self._index.number[number]), label, score.comment,
-            int(self._index.width[number]), result, score.loss, accuracy, seconds)
+            self._index.path(number), int(self._index.number[number]), score.comment,
+            int(self._index.width[number]), result, compared, score.loss,
+            compared.accuracy(self.options.use_distance), seconds)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import random
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -16,7 +18,9 @@ from aocr.evaluation.details import Details, KeptImage
 from aocr.evaluation.report import EvaluationRow
 from aocr.images import preprocessing
 from aocr.inference.graph import RecognitionGraph
+from aocr.inference.recognizer import Result
 from aocr.runtime.console import progress_bar
+from aocr.tokenizer import normalize
 
 _LEAST_CORRECT = 0.1  # share of the images that is reserved for correct ones
 _BATCH_SIZE = 64
@@ -31,6 +35,7 @@ class GalleryImage:
     Attributes:
         position: Position of the record in the index.
         row: The results.
+        result: The prediction, with its text in Unicode form NFC as the label.
         thumbnail: The network's input as a WebP file in base64.
         attention: A row for each character and a column for each feature column, as a PNG file in
             base64; each row's maximum is white. Empty if there is no character.
@@ -38,6 +43,7 @@ class GalleryImage:
 
     position: int
     row: EvaluationRow
+    result: Result
     thumbnail: str
     attention: str
 
@@ -74,8 +80,39 @@ def load(graph: RecognitionGraph, index: RecordIndex, selection: list[KeptImage]
                                                batch.images.numpy(), strict=True):
                 thumbnails[position] = _thumbnail(pixels[:, :width])
             progress.update(len(batch.records))
-    return [GalleryImage(position, row, thumbnails[position], _attention(row))
-            for position, row in selection if position in thumbnails]
+    shown = [(position, row, in_nfc(row.result)) for position, row in selection
+             if position in thumbnails]
+    return [GalleryImage(position, row, result, thumbnails[position], _attention(result))
+            for position, row, result in shown]
+
+
+def in_nfc(result: Result) -> Result:
+    """Returns a prediction with its text in Unicode form NFC.
+
+    Characters that are composed become one, with the product of their probabilities and the mean
+    of their attention.
+    """
+    characters: list[tuple[str, float]] = []
+    sources: list[slice] = []  # of each character, its characters in `result`
+    for part in _composed_parts(result.text):
+        composed = normalize(result.text[part])
+        probability = math.prod(value for _, value in result.characters[part])
+        characters += [(character, probability) for character in composed]
+        sources += [part] * len(composed)
+    attention = result.attention
+    if attention is not None and sources:
+        attention = np.stack([attention[part].mean(0) for part in sources])
+    return replace(result, text=normalize(result.text), characters=tuple(characters),
+                   attention=attention)
+
+
+def _composed_parts(text: str) -> Iterator[slice]:
+    """Yields the smallest parts of a text that can be normalized separately."""
+    start = 0
+    for end in range(1, len(text) + 1):
+        if normalize(text[start:]) == normalize(text[start:end]) + normalize(text[end:]):
+            yield slice(start, end)
+            start = end
 
 
 def _thumbnail(pixels: np.ndarray) -> str:
@@ -85,10 +122,10 @@ def _thumbnail(pixels: np.ndarray) -> str:
     return _encode(image, "WEBP", **_WEBP)
 
 
-def _attention(row: EvaluationRow) -> str:
-    if not row.result.characters or row.result.attention is None:
+def _attention(result: Result) -> str:
+    if not result.characters or result.attention is None:
         return ""
-    weights = np.nan_to_num(row.result.attention, posinf=0, neginf=0)
+    weights = np.nan_to_num(result.attention, posinf=0, neginf=0)
     shares = weights / np.maximum(weights.max(1, keepdims=True), np.finfo(np.float32).tiny)
     levels = np.rint(shares * (_ATTENTION_LEVELS - 1)) * (255 / (_ATTENTION_LEVELS - 1))
     return _encode(Image.fromarray(np.rint(levels).astype(np.uint8)), "PNG")

@@ -211,8 +211,8 @@ def _characters(details: Details) -> list[CharacterRow]:
 
 
 def _card(image: GalleryImage, numbers: dict[Segment, int]) -> Card:
-    segments = alignment.align(image.row.result.text, image.row.label)
-    probabilities = iter(image.row.result.characters)
+    segments = alignment.align(image.result.text, image.row.label)
+    probabilities = iter(image.result.characters)
     read: list[Glyph] = []
     label: list[Glyph] = []
     for segment in segments:
@@ -223,9 +223,8 @@ def _card(image: GalleryImage, numbers: dict[Segment, int]) -> Card:
         label += _padded((Glyph(character, not segment.correct, _code(character, segment))
                           for character in segment.label), length)
     confusions = [segment for segment in segments if not segment.correct]
-    errors = sum(max(map(len, segment)) for segment in confusions)
     listed = sorted({numbers[segment] for segment in confusions if segment in numbers})
-    return Card(image, read, label, errors, listed)
+    return Card(image, read, label, image.row.compared.errors, listed)
 
 
 def _padded(glyphs: Iterator[Glyph], length: int) -> list[Glyph]:

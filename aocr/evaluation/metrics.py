@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import distance
+
+from aocr.tokenizer import normalize
 
 
 def perplexity(loss: float) -> float:
@@ -14,25 +16,59 @@ def perplexity(loss: float) -> float:
     return math.inf if loss >= 700 else math.exp(loss)
 
 
-def edit_distance(text: str, label: str) -> int:
-    """Returns the Levenshtein distance in code points."""
-    return int(distance.levenshtein(text, label))
+class Comparison(NamedTuple):
+    """A prediction compared with its label.
 
-
-def accuracy(text: str, label: str, use_distance: bool = True) -> float:
-    """Returns the accuracy of one image as the original aocr defines it, from 0 to 1.
-
-    Args:
-        text: The prediction.
-        label: The label; for an empty one the accuracy is 1 if the prediction is empty, else 0.
-        use_distance: Whether a partial match counts `1 - edit distance / length of the label`
-            instead of 0 (`--no-distance`).
+    Attributes:
+        text: The prediction in Unicode form NFC, which the label has.
+        label: The label.
+        errors: Their Levenshtein distance in code points.
     """
-    if text == label:
-        return 1.0
-    if not label or not use_distance:
-        return 0.0
-    return 1.0 - min(1.0, edit_distance(text, label) / len(label))
+
+    text: str
+    label: str
+    errors: int
+
+    @property
+    def correct(self) -> bool:
+        """Whether the prediction equals the label."""
+        return not self.errors
+
+    @property
+    def correct_ignoring_case(self) -> bool:
+        """Whether they are equal without regard to case."""
+        return self.text.casefold() == self.label.casefold()
+
+    @property
+    def one_minus_ned(self) -> float:
+        """1-NED: 1 minus edit distance / length of the longer text.
+
+        The 1-NED of a dataset is the mean over its images.
+
+        Source: the ICDAR 2019 competitions (ReCTS, ArT, LSVT).
+        """
+        return 1.0 - self.errors / max(len(self.text), len(self.label), 1)
+
+    def accuracy(self, use_distance: bool = True) -> float:
+        """Returns the accuracy as the original aocr defines it, from 0 to 1.
+
+        For an empty label it is 1 if the prediction is empty, else 0.
+
+        Args:
+            use_distance: Whether a partial match counts `1 - edit distance / length of the label`
+                instead of 0 (`--no-distance`).
+        """
+        if self.correct:
+            return 1.0
+        if not self.label or not use_distance:
+            return 0.0
+        return 1.0 - min(1.0, self.errors / len(self.label))
+
+
+def compare(text: str, label: str) -> Comparison:
+    """Compares a prediction, in any Unicode form, with a label in NFC."""
+    normalized = normalize(text)
+    return Comparison(normalized, label, int(distance.levenshtein(normalized, label)))
 
 
 def character_error_rate(errors: int, characters: int) -> float:
@@ -43,16 +79,6 @@ def character_error_rate(errors: int, characters: int) -> float:
         characters: Sum of the lengths of all labels, in NFC code points.
     """
     return errors / characters if characters else float(errors > 0)
-
-
-def one_minus_ned(text: str, label: str) -> float:
-    """Returns 1-NED of one image: 1 minus edit distance / length of the longer text.
-
-    The 1-NED of a dataset is the mean over its images.
-
-    Source: the ICDAR 2019 competitions (ReCTS, ArT, LSVT).
-    """
-    return 1.0 - edit_distance(text, label) / max(len(text), len(label), 1)
 
 
 @dataclass
@@ -68,21 +94,20 @@ class Totals:
     accuracy: float = 0.0
     loss: float = 0.0
 
-    def add(self, text: str, label: str, loss: float, accuracy: float = 0.0) -> None:
+    def add(self, compared: Comparison, loss: float, accuracy: float = 0.0) -> None:
         """Adds one image.
 
         Args:
-            text: The prediction.
-            label: The label.
+            compared: The prediction, compared with the label.
             loss: Teacher-forced loss.
-            accuracy: The original's accuracy; see `accuracy` in this module.
+            accuracy: The original's accuracy, see `Comparison.accuracy`.
         """
         self.images += 1
-        self.words += text == label
-        self.words_ignoring_case += text.casefold() == label.casefold()
-        self.errors += edit_distance(text, label)
-        self.characters += len(label)
-        self.one_minus_ned += one_minus_ned(text, label)
+        self.words += compared.correct
+        self.words_ignoring_case += compared.correct_ignoring_case
+        self.errors += compared.errors
+        self.characters += len(compared.label)
+        self.one_minus_ned += compared.one_minus_ned
         self.accuracy += accuracy
         self.loss += loss
 

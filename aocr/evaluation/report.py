@@ -26,10 +26,10 @@ class EvaluationRow:
     Attributes:
         dataset: Path of the TFRecords file.
         number: Number of the record in the file, from 1.
-        label: The label.
         comment: The comment of the record, which may be empty.
         width: Width of the image in the network's input, in pixels.
         result: The prediction.
+        compared: Its text in NFC, compared with the label.
         loss: Teacher-forced loss.
         accuracy: The original's accuracy, from 0 to 1.
         seconds: Time that the image took, as a share of its batch.
@@ -37,18 +37,23 @@ class EvaluationRow:
 
     dataset: str
     number: int
-    label: str
     comment: str
     width: int
     result: Result
+    compared: metrics.Comparison
     loss: float
     accuracy: float
     seconds: float
 
     @property
+    def label(self) -> str:
+        """The label."""
+        return self.compared.label
+
+    @property
     def correct(self) -> bool:
         """Whether the prediction equals the label."""
-        return self.result.text == self.label
+        return self.compared.correct
 
     def to_json(self) -> dict[str, object]:
         """Returns the row as JSON-serializable values."""

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aocr.evaluation import alignment, metrics
+from aocr.evaluation import alignment
 from aocr.evaluation.characters import code_point, visible
 from aocr.evaluation.details import Details
 from aocr.evaluation.report import EvaluationRow
@@ -34,7 +34,7 @@ def _worst(rows: list[EvaluationRow]) -> Table:
     table.add_column("image", ratio=1)
     for row in rows:
         read, label = _aligned(row)
-        table.add_row(str(metrics.edit_distance(row.result.text, row.label)),
+        table.add_row(str(row.compared.errors),
                       f"{row.result.probability:.1%}", read, label,
                       Text(_printed(row.comment or f"record {row.number}"), overflow="fold"))
     return table
@@ -43,7 +43,7 @@ def _worst(rows: list[EvaluationRow]) -> Table:
 def _aligned(row: EvaluationRow) -> tuple[Text, Text]:
     """Returns the prediction and the label with the characters in color that differ."""
     texts = Text(overflow="fold"), Text(overflow="fold")
-    for segment in alignment.align(row.result.text, row.label):
+    for segment in alignment.align(row.compared.text, row.label):
         for text, part, style in zip(texts, segment, _STYLES.values(), strict=True):
             text.append(_printed(part), "" if segment.correct else style)
     return texts

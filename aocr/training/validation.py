@@ -16,7 +16,7 @@ from aocr.data.index import RecordIndex
 from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError
 from aocr.evaluation.calibration import TEMPERATURES, best_temperature, temperature_sums
-from aocr.evaluation.metrics import Totals
+from aocr.evaluation.metrics import Totals, compare
 from aocr.inference.graph import RecognitionGraph
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
@@ -140,11 +140,10 @@ class Validator:
             scored = self._validate(batch.images, batch.widths, batch.targets)
             decoded, labels = ([self._tokenizer.decode(row) for row in ids.numpy()]
                                for ids in (scored.ids, batch.targets))
-            for text, label, loss in zip(decoded, labels, scored.losses.numpy().tolist(),
-                                         strict=True):
-                totals.add(text, label, loss)
+            compared = list(map(compare, decoded, labels))
+            for comparison, loss in zip(compared, scored.losses.numpy().tolist(), strict=True):
+                totals.add(comparison, loss)
             texts.update(decoded)
-            calibration += temperature_sums(
-                scored.log_probabilities.numpy(),
-                [text == label for text, label in zip(decoded, labels, strict=True)])
+            calibration += temperature_sums(scored.log_probabilities.numpy(),
+                                            [comparison.correct for comparison in compared])
         return totals, texts, undecoded, calibration

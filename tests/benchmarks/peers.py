@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import aocr
-from aocr.evaluation.metrics import Totals
+from aocr.evaluation.metrics import Totals, compare
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "captcha-digits",
@@ -65,7 +65,7 @@ def measure(name: str, read: Reader) -> Totals:
     paths, labels = zip(*(line.split(" ", 1) for line in lines), strict=True)
     totals = Totals()
     for text, label in zip(read([_DATA / name / path for path in paths]), labels, strict=True):
-        totals.add(text.upper(), label.upper(), loss=0.0)
+        totals.add(compare(text.upper(), label.upper()), loss=0.0)
     return totals
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
+from aocr.errors import AocrError
 from aocr.evaluation import report
 from aocr.evaluation.metrics import compare
 from aocr.evaluation.report import EvaluationRow
@@ -37,3 +41,21 @@ def test_a_row_keeps_the_text_of_the_model() -> None:
     row = _row("e\u0301", "é")
     assert row.correct
     assert (row.to_json()["text"], row.to_json()["correct"]) == ("e\u0301", True)
+
+
+@pytest.mark.parametrize(("json_path", "report_path", "problem"), [
+    ("words.tfrecords", None, "a dataset and --json both name words.tfrecords; give each a file"),
+    (None, "d/../words.tfrecords", "a dataset and --report both name d/../words.tfrecords"),
+    ("{}/link", None, "a dataset and --json both name"), ("a", "./a", "--json and --report both"),
+    ("{}/a", "a", "--json and --report both name a"),
+    ("ram://words.tfrecords", None, "a dataset and --json both name ram://words.tfrecords")])
+def test_a_file_that_has_two_purposes_is_refused(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, json_path: str | None,
+        report_path: str | None, problem: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d").mkdir()
+    Path("link").symlink_to("words.tfrecords")
+    datasets = ["other.tfrecords", os.path.abspath("words.tfrecords"), "ram://words.tfrecords"]
+    report.require_writable(datasets, "a", "b")
+    with pytest.raises(AocrError, match=problem):
+        report.require_writable(datasets, json_path and json_path.format(tmp_path), report_path)

@@ -6,7 +6,6 @@ import argparse
 
 from aocr.cli import flags
 from aocr.cli.exit_codes import OK
-from aocr.errors import AocrError
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -32,7 +31,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         help="number of images in the report: wrong ones, those with most errors first, then "
         "right ones; a tenth is reserved for right ones (default: %(default)s)")
     add("--visualize", action="store_true",
-        help="write pictures of the attention for each image to --output-dir")
+        help="write pictures of the attention for each image to --output-dir, in place of those of "
+        "an earlier test")
     flags.add_output_dir(add)
     flags.add_no_distance(add)
     add = command.add_argument_group("speed and limits").add_argument
@@ -52,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
     from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
     from aocr.runtime import distributed
 
-    if args.json is not None and args.json == args.report:
-        raise AocrError(f"--json and --report both name {args.json}; give each a file of its own")
     cluster = distributed.join(args.gpu_id, most=1)
     recognizer = flags.load_recognizer(args, CheckpointRecognizer.load)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,

@@ -72,12 +72,11 @@ def evaluate(patterns: Sequence[str], recognizer: CheckpointRecognizer, options:
             cluster do not agree.
     """
     graph = recognizer.graph
-    index = build_index(resolve_paths(patterns), graph.config, graph.tokenizer, graph.max_pixels)
+    paths = resolve_paths(patterns)
+    if cluster.chief:
+        report.require_writable(paths, options.json_path, options.report_path)
+    index = build_index(paths, graph.config, graph.tokenizer, graph.max_pixels)
     skipping.require_usable(len(index), index.skipped)
-    for path, flag in ((options.json_path, report.JSON_FLAG),
-                       (options.report_path, report.REPORT_FLAG)):
-        if path is not None and cluster.chief:
-            report.require_writable(path, flag)
     if cluster.workers > 1:
         with cluster.lost_worker_errors(_RESTART):
             _require_agreement(graph, index, options, cluster)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,17 +137,41 @@ def write_text(path: str, text: str, flag: str) -> None:
         raise _unwritable(path, reason(error).rsplit("; ", 1)[-1], flag) from error
 
 
-def require_writable(path: str, flag: str) -> None:
-    """Checks, before any image is read, that a results file, named by `flag`, can be written.
+def require_writable(datasets: Sequence[str], json_path: str | None, report_path: str | None
+                     ) -> None:
+    """Checks, before any image is read, that the results can be written.
+
+    Args:
+        datasets: Paths of the TFRecords files.
+        json_path: The file of `--json`, if there is one.
+        report_path: The file of `--report`, if there is one.
 
     Raises:
-        AocrError: The path is a directory, or its directory does not exist.
+        AocrError: A path is a directory, its directory does not exist, or both flags or a dataset
+            have the same path.
     """
+    named = dict.fromkeys(map(_resolved, datasets), "a dataset")
+    for path, flag in ((json_path, JSON_FLAG), (report_path, REPORT_FLAG)):
+        if path is None:
+            continue
+        other = named.setdefault(_resolved(path), flag)
+        if other != flag:
+            raise AocrError(f"{other} and {flag} both name {path}; give each a file of its own")
+        _require_place(path, flag)
+
+
+def _require_place(path: str, flag: str) -> None:
+    """Checks that a results file, which `flag` names, can be in its directory."""
     directory = os.path.dirname(path)
     if tf.io.gfile.isdir(path):
         raise _unwritable(path, "it is a directory", flag)
     if directory and not filesystem.is_remote(path) and not tf.io.gfile.isdir(directory):
         raise _unwritable(path, f"there is no directory {directory}", flag)
+
+
+def _resolved(path: str) -> str:
+    """Returns a path that is equal for all names of a local file, and a remote path as it is."""
+    return path if filesystem.is_remote(path) else os.path.realpath(path)
 
 
 def _unwritable(path: str, problem: str, flag: str) -> AocrError:

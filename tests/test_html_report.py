@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +46,7 @@ PREDICTIONS = {  # label: prediction, probability
     "8.80": ("0.80", .6),
     "10.80": ("10.00", .91),
     "rn": ("m", .85),
+    '"1,5"\t=2': ('"1,5"\t=2', .9),
     "": ("", .9),
 }
 
@@ -149,7 +153,7 @@ def test_a_script_that_is_not_of_the_page_does_not_run(
 def test_filters_select_images(open_page: OpenPage, report: Report) -> None:
     page = open_page(report.url)
     page.get_by_role("radio", name="Right").check(force=True)
-    assert len(_texts(page)) == 4
+    assert len(_texts(page)) == 5
     assert all(text == label for text, label in _texts(page))
     page.get_by_role("button", name="Reset").click()
     page.get_by_role("searchbox").fill("ONERROR")
@@ -258,17 +262,32 @@ def test_images_and_characters_are_reached_with_the_keyboard(
     assert _cards(page).last.evaluate("card => card === document.activeElement")
 
 
+def _saved(page: Page, tmp_path: Path) -> list[list[str]]:
+    """Saves the list; returns label, text and probability of each row."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save list").click()
+    assert download.value.suggested_filename == "images.csv"
+    download.value.save_as(tmp_path / "images.csv")
+    content = (tmp_path / "images.csv").read_bytes()
+    assert content.startswith(codecs.BOM_UTF8)
+    header, *rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    assert header[2:5] == ["label", "text", "probability"]
+    assert {len(row) for row in rows} == {len(header)}
+    return [row[2:5] for row in rows]
+
+
 def test_the_list_of_shown_images_is_saved_as_a_table(
         open_page: OpenPage, report: Report, tmp_path: Path) -> None:
     page = open_page(report.url)
     page.get_by_role("searchbox").fill(".80")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save list").click()
-    download.value.save_as(tmp_path / "images.tsv")
-    header, *rows = (tmp_path / "images.tsv").read_text(encoding="utf-8").splitlines()
-    assert header.split("\t")[2:5] == ["label", "text", "probability"]
-    assert sorted(row.split("\t")[2:5] for row in rows) == [
+    assert sorted(_saved(page, tmp_path)) == [
         ["10.80", "10.00", "0.91"], ["8.80", "0.80", "0.6"]]
+
+
+def test_a_saved_table_holds_texts_as_they_are(
+        open_page: OpenPage, report: Report, tmp_path: Path) -> None:
+    rows = _saved(open_page(report.url), tmp_path)
+    assert {label: (text, float(probability)) for label, text, probability in rows} == PREDICTIONS
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -289,7 +308,7 @@ def test_images_beyond_the_limit_are_named(open_page: OpenPage, tmp_path: Path) 
     assert page.locator(".card.right").count() == 1
     lead = page.locator("#images .lead").first.inner_text()
     assert "9 of 11 wrong images (those with most errors)" in lead
-    assert "a sample of 1 of 4 right ones" in lead
+    assert "a sample of 1 of 5 right ones" in lead
 
 
 @pytest.mark.parametrize(("use_distance", "row", "sentence"), [

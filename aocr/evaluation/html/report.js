@@ -103,15 +103,16 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A table for spreadsheets and for correcting labels.
+// A table for spreadsheets and for correcting labels: RFC 4180, with a byte order mark for Excel.
 document.getElementById("save").addEventListener("click", () => {
-  const cell = (value) => String(value).replace(/[\t\r\n]/g, " ");
+  const cell = (value) => /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
   const rows = [["record", "comment", "label", "text", "probability", "errors", "loss"], ...shown.map((card) => [
     card.record, card.comment, card.label, card.read, card.probability, card.errors, card.loss])];
-  const blob = new Blob([rows.map((row) => row.map(cell).join("\t") + "\n").join("")], { type: "text/tab-separated-values" });
+  const table = rows.map((row) => row.map(cell).join(",") + "\r\n").join("");
+  const blob = new Blob(["\ufeff" + table], { type: "text/csv" });
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = "images.tsv";
+  link.download = "images.csv";
   link.click();
   URL.revokeObjectURL(link.href);
 });

@@ -7,7 +7,6 @@ import json
 import math
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from aocr.inference import export, export_formats, warmup
 from aocr.inference.exported_model import ExportedModel
 from aocr.inference.graph import RecognitionGraph
 from aocr.inference.recognizer import Result
-from aocr.inference.saved_model import MAX_VERSION
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import AttentionOCR
 from aocr.tokenizer import EOS_ID
@@ -249,29 +247,6 @@ def test_warm_up_requests_are_what_tensorflow_serving_reads(saved: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_version_is_not_overwritten(recognizer: CheckpointRecognizer, tmp_path: Path) -> None:
-    target = str(tmp_path / "served")
-    assert export.export(recognizer, target, "savedmodel", 4) == f"{target}/4"
-    assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["4"]
-    with pytest.raises(AocrError, match="--model-version 5"):
-        export.export(recognizer, target, "savedmodel", 4)
-
-
-def test_a_bucket_without_a_folder_is_refused(recognizer: CheckpointRecognizer) -> None:
-    for target in ("ram://bucket", "ram://bucket/"):
-        with pytest.raises(AocrError, match="a folder; name one in it, such as ram://bucket/exp"):
-            export.export(recognizer, target, "savedmodel")
-
-
-@pytest.mark.parametrize("version", [1 << 63, 1 << 70])
-def test_a_version_that_cannot_be_served_is_refused(
-        recognizer: CheckpointRecognizer, tmp_path: Path, version: int) -> None:
-    with pytest.raises(AocrError, match=f"--model-version {version} .* at most {MAX_VERSION}"):
-        export.export(recognizer, str(tmp_path / "served"), "savedmodel", version)
-    assert not (tmp_path / "served").exists()
-
-
-@pytest.mark.slow
 def test_an_export_to_the_same_directory_replaces_the_earlier_one(world: World, saved: Path
                                                                   ) -> None:
     (saved / "note.txt").write_text("kept")
@@ -283,22 +258,6 @@ def test_an_export_to_the_same_directory_replaces_the_earlier_one(world: World, 
     assert (saved / "assets" / "logo.svg").exists()
     assert not Path(f"{saved}.part").exists()
     assert (saved / "variables" / "variables.index").exists()
-
-
-@pytest.mark.slow
-def test_a_frozen_graph_beside_a_saved_model_keeps_the_files_of_the_saved_model(
-        recognizer: CheckpointRecognizer, tmp_path: Path) -> None:
-    both = str(tmp_path / "both")
-    export.export(recognizer, both, "savedmodel")
-    requests = tmp_path / "both" / "assets.extra" / "tf_serving_warmup_requests"
-    before = requests.read_bytes()
-    export.export(recognizer, both, "frozengraph")
-    assert requests.read_bytes() == before
-    graph = recognizer.graph
-    other = CheckpointRecognizer(recognizer.source, RecognitionGraph(
-        replace(graph.config, max_prediction=3), graph.model))
-    with pytest.raises(AocrError, match="other settings"):
-        export.export(other, both, "frozengraph")
 
 
 def test_the_export_carries_its_config(world: World, saved: Path) -> None:

@@ -90,16 +90,26 @@ def test_brackets_in_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> 
     assert "models/[bold]/best" in capsys.readouterr().err
 
 
-def run_to_its_end() -> Progress:
-    """Returns the progress of a run of one step, after its closing line."""
+def run_to_its_end(steps: int = 1, stopped: bool = False) -> Progress:
+    """Returns the progress of a run of a few steps, after its closing line."""
     run = Progress(total=2, initial=0)
     with run:
-        run.log_step(2.0, 0.5, 8, 0.1)
-    state = cast(TrainingState, SimpleNamespace(step=best(0, 1).step, epoch=best(0, 0).step,
+        for _ in range(steps):
+            run.log_step(2.0, 0.5, 8, 0.1)
+    state = cast(TrainingState, SimpleNamespace(step=best(0, steps).step, epoch=best(0, 0).step,
                                                 best=best(0.5, 1)))
     skipped: Any = SimpleNamespace(used=8, training=list)
-    run.log_end(state, skipped, "models/m")
+    run.log_end(state, skipped, "models/m", stopped)
     return run
+
+
+def test_the_closing_line_says_whether_the_run_was_stopped(logged: list[str]) -> None:
+    run_to_its_end()
+    assert logged[-1].startswith("Finished at step 1, ")
+    run_to_its_end(stopped=True)
+    assert logged[-1].startswith("Stopped at step 1, ")
+    run_to_its_end(steps=0, stopped=True)
+    assert logged[-1] == "Stopped before the first step; there is no checkpoint yet."
 
 
 @pytest.mark.parametrize("terminal", [True, False])

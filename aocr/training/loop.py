@@ -70,7 +70,7 @@ class TrainingLoop:
             if self.unsaved:
                 self._save()
         self.skipped.report()
-        self.progress.log_end(self.state, self.skipped, self.output.path)
+        self.progress.log_end(self.state, self.skipped, self.output.path, bool(self.stopped_by))
         return self.stopped_by
 
     def _is_finished(self) -> bool:

@@ -100,15 +100,26 @@ class Progress:
         self._bar.set_postfix_str(shown)
         self._validation = f", {shown}"
 
-    def log_end(self, state: TrainingState, skipped: SkippedRecords, model_dir: str) -> None:
-        """Logs the closing line of the run, and shows its summary on a terminal."""
+    def log_end(self, state: TrainingState, skipped: SkippedRecords, model_dir: str,
+                stopped: bool) -> None:
+        """Logs the closing line of the run, and shows its summary on a terminal.
+
+        Args:
+            state: The state at the end.
+            skipped: The used and skipped records.
+            model_dir: The model directory.
+            stopped: Whether a signal ended the run.
+        """
+        if not int_value(state.step):
+            log.info("Stopped before the first step; there is no checkpoint yet.")
+            return
         elapsed = time.perf_counter() - self.history.start
         minutes, seconds = divmod(round(elapsed), 60)
         sentences = [
-            f"Finished at step {int_value(state.step)}, after {int_value(state.epoch)} complete "
-            f"epochs; {len(self.history.losses)} steps in {minutes} min {seconds} s on "
-            f"{skipped.used} images, {len(skipped.training())} skipped; the model is in "
-            f"{model_dir}."]
+            f"{'Stopped' if stopped else 'Finished'} at step {int_value(state.step)}, after "
+            f"{int_value(state.epoch)} complete epochs; {len(self.history.losses)} steps in "
+            f"{minutes} min {seconds} s on {skipped.used} images, {len(skipped.training())} "
+            f"skipped; the model is in {model_dir}."]
         best, best_dir = state.best, directory.best_dir(model_dir)
         if best.word_accuracy.numpy() >= 0:
             sentences.append(

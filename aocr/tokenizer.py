@@ -35,10 +35,14 @@ class Tokenizer:
         Raises:
             SkipError: A character is not in the alphabet.
         """
-        unknown = sorted(set(text) - self._ids.keys())
+        unknown = self.unknown(text)
         if unknown:
-            raise SkipError("unknown character", f"{''.join(unknown)!r} in label {text!r}")
+            raise SkipError("unknown character", f"{unknown!r} in label {text!r}")
         return [self._ids[character] for character in text] + [EOS_ID]
+
+    def unknown(self, text: str) -> str:
+        """Returns the characters of a text that are not in the alphabet, each once."""
+        return "".join(sorted(set(text) - self._ids.keys()))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the characters before the first EOS; PAD and GO have none."""

@@ -109,9 +109,11 @@ def needs_tensorflow(args: argparse.Namespace) -> bool:
 def _default_model() -> str:
     """Returns the default model directory, or that of a built-in model if it holds no model."""
     directory = flags.DEFAULT_MODEL_DIR
-    used = contents.holds_model(directory) if os.path.isdir(directory) else (
-        os.path.exists(directory))
-    return flags.DEFAULT_MODEL_DIR if used else built_in.DEFAULT_DIRECTORY
+    if os.path.isdir(directory):
+        used = contents.holds_model(directory)
+    else:
+        used = os.path.exists(directory)
+    return directory if used else built_in.DEFAULT_DIRECTORY
 
 
 def _announce(model: str) -> None:

@@ -32,9 +32,8 @@ def read(path: str, tokenizer: Tokenizer, longest: int) -> list[str]:
     entries = _entries(path)
     skipped: defaultdict[str, list[str]] = defaultdict(list)
     usable = []
-    known = frozenset(tokenizer.alphabet)
     for entry, number in entries.items():
-        problem = _problem(entry, known, longest)
+        problem = _problem(entry, tokenizer, longest)
         if problem is None:
             usable.append(entry)
         else:
@@ -66,11 +65,11 @@ def _entries(path: str) -> dict[str, int]:
     return entries
 
 
-def _problem(entry: str, known: frozenset[str], longest: int) -> SkipError | None:
+def _problem(entry: str, tokenizer: Tokenizer, longest: int) -> SkipError | None:
     """Returns why the model cannot return an entry, or `None` if it can."""
     if len(entry) > longest:
         return SkipError(f"longer than {longest} characters", shown(entry))
-    unknown = "".join(sorted(set(entry) - known))
+    unknown = tokenizer.unknown(entry)
     return SkipError("unknown character", f"{unknown!r} in {entry!r}") if unknown else None
 
 

@@ -51,6 +51,7 @@ OPTIMIZERS = {
     "adam": OptimizerSettings(0.002, 0.001, "inverse-sqrt", 20, True, "means"),
     "adadelta": OptimizerSettings(1.0, 1.0, "constant", 1, False, "accumulators"),  # the original's
 }
+DEFAULT_OPTIMIZER = "adam"
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,14 @@ class TrainConfig:
         max_steps: Maximum number of steps, including those of earlier runs; `None` for no limit.
         steps_per_checkpoint: Steps between two checkpoints.
         optimizer: "adam", or "adadelta", the original's; `None`: the optimizer of the checkpoint
-            that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given,
-            as in the original, and Adam otherwise.
+            that a run resumes from. For a new run, `None` is AdaDelta if a learning rate is given
+            and the run does not start from the weights of another model, as in the original;
+            otherwise it is Adam.
         initial_learning_rate: `None`: that of the checkpoint; for a new run, 0.002 for Adam
             (0.001 if it starts from the weights of another model) and 1.0 for AdaDelta.
         schedule: How the learning rate falls: "inverse-sqrt", "constant", or "cosine", which ends
-            at `max_steps`; `None`: "inverse-sqrt" for Adam and "constant" for AdaDelta.
+            at `max_steps`; `None`: that of the checkpoint; for a new run or another optimizer,
+            "inverse-sqrt" for Adam and "constant" for AdaDelta.
         max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.
         augment: Strength of the random distortions of the training images: "off", "light" or
             "strong".
@@ -237,7 +240,8 @@ class TrainConfig:
     @property
     def new_optimizer(self) -> str:
         """The optimizer of a new run."""
-        return self.optimizer or ("adam" if self.initial_learning_rate is None else "adadelta")
+        return self.optimizer or (
+            DEFAULT_OPTIMIZER if self.initial_learning_rate is None else "adadelta")
 
     @property
     def new_learning_rate(self) -> float:
@@ -257,11 +261,6 @@ class TrainConfig:
         if self.early_stop is None and self.max_steps is None and (self.val or self.val_split):
             return _PATIENCE
         return self.early_stop
-
-    @property
-    def mixed_per_batch(self) -> int:
-        """Number of images of the datasets `mix` in a batch."""
-        return min(max(1, round(self.mix_share * self.batch_size)), self.batch_size - 1)
 
     def _check_mixture(self) -> None:
         if not 0 < self.mix_share < 1:

@@ -11,6 +11,7 @@ PAD_ID = 0
 GO_ID = 1
 EOS_ID = 2
 FIRST_CHARACTER_ID = 3
+UNKNOWN_CHARACTER = "unknown character"  # reason of a `SkipError`
 
 
 def normalize(text: str) -> str:
@@ -37,7 +38,7 @@ class Tokenizer:
         """
         unknown = self.unknown(text)
         if unknown:
-            raise SkipError("unknown character", f"{unknown!r} in label {text!r}")
+            raise SkipError(UNKNOWN_CHARACTER, f"{unknown!r} in label {text!r}")
         return [self._ids[character] for character in text] + [EOS_ID]
 
     def unknown(self, text: str) -> str:

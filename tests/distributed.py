@@ -27,6 +27,7 @@ from aocr.config import PRECISIONS, ModelConfig, TrainConfig
 from aocr.data import example, pipeline
 from aocr.data.example import Record
 from aocr.data.index import build_index
+from aocr.data.sampler import Position
 from aocr.runtime import distributed
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
@@ -105,7 +106,8 @@ def _train(data: str, cluster: Cluster, precision: str, steps: int) -> dict[str,
     step = TrainStep(state, CONFIG, settings, cluster)
     batches = TrainingBatches(index, tokenizer, CONFIG, settings, cluster)
     losses = []
-    for local in itertools.islice(batches.read_from(epoch=0, position=0), steps):
+    start = Position(0, 0)
+    for local in itertools.islice(batches.read_from(start, start), steps):
         batch = pipeline.fill_undecodable(local.batch, local.records, cluster.local_replicas)
         losses.append(step.run(batch, index.width[local.plan.records]).loss)
     step.recalibrate_batch_norm()

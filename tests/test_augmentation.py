@@ -19,6 +19,7 @@ from aocr.data import example, pipeline
 from aocr.data.example import Record
 from aocr.data.index import RecordIndex, build_index
 from aocr.data.pipeline import Augmentation, Batch, BatchRecords
+from aocr.data.sampler import Mixture, Position
 from aocr.images import augmentation, distortions, preprocessing
 from aocr.images.augmentation import STRENGTHS
 from aocr.runtime.distributed import Cluster
@@ -30,6 +31,7 @@ from tests.drawing import encoded, undecodable_png, word
 
 CONFIG = ModelConfig(alphabet="abc", color=True)
 TOKENIZER = Tokenizer(CONFIG.alphabet)
+START = Position(0, 0)
 
 
 def pixels(height: int, width: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -85,12 +87,12 @@ def augmented(index: RecordIndex, plan: list[BatchRecords], level: str, seed: in
     images: dict[tuple[int, int], np.ndarray] = {}
     data = pipeline.make_training_pipeline(
         index, plan, TOKENIZER, config, Augmentation(level, seed))
-    for (epoch, _), batch in zip(plan, data, strict=True):
+    for (_, (epoch, *_)), batch in zip(plan, data, strict=True):
         assert isinstance(batch, Batch)
         for image, width, record in zip(
                 batch.images.numpy(), batch.widths.numpy(), batch.records.numpy(), strict=True):
             assert not image[:, width:].any()
-            images[epoch, int(record)] = image[:, :width]
+            images[int(epoch), int(record)] = image[:, :width]
     return images
 
 
@@ -204,35 +206,51 @@ def test_images_depend_on_seed_epoch_and_record_only(level: str, tmp_path: Path)
     index = index_of(tmp_path / "data")
     records = np.array([0, 1, 3, 4, 5, 6])
     images = augmented(
-        index, [BatchRecords(epoch, np.arange(7)) for epoch in (0, 1, 2 ** 30 - 1)], level)
+        index, [BatchRecords.of_epoch(np.arange(7), epoch) for epoch in (0, 1, 2 ** 30 - 1)],
+        level)
     assert set(images) == {(epoch, n) for epoch in (0, 1, 2 ** 30 - 1) for n in records}
-    apart = augmented(index, [BatchRecords(1, records[[n]]) for n in (4, 0, 2)], level)
+    apart = augmented(index, [BatchRecords.of_epoch(records[[n]], 1) for n in (4, 0, 2)], level)
     for key, image in apart.items():
         np.testing.assert_array_equal(image, images[key])
-    other_seed = augmented(index, [BatchRecords(1, records)], level, seed=2 ** 63 - 1)
+    other_seed = augmented(index, [BatchRecords.of_epoch(records, 1)], level, seed=2 ** 63 - 1)
     for n in records:
         assert (images[0, n] != images[1, n]).any()
         assert (images[1, n] != other_seed[1, n]).any()
         assert np.abs(images[0, n]).max() <= 1
 
 
+def test_images_that_are_mixed_in_are_distorted_anew_in_every_batch(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "data")
+    settings = TrainConfig(batch_size=3, augment="strong")
+    mixture = Mixture(len(index) - 1, 1, 1, 2, seed=0)
+    cluster = Cluster(mock.Mock(num_replicas_in_sync=1))
+    batches = TrainingBatches(index, TOKENIZER, CONFIG, settings, cluster, mixture)
+    images = [image[:, :width].numpy()
+              for local in itertools.islice(batches.read_from(START, START), 4)
+              for image, width, record in zip(local.batch.images, local.batch.widths,
+                                              local.batch.records.numpy(), strict=True)
+              if record == mixture.start]
+    assert len(images) == 4
+    assert len({image.tobytes() for image in images}) == 4
+
+
 def test_resumed_runs_and_workers_see_the_images_of_one_uninterrupted_run(tmp_path: Path) -> None:
     index = index_of(tmp_path / "data")
     settings = TrainConfig(batch_size=3, augment="strong", seed=4)
 
-    def images(workers: int, worker: int, epoch: int, position: int, count: int
+    def images(workers: int, worker: int, start: Position, count: int
                ) -> dict[tuple[int, int], np.ndarray]:
         cluster = Cluster(mock.Mock(num_replicas_in_sync=workers), workers, worker)
         batches = TrainingBatches(index, TOKENIZER, CONFIG, settings, cluster)
         return {(local.plan.epoch, int(record)): image[:, :width].numpy()
-                for local in itertools.islice(batches.read_from(epoch, position), count)
+                for local in itertools.islice(batches.read_from(start, start), count)
                 for image, width, record in zip(local.batch.images, local.batch.widths,
                                                 local.batch.records.numpy(), strict=True)}
 
-    expected = images(1, 0, epoch=0, position=0, count=9)  # three epochs of three batches
+    expected = images(1, 0, Position(0, 0), count=9)  # three epochs of three batches
     assert len(expected) == 3 * 6
-    resumed = images(1, 0, epoch=1, position=3, count=5)
-    shares = [images(2, worker, epoch=0, position=0, count=9) for worker in range(2)]
+    resumed = images(1, 0, Position(1, 3), count=5)
+    shares = [images(2, worker, Position(0, 0), count=9) for worker in range(2)]
     assert len(shares[0] | shares[1]) == len(shares[0]) + len(shares[1]) == len(expected)
     for share in (resumed, *shares):
         assert share
@@ -245,13 +263,13 @@ def test_equal_images_are_distorted_differently(tmp_path: Path) -> None:
         for _ in range(2):
             writer.write(example.encode(Record(encoded(word("abc")), "abc", "")))
     index = build_index([str(tmp_path / "data")], CONFIG, TOKENIZER)
-    images = augmented(index, [BatchRecords(0, np.arange(2))], "light")
+    images = augmented(index, [BatchRecords.of_epoch(np.arange(2), 0)], "light")
     assert (images[0, 0] != images[0, 1]).any()
 
 
 def test_without_augmentation_images_are_those_of_the_preprocessing(tmp_path: Path) -> None:
     index = index_of(tmp_path / "data")
-    images = augmented(index, [BatchRecords(3, np.arange(7))], "off")
+    images = augmented(index, [BatchRecords.of_epoch(np.arange(7), 3)], "off")
     for (_, n), image in images.items():
         expected = preprocessing.preprocess(
             tf.constant(encoded(word("abc", (20 + 9 * n, 24)))), CONFIG)
@@ -260,8 +278,8 @@ def test_without_augmentation_images_are_those_of_the_preprocessing(tmp_path: Pa
 
 def test_the_padding_of_the_padded_layout_stays_black(tmp_path: Path) -> None:
     config = ModelConfig(alphabet="abc", color=True, layout="padded")
-    images = augmented(index_of(tmp_path / "data"), [BatchRecords(0, np.arange(7))], "strong",
-                       config=config)
+    images = augmented(index_of(tmp_path / "data"), [BatchRecords.of_epoch(np.arange(7), 0)],
+                       "strong", config=config)
     for (_, n), image in images.items():
         assert image.shape == (32, config.input_width, 3)
         if n >= 5:  # as wide as the input

@@ -95,6 +95,9 @@ def test_the_error_of_a_lost_worker_is_one_line() -> None:
     with pytest.raises(AocrError, match=r"worker 1 of 2 cannot continue.*connection lost; try it"):
         with make_cluster(2, 1).lost_worker_errors("try it"):
             raise lost
+    own = tf.errors.InvalidArgumentError(None, None, "a shape does not fit")
+    with pytest.raises(tf.errors.InvalidArgumentError), make_cluster(2, 1).lost_worker_errors("x"):
+        raise own
     with pytest.raises(tf.errors.UnavailableError), make_cluster().lost_worker_errors("x"):
         raise lost
 

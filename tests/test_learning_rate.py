@@ -120,6 +120,34 @@ def test_a_changed_rate_holds_from_its_step_on() -> None:
     assert at(rate, 400 + 4 * HOLD_STEPS - 1) == pytest.approx(0.00025)
 
 
+def test_a_schedule_that_is_not_given_again_is_kept() -> None:
+    rate = make_rate(schedule="cosine", max_steps=1000)
+    expected = [at(rate, step) for step in range(0, 1001, 100)]
+    rate.update(steps(400), TrainConfig(), new_optimizer=False)
+    assert [at(rate, step) for step in range(0, 1001, 100)] == expected
+    rate.update(steps(1000), TrainConfig(max_steps=3000), new_optimizer=False)
+    assert at(rate, 2000) == expected[-1]
+    assert rate.describe(steps(1000)) == (
+        "2e-05, cosine at its end; another --initial-learning-rate starts a new one")
+    rate.update(steps(1000), TrainConfig(initial_learning_rate=0.001, max_steps=3000),
+                new_optimizer=False)
+    assert rate.describe(steps(1000)) == "0.001, cosine until step 3000"
+    assert FINAL_SHARE * 0.001 < at(rate, 2000) < 0.001
+
+
+def test_the_rate_is_described_as_it_is_at_a_step() -> None:
+    rate = make_rate()
+    assert rate.describe(steps(0)) == "0.002, inverse-sqrt"
+    assert rate.describe(steps(4 * HOLD_STEPS - 1)) == "0.001, inverse-sqrt"
+
+
+def test_another_optimizer_takes_the_rate_that_is_given_with_it() -> None:
+    settings = TrainConfig(optimizer="adam", initial_learning_rate=0.002)
+    rate = make_rate()
+    rate.update(steps(1000), settings, new_optimizer=True)
+    assert at(rate, 1000 + WARM_UP_STEPS) == pytest.approx(0.002)
+
+
 def test_another_optimizer_starts_with_its_own_rate_and_warm_up() -> None:
     changed = TrainConfig(optimizer="adam")
     rate = LearningRate(changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -49,8 +50,9 @@ def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def remote() -> str:
+def remote(monkeypatch: pytest.MonkeyPatch) -> str:
     """A directory on a file system that has no locks."""
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.0)
     directory = f"ram://locks/{time.monotonic_ns()}"
     tf.io.gfile.makedirs(directory)
     return directory
@@ -103,6 +105,38 @@ def test_a_run_whose_lock_was_taken_over_writes_nothing_more(remote: str) -> Non
         with pytest.raises(AocrError, match="process 7 on elsewhere.* without writing anything"):
             check()
     assert tf.io.gfile.exists(f"{remote}/{lock.LOCK_FILE}")
+
+
+def test_of_two_runs_that_lock_at_once_the_first_is_refused(
+        remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aocr.training.lock.time.sleep",
+                        lambda _: write_lock(remote, time=time.time()))
+    with pytest.raises(AocrError, match="process 7 on elsewhere"), lock.directory_lock(remote):
+        pass
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_still_holds(
+        remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise tf.errors.UnavailableError(None, None, "try again")
+
+    with lock.directory_lock(remote) as check, monkeypatch.context() as patch:
+        patch.setattr(lock, "_read", fail)
+        check()
+
+
+def test_a_file_system_without_locks_has_a_heartbeat_lock(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.0)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("aocr.training.lock.fcntl.flock", fail)
+    with (lock.directory_lock(str(tmp_path)), pytest.raises(AocrError, match=f"{os.getpid()} on "),
+          lock.directory_lock(str(tmp_path))):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("owner", [{"time": "x"}, {"process": []}, {"time": float("inf")}])

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aocr.config import TrainConfig
 from aocr.data import sampler
 from aocr.data.index import RecordIndex
+from aocr.data.sampler import Mixture, Position
 from aocr.data.tfrecord import TFRecordFile
 from tests.benchmarks.records import epoch_batches, mixing
 
+START = Position(0, 0)
 WIDTHS = st.lists(st.integers(1, 86), max_size=150)
 
 
@@ -43,29 +47,44 @@ def test_every_batch_holds_the_same_number_of_records_of_a_mixture(
         count: int, size: int, mixed: int, data: st.DataObject) -> None:
     index, others = index_of([5 + n % 7 for n in range(count)]), index_of([9] * mixed)
     joined = index.join(others)
-    mixture = sampler.Mixture(count, mixed, data.draw(st.integers(1, mixed)), seed=3)
+    mixture = sampler.Mixture(count, mixed, data.draw(st.integers(1, mixed)), size, seed=3)
     length = 2 * -(-count // size)
     start = data.draw(st.integers(0, length - 1))
 
-    def plans(epoch: int, position: int) -> list[sampler.BatchPlan]:
+    def plans(position: Position) -> list[sampler.BatchPlan]:
         return list(itertools.islice(sampler.mixed_batches(
-            joined, mixture, sampler.training_batches(index, size, 3, epoch, position)), length))
+            joined, mixture, sampler.training_batches(index, size, 3, position)), length))
 
-    complete = plans(0, 0)
-    without = sampler.training_batches(index, size, 3, 0, 0)
+    complete = plans(START)
+    without = sampler.training_batches(index, size, 3, START)
     for plan, unmixed in zip(complete, without, strict=False):
         assert sorted(plan.records[plan.records < count]) == sorted(unmixed.records)
         added = plan.records[plan.records >= count]
         assert len(set(added)) == mixture.per_batch
         assert (np.diff(joined.width[plan.records]) >= 0).all()
-    before = complete[start]
-    resumed = plans(before.epoch + before.is_last, 0 if before.is_last else before.position)
-    for plan, expected in zip(resumed, complete[start + 1:], strict=False):
+    for plan, expected in zip(plans(complete[start].end), complete[start + 1:], strict=False):
         np.testing.assert_array_equal(plan.records, expected.records)
 
 
+@pytest.mark.parametrize("own", [1, 10, 20, 49, 50, 60, 200, 5000])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_records_are_mixed_in_with_their_share_also_of_a_few(own: int, share: float) -> None:
+    mixture = Mixture.plan(own, 10_000, TrainConfig(mix=("x",), mix_share=share))
+    batches = epoch_batches(index_of([9] * own), mixture.own_per_batch, 0, 0)
+    assert len(batches) == mixture.batches_per_epoch
+    for batch in batches:
+        assert len(batch) + mixture.per_batch <= 65
+        expected = len(batch) * share / (1 - share)
+        assert abs(mixture.per_batch - expected) <= max(1.0, 0.05 * expected)
+
+
+def test_a_mixture_is_no_larger_than_its_records_and_leaves_room() -> None:
+    assert Mixture.plan(100, 3, TrainConfig(mix_share=0.5)).per_batch == 3
+    assert Mixture.plan(9, 5, TrainConfig(batch_size=2, mix_share=0.9))[2:4] == (1, 1)
+
+
 def test_all_records_of_a_mixture_are_used_about_equally_often() -> None:
-    mixture = sampler.Mixture(5, 40, 4, seed=0)
+    mixture = sampler.Mixture(5, 40, 4, 5, seed=0)
     counts = np.bincount(np.concatenate([mixture.batch(epoch, number) for epoch in range(10)
                                          for number in range(100)]) - 5, minlength=40)
     assert len(counts) == 40
@@ -147,7 +166,7 @@ def test_training_batches_continue_from_any_position(
     used = data.draw(st.integers(0, len(epochs[0]) - 1))
     position = sum(map(len, epochs[0][:used]))
     expected = epochs[0][used:] + epochs[1]
-    plans = itertools.islice(sampler.training_batches(index, size, 3, epoch, position),
+    plans = itertools.islice(sampler.training_batches(index, size, 3, Position(epoch, position)),
                              len(expected))
     for plan, records in zip(plans, expected, strict=True):
         np.testing.assert_array_equal(plan.records, records)
@@ -155,11 +174,12 @@ def test_training_batches_continue_from_any_position(
 
 def test_a_position_within_a_batch_leaves_out_only_the_used_records() -> None:
     index = index_of([5] * 10)
-    plans = list(itertools.islice(sampler.training_batches(index, 3, 0, 0, 4), 3))
+    plans = list(itertools.islice(sampler.training_batches(index, 3, 0, Position(0, 4)), 3))
     order = np.concatenate(epoch_batches(index, 3, 0, 0))
     records = np.concatenate([plan.records for plan in plans if plan.epoch == 0])
     assert sorted(records) == sorted(order[4:])
-    assert [plan.position for plan in plans if plan.epoch == 0][-1] == 10
+    assert [plan.end for plan in plans if plan.epoch == 0][-1] == (1, 0)
+    assert plans[0].start == (0, 4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -170,5 +190,5 @@ def test_after_a_change_of_the_batch_size_every_record_is_used_once(
     batches = epoch_batches(index, before, 3, 0)
     used = batches[:data.draw(st.integers(0, len(batches) - 1))]
     plans = itertools.takewhile(lambda plan: plan.epoch == 0, sampler.training_batches(
-        index, after, 3, 0, sum(map(len, used))))
+        index, after, 3, Position(0, sum(map(len, used)))))
     assert sorted(np.concatenate([*used, *(plan.records for plan in plans)])) == list(range(count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests import serving
 serving.require_extra()
 
 from aocr.errors import AocrError  # noqa: E402
-from aocr.serving import grpc_service, server  # noqa: E402
+from aocr.serving import grpc_service, server, version_manager  # noqa: E402
 from aocr.serving.batching import Batcher  # noqa: E402
 from aocr.serving.config import Limits, ServerOptions  # noqa: E402
 from aocr.serving.metrics import ServerMetrics  # noqa: E402
@@ -56,6 +56,39 @@ def test_an_http_server_that_ends_at_the_start_is_an_error(
     asyncio.run(start())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
+
+
+def test_a_server_whose_http_server_ends_ends_with_an_error(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, _ = serving.free_ports()
+    running: list[server.RestEndpoint] = []
+
+    async def open_and_end(endpoint: server.RestEndpoint) -> None:
+        async def end() -> None:
+            raise OSError("the main loop has failed")
+
+        endpoint._task = asyncio.create_task(end())
+        running.append(endpoint)
+
+    async def start() -> None:
+        stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        await server.run(str(tmp_path), ServerOptions(rest_port=port, grpc_port=0), stop)
+
+    async def do_nothing(_: VersionManager) -> None:
+        return
+
+    monkeypatch.setattr(server.RestEndpoint, "open", open_and_end)
+    monkeypatch.setattr(VersionManager, "start", do_nothing)
+    with pytest.raises(AocrError, match="has ended unexpectedly: the main loop has failed"):
+        asyncio.run(start())
+    assert running
+
+
+def test_a_file_that_vanishes_while_a_version_is_examined_is_no_error(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: list[Any] = [(str(tmp_path), [], ["vanished"])]
+    monkeypatch.setattr("aocr.serving.version_manager.tf.io.gfile.walk", lambda _: files)
+    assert version_manager._fingerprint(str(tmp_path)) == ()
 
 
 def test_a_body_limit_beyond_that_of_a_grpc_message_names_the_flag(

@@ -35,9 +35,11 @@ REQUEST = {"inputs": contract.b64(contract.images()[0])}
 
 
 class FakeServable:
-    """Stands in for a servable; a directory with a file `broken` cannot be loaded."""
+    """Stands in for a servable; directories with files `broken` or `large` cannot be loaded."""
 
     def __init__(self, path: str, version: int) -> None:
+        if (Path(path) / "large").exists():
+            raise MemoryError
         if (Path(path) / "broken").exists():
             raise AocrError(f"{path} is broken")
         self.version = version
@@ -72,6 +74,18 @@ def run(base: Path, scenario: Callable[[VersionManager], Any]) -> Any:
 
 def states(versions: VersionManager) -> dict[int, str]:
     return {version: status.state for version, status in versions.statuses.items()}
+
+
+def test_a_version_for_which_there_is_no_memory_does_not_replace_the_old_one(base: Path) -> None:
+    (base / "1").mkdir()
+
+    async def scenario(versions: VersionManager) -> None:
+        (base / "2").mkdir()
+        (base / "2" / "large").touch()
+        assert await versions.poll()
+        assert states(versions) == {2: "END", 1: "AVAILABLE"}
+
+    run(base, scenario)
 
 
 def test_the_newest_version_is_served_and_replaced_by_a_newer_one(base: Path) -> None:

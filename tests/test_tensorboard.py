@@ -27,6 +27,14 @@ def test_scalars_are_read_as_they_were_written(tmp_path: Path) -> None:
                                  (70_000, "loss", 0.5)]
 
 
+def test_a_resumed_run_marks_the_step_from_which_earlier_files_do_not_count(tmp_path: Path) -> None:
+    with EventFile(str(tmp_path), 40):
+        pass
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    _, start = tf.compat.v1.train.summary_iterator(str(path))
+    assert (start.step, start.session_log.status) == (41, tf.compat.v1.SessionLog.START)
+
+
 def test_the_first_event_holds_the_version(tmp_path: Path) -> None:
     with EventFile(str(tmp_path)):
         pass

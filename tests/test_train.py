@@ -20,6 +20,7 @@ from aocr.evaluation.calibration import TEMPERATURES
 from aocr.inference.recognizer import Recognizer
 from aocr.tokenizer import Tokenizer
 from aocr.training.checkpointing import Checkpointer
+from aocr.training.curriculum import DROPOUT_STEPS, Curriculum
 from aocr.training.learning_rate import LearningRate
 from aocr.training.state import Best
 from aocr.training.step import TrainStep
@@ -131,10 +132,11 @@ def test_an_image_is_always_in_the_same_split(tmp_path: Path) -> None:
 
 def test_the_best_validation_has_the_highest_word_accuracy_and_then_the_lowest_cer() -> None:
     best = Best()
-    waited = [best.update(*scores, step) for step, scores in enumerate(
+    improved = [best.update(*scores, step) for step, scores in enumerate(
         [(0.0, 1.5), (0.0, 0.9), (0.5, 0.3), (0.5, 0.3), (0.4, 0.1), (0.5, 0.2)], start=1)]
-    assert waited == [0, 0, 0, 1, 2, 0]
+    assert improved == [True, True, True, False, False, True]
     assert (int(best.step), int(best.waited), float(best.word_accuracy)) == (6, 0, 0.5)
+    assert [best.wait(), best.wait(), best.update(1.0, 0.0, 9), int(best.waited)] == [1, 2, True, 0]
 
 
 @pytest.mark.parametrize(("early_stop", "max_steps", "reduced_at", "stopped_at"), [
@@ -143,7 +145,8 @@ def test_without_improvement_the_rate_is_reduced_and_then_the_run_stops(
         early_stop: int | None, max_steps: int | None, reduced_at: list[int], stopped_at: int,
         logged: list[str]) -> None:
     settings = TrainConfig(val=("words",), early_stop=early_stop, max_steps=max_steps)
-    state = mock.Mock(best=Best(), rate=LearningRate(settings), step=tf.Variable(0, dtype=tf.int64))
+    state = mock.Mock(best=Best(), rate=LearningRate(settings), step=tf.Variable(0, dtype=tf.int64),
+                      curriculum=mock.Mock(is_active=lambda _: False))
     scores = mock.Mock(run=lambda: Scores(0.1, 0.5, 0.3))
     checkpointer = Checkpointer(
         state, mock.Mock(), scores, mock.Mock(), mock.MagicMock(), settings)
@@ -158,6 +161,20 @@ def test_without_improvement_the_rate_is_reduced_and_then_the_run_stops(
             expected.append(f"{plateau}stopping (--early-stop).")
     assert [line for line in logged if not line.startswith("Saving the model")] == expected
     assert int(state.best.waited) == (settings.patience or 13)
+
+
+def test_validations_within_the_curriculum_are_no_plateau(logged: list[str]) -> None:
+    settings = TrainConfig(val=("words",), early_stop=2)
+    state = mock.Mock(best=Best(), rate=LearningRate(settings), step=tf.Variable(0, dtype=tf.int64),
+                      curriculum=Curriculum(ModelConfig(), 1.0))
+    scores = mock.Mock(run=lambda: Scores(0.1, 0.0, 1.0))
+    checkpointer = Checkpointer(
+        state, mock.Mock(), scores, mock.Mock(), mock.MagicMock(), settings)
+    for step in range(10, DROPOUT_STEPS + 11, 10):
+        state.step.assign(step)
+        checkpointer.validate_and_save()
+    assert int(state.best.waited) == 2
+    assert "No improvement in 2 validations since step 10: stopping (--early-stop)." in logged
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ def test_a_resumed_run_keeps_its_optimizer_unless_another_is_named(
 
 @pytest.mark.parametrize(("flags", "expected"), [
     ((), 0.001), (("--optimizer", "adadelta"), 1.0),
+    (("--initial-learning-rate", 0.0005), 0.0005),
     (("--optimizer", "adam", "--initial-learning-rate", 0.25), 0.25)])
 def test_a_warm_start_has_a_lower_learning_rate_unless_one_is_given(
         adadelta: Path, world: World, command: Command, tmp_path: Path,
@@ -67,6 +68,7 @@ def test_a_warm_start_has_a_lower_learning_rate_unless_one_is_given(
     code, _ = command("train", world.records, "--model-dir", tmp_path / "m", "--init-from",
                       adadelta / "m", "--batch-size", 4, "--max-steps", 1, *flags)
     assert code == 0
+    assert optimizer_of(tmp_path / "m") == ("adadelta" if "adadelta" in flags else "adam")
     checkpoint = tf.train.load_checkpoint(str(tmp_path / "m"))
     (name,) = (name for name in checkpoint.get_variable_to_shape_map() if "rate/initial/" in name)
     assert checkpoint.get_tensor(name) == expected

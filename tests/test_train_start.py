@@ -16,9 +16,10 @@ from aocr.data import example, splits
 from aocr.errors import AocrError
 from aocr.runtime.distributed import Cluster
 from aocr.training import train
-from aocr.training.train import StartOptions
+from aocr.training.start import StartOptions, choose_start
 from tests import originals
 from tests.conftest import WORDS, World, file_contents
+from tests.drawing import undecodable_png
 
 NO_SETTINGS: dict[str, object] = {}
 NEW = StartOptions(resume=False)
@@ -96,7 +97,7 @@ def test_a_new_run_uses_the_settings_and_replaces_earlier_checkpoints(
     config = config_file.load(str(model_dir))
     assert (config.attn_num_hidden, config.alphabet) == (3, "".join(sorted(
         {character for word in WORDS for character in word})))
-    assert "best one is removed" in "".join(logged)
+    assert "its first checkpoint replaces those" in "".join(logged)
     assert not (model_dir / "best").exists()
     assert '"model.ckpt-1"' in (model_dir / "checkpoint").read_text()
 
@@ -104,22 +105,30 @@ def test_a_new_run_uses_the_settings_and_replaces_earlier_checkpoints(
 @pytest.mark.slow
 def test_a_mixture_is_part_of_every_batch_and_of_no_epoch(
         world: World, tmp_path: Path, logged: list[str]) -> None:
-    settings = TrainConfig(batch_size=6, max_steps=3, mix=(str(world.records),), mix_share=0.34)
+    mixed = str(tmp_path / "mixed.tfrecords")
+    with tf.io.TFRecordWriter(mixed) as writer:
+        for image in (world.images[0].read_bytes(), undecodable_png()):
+            writer.write(example.encode(example.Record(image, "A", "")))
+    settings = TrainConfig(batch_size=6, max_steps=3, mix=(mixed,), mix_share=0.34)
     train.train([str(world.records)], str(tmp_path / "m"), NO_SETTINGS, settings,
                 Cluster(tf.distribute.get_strategy()), NEW)
-    assert "Using 8 of 8 images to mix in, skipping 0." in logged
-    assert "Mixing in: 2 images of a batch of 6." in logged
+    assert "Mixing in: 2 images in every batch of 6." in logged
+    used = "Using 8 of 8 images to train on, skipping 0."
+    assert [line for line in logged if line.startswith("Using")] == [
+        "Using 2 of 2 images to mix in, skipping 0.", used,
+        "Using 1 of 2 images to mix in, skipping 1.", used]
+    assert "\t2\tunreadable image\t" in (tmp_path / "m" / "skipped.tsv").read_text()
     # 8 images in batches of 4: the third batch is the first one of the second epoch.
-    assert any("Finished at step 3, after 1 complete epochs" in line for line in logged)
+    assert "Finished at step 3, after 1 complete epochs" in logged[-1]
+    assert "on 8 images, 0 skipped" in logged[-1]
 
 
 def test_the_characters_of_a_mixture_are_part_of_the_alphabet(world: World, tmp_path: Path) -> None:
     records = str(tmp_path / "one.tfrecords")
     with tf.io.TFRecordWriter(records) as writer:
         writer.write(example.encode(example.Record(world.images[0].read_bytes(), "é", "")))
-    start = train._choose_start([records], str(tmp_path / "m"), {},
-                                TrainConfig(mix=(str(world.records),)),
-                                StartOptions(dataset_alphabet=True))
+    start = choose_start([records], str(tmp_path / "m"), {}, TrainConfig(mix=(str(world.records),)),
+                         StartOptions(dataset_alphabet=True))
     assert set(start.config.alphabet) == {"é", *"".join(WORDS)}
 
 

@@ -198,8 +198,8 @@ def tuned(original: Path, words: Path, tmp_path_factory: pytest.TempPathFactory)
     root = tmp_path_factory.mktemp("tuned")
     before = originals.hashes(original)
     assert main(["train", str(words), "--model-dir", str(root / "new"), "--init-from",
-                 str(original), *FLAGS, "--initial-learning-rate", "0.01", "--max-steps", "12",
-                 "--log-path", str(root / "log")]) == 0
+                 str(original), *FLAGS, "--optimizer", "adadelta", "--initial-learning-rate",
+                 "0.01", "--max-steps", "12", "--log-path", str(root / "log")]) == 0
     lines = (root / "log").read_text(encoding="utf-8").splitlines()
     return FineTuned(root / "new", lines, originals.hashes(original) == before)
 

@@ -98,8 +98,8 @@ def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]
         stored = getattr(config, name)
         if value != stored:
             raise AocrError(f"{_describe(name, value)} contradicts {directory}, whose model has "
-                            f"{_describe(name, stored)}; leave the flag out, or name another "
-                            "model directory")
+                            f"{_describe(name, stored)}; leave the flag out, or train another "
+                            "model with it (--init-from starts from the weights of this one)")
 
 
 def _read(directory: str) -> tuple[str, str]:

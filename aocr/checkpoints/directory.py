@@ -32,7 +32,7 @@ def started(model_dir: str) -> bool:
 def state_is_lost(model_dir: str) -> bool:
     """Returns whether training has written checkpoints, but the state file is missing."""
     return (not started(model_dir) and config_file.exists(model_dir)
-            and bool(_listed_paths(model_dir)))
+            and bool(listed_paths(model_dir)))
 
 
 def best_dir(model_dir: str) -> str:
@@ -90,7 +90,7 @@ def _no_checkpoint(model_dir: str, which: str | None, latest: list[str], best: l
 
 def repair_state(model_dir: str) -> None:
     """Replaces a damaged state file by one that names the checkpoints beside it."""
-    paths = _listed_paths(model_dir)
+    paths = listed_paths(model_dir)
     if started(model_dir) and paths and not _paths_in_state(model_dir):
         tf.compat.v1.train.update_checkpoint_state(model_dir, paths[0], paths[::-1])
 
@@ -128,7 +128,7 @@ def checkpoint_paths(directory: str) -> list[str]:
         return [_relocated(directory, path) for path in named]
     if config_file.exists(directory) and not started(directory):
         return []  # a new run has started and has not saved a checkpoint yet
-    return _listed_paths(directory)
+    return listed_paths(directory)
 
 
 def _step(path: str) -> int:
@@ -137,7 +137,7 @@ def _step(path: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _listed_paths(directory: str) -> list[str]:
+def listed_paths(directory: str) -> list[str]:
     """Returns the paths of the checkpoints whose files are in a directory, the newest first."""
     pattern = re.compile(re.escape(CHECKPOINT_NAME) + r"-(\d+)\.index")
     names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -24,12 +25,14 @@ class Saved(NamedTuple):
         weights: The model alone, for the best checkpoint.
         step: Number of the checkpoint, scalar int64.
         finite: Returns whether all weights are finite.
+        remedy: What to do if they are not.
     """
 
     checkpoint: tf.train.Checkpoint
     weights: tf.train.Checkpoint
     step: tf.Variable
     finite: Callable[[], bool]
+    remedy: str
 
 
 class CheckpointSaver:
@@ -38,24 +41,27 @@ class CheckpointSaver:
     Args:
         content: What to save.
         model_dir: The model directory.
-        config: The model's settings, as they are in the model directory; they are written beside
-            the best checkpoint as well.
+        config: The model's settings.
         keep: Number of newest checkpoints to keep.
+        resumed: The checkpoint that the run resumes from; `None` for a new run, whose first
+            checkpoint replaces those of an earlier one.
     """
 
-    def __init__(self, content: Saved, model_dir: str, config: ModelConfig, keep: int) -> None:
+    def __init__(self, content: Saved, model_dir: str, config: ModelConfig, keep: int,
+                 resumed: str | None = None) -> None:
         self._content = content
-        self._config = self._stored_config = config
+        self._config = config
+        self._stored_config = None if resumed is None else config
         self._model_dir = model_dir
         self._best_dir = directory.best_dir(model_dir)
-        self._newest = _manager(content.checkpoint, model_dir, keep)
-        self._best = _manager(content.weights, self._best_dir, 1)
+        self._keep = keep
+        self._last = resumed
 
     @property
     def kept(self) -> str:
         """Text for error messages about the checkpoint that a failed run can be resumed from."""
-        path: str | None = self._newest.latest_checkpoint
-        return f"the last good checkpoint is {path}" if path else "there is no earlier checkpoint"
+        return (f"the last good checkpoint is {self._last}" if self._last
+                else "there is no earlier checkpoint of this run")
 
     def save(self) -> None:
         """Writes a checkpoint, completely or not at all.
@@ -66,9 +72,10 @@ class CheckpointSaver:
         step = int(self._content.step.numpy())
         if not self._content.finite():
             raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
-                            f"was saved, and {self.kept}; a lower --initial-learning-rate may help")
+                            f"was saved, and {self.kept}; {self._content.remedy}")
         with self._write_errors(self._model_dir, step):
-            self._newest.save(checkpoint_number=step)
+            self._replace_earlier_run()
+            self._last = self._newest.save(checkpoint_number=step)
             if self._config != self._stored_config:
                 config_file.save(self._model_dir, self._config)
                 self._stored_config = self._config
@@ -85,9 +92,25 @@ class CheckpointSaver:
         """
         step = int(self._content.step.numpy())
         with self._write_errors(self._best_dir, step):
+            self._replace_earlier_run()
             tf.io.gfile.makedirs(self._best_dir)
             config_file.save(self._best_dir, self._config)
             self._best.save(checkpoint_number=step)
+
+    @functools.cached_property
+    def _newest(self) -> tf.train.CheckpointManager:
+        return _manager(self._content.checkpoint, self._model_dir, self._keep)
+
+    @functools.cached_property
+    def _best(self) -> tf.train.CheckpointManager:
+        return _manager(self._content.weights, self._best_dir, 1)
+
+    def _replace_earlier_run(self) -> None:
+        """Before the first write of a new run, removes the checkpoints of an earlier one."""
+        if self._stored_config is None:
+            _clear(self._model_dir)
+            config_file.save(self._model_dir, self._config)
+            self._stored_config = self._config
 
     @contextmanager
     def _write_errors(self, path: str, step: int) -> Iterator[None]:
@@ -100,14 +123,14 @@ class CheckpointSaver:
                             "same command again") from error
 
 
-def clear(model_dir: str) -> None:
-    """Removes the state file and the best checkpoint, so that a new run can start.
-
-    The files of the other checkpoints stay.
-    """
+def _clear(model_dir: str) -> None:
+    """Removes the state file, then all checkpoints."""
     state = tf.io.gfile.join(model_dir, directory.STATE_FILE)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
+    for path in directory.listed_paths(model_dir):
+        for file in tf.io.gfile.glob(f"{path}.*"):
+            tf.io.gfile.remove(file)
     if tf.io.gfile.exists(directory.best_dir(model_dir)):
         tf.io.gfile.rmtree(directory.best_dir(model_dir))
 

@@ -41,9 +41,11 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     add = command.add_argument_group("optimizer").add_argument
     add("--optimizer", choices=tuple(OPTIMIZERS),
         help="optimizer (default: that of the checkpoint to resume from; for a new run adam, or "
-        "adadelta, the optimizer of aocr 0.7, if --initial-learning-rate is given)")
+        "adadelta, the optimizer of aocr 0.7, if --initial-learning-rate is given without "
+        "--init-from)")
     add("--schedule", choices=SCHEDULES, help="learning rate schedule; cosine ends at "
-        "--max-steps (default: inverse-sqrt for Adam, constant for AdaDelta)")
+        "--max-steps (default: that of the checkpoint to resume from; for a new run inverse-sqrt "
+        "for Adam, constant for AdaDelta)")
     flags.add_optimizer_flags(add)
     add("--seed", type=int, default=flags.TRAIN_DEFAULTS.seed, metavar="N",
         help="seed of weights, data order, augmentation and dropout (default: %(default)s)")
@@ -113,7 +115,7 @@ def _add_start_flags(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `aocr train`."""
     from aocr.runtime import distributed
-    from aocr.training import train
+    from aocr.training import start, train
 
     cluster = distributed.join(args.gpu_id)
     model_settings = flags.given_settings(args)
@@ -122,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     dataset_alphabet = args.charset == "auto"
     if args.charset is not None and not dataset_alphabet:
         model_settings["alphabet"] = _read_charset(args.charset)
-    options = train.StartOptions(
+    options = start.StartOptions(
         args.resume, args.init_from, flags.checkpoint_choice(args), dataset_alphabet)
     if args.show_augmented is not None:
         train.show_augmented(args.show_augmented, args.dataset, args.model_dir, model_settings,

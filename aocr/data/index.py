@@ -67,12 +67,11 @@ class RecordIndex:
         return replace(self, **{name: getattr(self, name)[mask] for name in _COLUMN_TYPES})
 
     def join(self, other: RecordIndex) -> RecordIndex:
-        """Returns the index of these records, followed by those of another index."""
+        """Returns the index of these records, followed by those of another; keeps `skipped`."""
         columns = {name: np.concatenate([getattr(self, name), getattr(other, name)])
                    for name in _COLUMN_TYPES}
         columns["file"][len(self):] += len(self.files)
-        return RecordIndex(self.files + other.files, **columns,
-                           skipped=self.skipped + other.skipped)
+        return RecordIndex(self.files + other.files, **columns, skipped=self.skipped)
 
     def skip(self, n: int, reason: str, detail: str) -> SkippedRecord:
         """Returns the skip entry of record `n`, which turned out to be unusable."""

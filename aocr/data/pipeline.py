@@ -41,10 +41,20 @@ class Batch(NamedTuple):
 
 
 class BatchRecords(NamedTuple):
-    """The records of a batch: their epoch, and their positions in the index."""
+    """The records of a batch.
 
-    epoch: int
+    Attributes:
+        records: Their positions in the index.
+        uses: For each, a number below 2^30 that differs between its uses, such as the epoch.
+    """
+
     records: np.ndarray
+    uses: np.ndarray
+
+    @classmethod
+    def of_epoch(cls, records: np.ndarray, epoch: int) -> BatchRecords:
+        """Returns records of a batch, each of which is used once in every epoch."""
+        return cls(records, np.full(len(records), epoch))
 
 
 class Augmentation(NamedTuple):
@@ -52,8 +62,8 @@ class Augmentation(NamedTuple):
 
     Attributes:
         level: One of `aocr.config.AUGMENTATIONS`.
-        seed: Seed of the training run. The distortions of an image depend only on it, on the epoch
-            and on the position of the record in the index.
+        seed: Seed of the training run. The distortions of an image depend only on it, on the
+            position of the record in the index and on `BatchRecords.uses`.
     """
 
     level: str
@@ -67,11 +77,11 @@ class _EncodedBatch(NamedTuple):
     """One batch with its images still encoded, `[batch]` string; other fields as in `Batch`.
 
     Attributes:
-        epochs: Epoch in which each record is used, `[batch]` int64.
+        uses: See `BatchRecords`, `[batch]` int64.
     """
 
     images: tf.Tensor
-    epochs: tf.Tensor
+    uses: tf.Tensor
     targets: tf.Tensor
     records: tf.Tensor
     comments: tf.Tensor
@@ -87,7 +97,7 @@ def make_pipeline(index: RecordIndex, plan: Iterable[np.ndarray], tokenizer: Tok
         tokenizer: Encodes the labels.
         config: Size, channels and resizing kernel of the images.
     """
-    plans = (BatchRecords(0, positions) for positions in plan)
+    plans = (BatchRecords.of_epoch(positions, 0) for positions in plan)
     return make_training_pipeline(index, plans, tokenizer, config, _NO_AUGMENTATION)
 
 
@@ -99,7 +109,7 @@ def make_training_pipeline(index: RecordIndex, plan: Iterable[BatchRecords], tok
 
     Args:
         index: The records.
-        plan: Records and epoch of each batch; iterated over once.
+        plan: Records of each batch; iterated over once.
         tokenizer: Encodes the labels.
         config: Size, channels and resizing kernel of the images.
         augmented: How the images are augmented.
@@ -114,7 +124,7 @@ def make_training_pipeline(index: RecordIndex, plan: Iterable[BatchRecords], tok
     preprocess = _preprocessing_graph(config, augmented.level)
 
     def decode(row: _EncodedBatch) -> Batch:
-        seed = tf.stack([tf.constant(augmented.seed, tf.int64), row.epochs, row.records])
+        seed = tf.stack([tf.constant(augmented.seed, tf.int64), row.uses, row.records])
         image = preprocess(row.images, seed)
         return Batch(image, tf.shape(image)[1], row.targets, row.records, row.comments)
 
@@ -204,7 +214,7 @@ def _empty_batch(config: ModelConfig) -> Batch:
 
 def _encoded_batches(index: RecordIndex, plan: Iterable[BatchRecords], tokenizer: Tokenizer
                      ) -> Iterator[_EncodedBatch]:
-    for epoch, positions in plan:
+    for positions, uses in plan:
         records = list(read_records(index, positions))
         labels = [tokenizer.encode(record.label) for record in records]
         targets = np.zeros([len(labels), max(map(len, labels), default=1)], np.int32)
@@ -212,5 +222,5 @@ def _encoded_batches(index: RecordIndex, plan: Iterable[BatchRecords], tokenizer
             row[:len(ids)] = ids
         yield _EncodedBatch(
             np.array([record.image for record in records], object),
-            np.full(len(records), epoch, np.int64), targets, np.asarray(positions, np.int64),
+            np.asarray(uses, np.int64), targets, np.asarray(positions, np.int64),
             np.array([record.comment for record in records], object))

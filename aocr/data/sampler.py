@@ -8,28 +8,39 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aocr.config import TrainConfig
 from aocr.data.index import RecordIndex
 
 # Batches of similar widths are formed within this many batches, to bound memory.
 WINDOW_BATCHES = 32
 
 
+class Position(NamedTuple):
+    """A position in the data: the epoch, from 0, and the number of its records used so far."""
+
+    epoch: int
+    records: int
+
+
 class BatchPlan(NamedTuple):
     """The plan of one training batch.
 
     Attributes:
-        epoch: Number of the epoch, from 0.
         number: Number of the batch in the epoch, from 0.
-        position: Number of records of the epoch that have been used after this batch.
-        is_last: Whether the batch is the last one of the epoch.
+        start: Its position.
+        end: Position of the next batch.
         records: Positions of the batch's records in the index.
     """
 
-    epoch: int
     number: int
-    position: int
-    is_last: bool
+    start: Position
+    end: Position
     records: np.ndarray
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, from 0."""
+        return self.start.epoch
 
 
 class Mixture(NamedTuple):
@@ -42,13 +53,36 @@ class Mixture(NamedTuple):
         start: Position in the index of the first of these records; all later ones belong to them.
         size: Number of these records.
         per_batch: How many of them a batch holds.
+        own_per_batch: Maximum number of other records in a batch.
         seed: Seed of the training run.
     """
 
     start: int
     size: int
     per_batch: int
+    own_per_batch: int
     seed: int
+
+    @classmethod
+    def plan(cls, own: int, mixed: int, settings: TrainConfig) -> Mixture:
+        """Returns the mixture of a dataset, so that the records mixed in have their share.
+
+        Args:
+            own: Number of records of the dataset.
+            mixed: Number of records to mix in.
+            settings: Batch size, share and seed.
+        """
+        share, size = settings.mix_share, settings.batch_size
+        own_per_batch = size - min(max(1, round(share * size)), size - 1)
+        mean = own / -(-own // own_per_batch)  # batches are of equal size, see `training_batches`
+        per_batch = max(1, round(mean * share / (1 - share)))
+        return cls(own, mixed, min(per_batch, mixed, size - own_per_batch), own_per_batch,
+                   settings.seed)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-self.start // self.own_per_batch)
 
     def batch(self, epoch: int, number: int) -> np.ndarray:
         """Returns the positions in the index of the records in a batch."""
@@ -71,7 +105,7 @@ def bucketed_batches(index: RecordIndex, batch_size: int) -> list[np.ndarray]:
     return batches
 
 
-def training_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int, position: int
+def training_batches(index: RecordIndex, batch_size: int, seed: int, position: Position
                      ) -> Iterator[BatchPlan]:
     """Yields the batches of one epoch after the other, without end.
 
@@ -84,19 +118,20 @@ def training_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int,
         index: The records.
         batch_size: Maximum number of records in a batch.
         seed: Seed of the training run.
-        epoch: The first epoch.
-        position: Number of records of the first epoch that were used before, and are left out.
+        position: Where to start; earlier records of that epoch were used before.
     """
-    for current in itertools.count(epoch):
-        order, done = _permutation(len(index), seed, current), 0
-        used = np.sort(order[:position])  # a copy: batches are sorted in place
+    count = len(index)
+    for epoch in itertools.count(position.epoch):
+        order, done = _permutation(count, seed, epoch), 0
+        used = np.sort(order[:position.records])  # a copy: batches are sorted in place
         for number, batch in enumerate(_split_into_batches(index, batch_size, order)):
-            done += len(batch)
-            # After a change of the batch size, the first batch may hold used records too.
-            unused = batch[~np.isin(batch, used)] if done - len(batch) < position else batch
-            if len(unused):
-                yield BatchPlan(current, number, done, done == len(index), unused)
-        position = 0
+            start, done = Position(epoch, done), done + len(batch)
+            if start < position:  # after a change of the batch size, one may hold used records too
+                start, batch = position, batch[~np.isin(batch, used)]
+            if len(batch):
+                end = Position(epoch, done) if done < count else Position(epoch + 1, 0)
+                yield BatchPlan(number, start, end, batch)
+        position = Position(epoch + 1, 0)
 
 
 def mixed_batches(index: RecordIndex, mixture: Mixture, plans: Iterable[BatchPlan]

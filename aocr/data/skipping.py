@@ -16,13 +16,13 @@ from aocr.errors import AocrError, SkipError
 from aocr.images import headers
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
-from aocr.tokenizer import Tokenizer
+from aocr.tokenizer import UNKNOWN_CHARACTER, Tokenizer
 
 SKIPPED_FILE = "skipped.tsv"
 _REMEDIES = {
     "image too wide": "train with a larger --max-width, or --oversize shrink",
     "label too long": "train with a larger --max-prediction",
-    "unknown character": "train with --charset auto, --charset FILE or --full-ascii",
+    UNKNOWN_CHARACTER: "train with --charset auto, --charset FILE or --full-ascii",
     "image too large": "give a larger --max-pixels",
 }
 _SHOWN_CHARACTERS = 40

@@ -11,6 +11,7 @@ from aocr.data import skipping
 from aocr.data.index import RecordIndex, build_index, resolve_paths
 from aocr.data.sampler import Mixture
 from aocr.data.scan import BUCKETS
+from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError
 from aocr.runtime.console import log
 from aocr.tokenizer import Tokenizer
@@ -24,12 +25,19 @@ class Splits(NamedTuple):
         validation: Records to validate on; `None` for no validation.
         split: Whether both are parts of one dataset.
         mixture: Which records are mixed into every batch; `None` for none.
+        mixed_skipped: Records to mix in that are not used.
     """
 
     training: RecordIndex
     validation: RecordIndex | None = None
     split: bool = False
     mixture: Mixture | None = None
+    mixed_skipped: Sequence[SkippedRecord] = ()
+
+    @property
+    def own_count(self) -> int:
+        """Number of records to train on without those of the mixture."""
+        return len(self.training) if self.mixture is None else self.mixture.start
 
 
 def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,
@@ -52,10 +60,11 @@ def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainCon
     mixed = build_index(resolve_paths(settings.mix), config, tokenizer, settings.max_pixels)
     skipping.report(mixed.skipped, len(mixed), "to mix in")
     skipping.require_usable(len(mixed), mixed.skipped)
-    mixture = Mixture(len(splits.training), len(mixed), min(settings.mixed_per_batch, len(mixed)),
-                      settings.seed)
-    log.info(f"Mixing in: {mixture.per_batch} images of a batch of {settings.batch_size}.")
-    return splits._replace(training=splits.training.join(mixed), mixture=mixture)
+    mixture = Mixture.plan(len(splits.training), len(mixed), settings)
+    own = round(mixture.start / mixture.batches_per_epoch)
+    log.info(f"Mixing in: {mixture.per_batch} images in every batch of {own + mixture.per_batch}.")
+    return splits._replace(training=splits.training.join(mixed), mixture=mixture,
+                           mixed_skipped=mixed.skipped)
 
 
 def _load_unmixed(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,

@@ -73,7 +73,8 @@ def augment(pixels: tf.Tensor, seed: tf.Tensor, strength: Strength) -> tf.Tensor
 
     Args:
         pixels: `[height, width, channels]`, 0…255.
-        seed: Seed of the run, epoch (below 2^30) and record (below 2^32), `[3]` int64.
+        seed: Seed of the run, number of the use (below 2^30; see `BatchRecords.uses`) and record
+            (below 2^32), `[3]` int64.
         strength: Limits of the distortions.
 
     Returns:

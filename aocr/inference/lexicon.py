@@ -10,7 +10,7 @@ import tensorflow as tf
 from aocr.config import shown
 from aocr.errors import AocrError, SkipError, reason
 from aocr.runtime.console import log
-from aocr.tokenizer import Tokenizer, normalize
+from aocr.tokenizer import UNKNOWN_CHARACTER, Tokenizer, normalize
 
 _NAMED = 3  # entries that the log names for each reason
 
@@ -70,7 +70,7 @@ def _problem(entry: str, tokenizer: Tokenizer, longest: int) -> SkipError | None
     if len(entry) > longest:
         return SkipError(f"longer than {longest} characters", shown(entry))
     unknown = tokenizer.unknown(entry)
-    return SkipError("unknown character", f"{unknown!r} in {entry!r}") if unknown else None
+    return SkipError(UNKNOWN_CHARACTER, f"{unknown!r} in {entry!r}") if unknown else None
 
 
 def _first(examples: Sequence[str]) -> str:

@@ -21,6 +21,10 @@ from aocr.runtime.devices import use_gpus
 CONFIG_VARIABLE = "TF_CONFIG"
 # The first task of the first type is the chief; ML Engine called it the master.
 _WORKER_TYPES = ("chief", "master", "worker")
+_CONNECTION_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError,
+                      tf.errors.DeadlineExceededError, tf.errors.CancelledError)
+# Parts of other messages about the connection to other workers, without the first letter.
+_CONNECTION_PARTS = ("ollective", "oordination", "onnection")
 
 
 class Task(NamedTuple):
@@ -122,6 +126,8 @@ class Cluster:
     def lost_worker_errors(self, remedy: str) -> Iterator[None]:
         """Translates the errors that TensorFlow raises when another worker has ended.
 
+        Errors of this worker's own operations, such as running out of memory, are not changed.
+
         Args:
             remedy: What the user should do.
 
@@ -131,12 +137,18 @@ class Cluster:
         try:
             yield
         except tf.errors.OpError as error:
-            if self.workers == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            if self.workers == 1 or not _is_lost_worker(error):
                 raise
             raise AocrError(
                 f"worker {self.worker} of {self.workers} cannot continue because another "
                 f"worker has ended: "
                 f"{reason(error)}; {remedy}") from error
+
+
+def _is_lost_worker(error: tf.errors.OpError) -> bool:
+    """Returns whether an error is one of the connection to other workers."""
+    return isinstance(error, _CONNECTION_ERRORS) or any(
+        part in error.message for part in _CONNECTION_PARTS)
 
 
 def _replica_sum(values: tf.Tensor) -> tf.Tensor:

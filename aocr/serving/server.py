@@ -8,7 +8,8 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import uvicorn
 
@@ -65,7 +66,7 @@ async def run(base: str, options: ServerOptions, stop: asyncio.Future[int]) -> N
                  + ", ".join(endpoint.name for endpoint in endpoints))
         watching = asyncio.create_task(versions.watch(options.poll_seconds))
         watching.add_done_callback(_log_watch_failure)
-        await stop
+        await _wait_until_stopped(stop, endpoints)
         log.info("Shutting down: pending requests are completed first.")
         watching.cancel()
     finally:
@@ -121,7 +122,12 @@ class RestEndpoint:
         if self._task is None:
             self._socket.close()
         else:
-            await self._task
+            await asyncio.wait([self._task])
+
+    def running(self) -> asyncio.Task[None]:
+        """Returns the task of the server, which has been opened."""
+        assert self._task is not None
+        return self._task
 
 
 class _Uvicorn(uvicorn.Server):
@@ -171,6 +177,23 @@ class GrpcEndpoint:
     async def close(self) -> None:
         """Stops accepting calls and returns when all pending ones have a response."""
         await self._server.stop(self._grace_seconds)
+
+
+async def _wait_until_stopped(stop: asyncio.Future[int],
+                              endpoints: Sequence[RestEndpoint | GrpcEndpoint]) -> None:
+    """Waits for `stop`.
+
+    Raises:
+        AocrError: The REST server ends before.
+    """
+    for endpoint in endpoints:
+        if isinstance(endpoint, RestEndpoint):
+            server = endpoint.running()
+            ends: list[asyncio.Future[Any]] = [stop, server]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                raise AocrError(f"{endpoint.name} has ended unexpectedly: {server.exception()}")
+    await stop
 
 
 async def _run_until_signal(base: str, options: ServerOptions) -> int:

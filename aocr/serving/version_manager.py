@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-from aocr.errors import AocrError
+from aocr.errors import AocrError, reason
 from aocr.inference.saved_model import MAX_VERSION, is_saved_model
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
@@ -157,13 +157,15 @@ class VersionManager:
 
     async def _load(self, path: str, version: int) -> None:
         self._set_status(version, VersionStatus(LOADING))
-        fingerprint = await self._in_thread(_fingerprint, path)
+        fingerprint: Fingerprint = ()
         try:
+            fingerprint = await self._in_thread(_fingerprint, path)
             loaded = await self._in_thread(Servable, path, version)
-        except AocrError as error:
+        except (AocrError, tf.errors.OpError, OSError, MemoryError) as error:
+            problem = reason(error)
             self._broken[version] = fingerprint
-            self._set_status(version, VersionStatus(END, str(error)))
-            log.error(f"Version {version} cannot be served: {error}")
+            self._set_status(version, VersionStatus(END, problem))
+            log.error(f"Version {version} cannot be served: {problem}")
             return
         self._broken.pop(version, None)
         previous, self._current = self._current, loaded
@@ -219,6 +221,7 @@ def _fingerprint(path: str) -> Fingerprint:
     files = []
     for directory, _, names in tf.io.gfile.walk(path):
         for name in names:
-            stat = tf.io.gfile.stat(tf.io.gfile.join(directory, name))
-            files.append((f"{directory}/{name}", int(stat.length), int(stat.mtime_nsec)))
+            with contextlib.suppress(tf.errors.NotFoundError):  # it has just been removed
+                stat = tf.io.gfile.stat(tf.io.gfile.join(directory, name))
+                files.append((f"{directory}/{name}", int(stat.length), int(stat.mtime_nsec)))
     return tuple(sorted(files))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from aocr.config import ModelConfig, TrainConfig
 from aocr.data import pipeline, sampler
 from aocr.data.index import RecordIndex
 from aocr.data.pipeline import Augmentation, Batch, BatchRecords
-from aocr.data.sampler import BatchPlan, Mixture
+from aocr.data.sampler import BatchPlan, Mixture, Position
 from aocr.runtime.distributed import Cluster
 from aocr.tokenizer import Tokenizer
 
@@ -59,42 +60,51 @@ class TrainingBatches:
     @property
     def per_epoch(self) -> int:
         """Number of batches in an epoch."""
-        return -(-len(self._epoch_records) // self._batch_size)
+        if self.mixture is not None:
+            return self.mixture.batches_per_epoch
+        return -(-len(self.index) // self.settings.batch_size)
 
-    def read_from(self, epoch: int, position: int) -> Iterator[LocalBatch]:
-        """Yields the batches from a position in an epoch on.
+    def read_from(self, position: Position, recent: Position) -> Iterator[LocalBatch]:
+        """Yields the batches from a position on, after those that a resumed run reads again.
 
         Args:
-            epoch: Number of the epoch, from 0.
-            position: Number of records of that epoch that were used.
+            position: The position.
+            recent: Position of the first batch to read again.
         """
         # One pipeline serves all epochs, so that the next one is read while the current one ends.
-        local_plans = (BatchRecords(plan.epoch, self._local_records(plan))
-                       for plan in self._plans(epoch, position))
+        local_plans = map(self._batch_records, self._plans(position, recent))
         data = pipeline.make_training_pipeline(
             self.index, local_plans, self.tokenizer, self.config,
             Augmentation(self.settings.augment, self.settings.seed))
-        plans = self._plans(epoch, position)
+        plans = self._plans(position, recent)
         for plan, batch in zip(plans, pipeline.iterate(data), strict=False):
             yield LocalBatch(plan, self._local_records(plan), batch)
 
-    def _plans(self, epoch: int, position: int) -> Iterator[BatchPlan]:
-        plans = sampler.training_batches(self._epoch_records, self._batch_size,
-                                         self.settings.seed, epoch, position)
-        return plans if self.mixture is None else (
-            sampler.mixed_batches(self.index, self.mixture, plans))
+    def _plans(self, position: Position, recent: Position) -> Iterator[BatchPlan]:
+        again = itertools.takewhile(lambda plan: plan.end <= position, self._plans_from(recent))
+        return itertools.chain(again, self._plans_from(position))
 
-    @property
-    def _batch_size(self) -> int:
-        """Maximum number of records in a batch, besides those of the mixture."""
-        return self.settings.batch_size - (self.mixture.per_batch if self.mixture else 0)
+    def _plans_from(self, position: Position) -> Iterator[BatchPlan]:
+        seed, mixture = self.settings.seed, self.mixture
+        if mixture is None:
+            return sampler.training_batches(self.index, self.settings.batch_size, seed, position)
+        plans = sampler.training_batches(
+            self._unmixed_records, mixture.own_per_batch, seed, position)
+        return sampler.mixed_batches(self.index, mixture, plans)
 
     @functools.cached_property
-    def _epoch_records(self) -> RecordIndex:
-        """The records that make up an epoch."""
-        if self.mixture is None:
-            return self.index
-        return self.index.subset(np.arange(len(self.index)) < self.mixture.start)
+    def _unmixed_records(self) -> RecordIndex:
+        """The records without those of the mixture."""
+        count = len(self.index) if self.mixture is None else self.mixture.start
+        return self.index.subset(np.arange(len(self.index)) < count)
+
+    def _batch_records(self, plan: BatchPlan) -> BatchRecords:
+        """Returns the records of this process; those of a mixture may be used in every batch."""
+        batch = BatchRecords.of_epoch(self._local_records(plan), plan.epoch)
+        if self.mixture is not None:
+            batch.uses[batch.records >= self.mixture.start] = (
+                plan.epoch * self.mixture.batches_per_epoch + plan.number)
+        return batch
 
     def _local_records(self, plan: BatchPlan) -> np.ndarray:
         return plan.records[self.cluster.local_rows(len(plan.records))]

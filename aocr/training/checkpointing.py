@@ -46,6 +46,13 @@ class Checkpointer:
             self._validate(self.validator)
         self._write()
 
+    def validate_missed(self) -> None:
+        """Runs the validation that a signal prevented at the checkpoint that a run resumes from."""
+        step = int_value(self.state.step)
+        if (self.validator is not None and step and step % self.settings.steps_per_checkpoint == 0
+                and int_value(self.state.resume.validated) != step):
+            self._validate(self.validator)
+
     def _prepare(self) -> None:
         self.progress.log_means(int_value(self.state.step))
         with self.progress.history.measure("saving"):
@@ -68,12 +75,12 @@ class Checkpointer:
         self.progress.log_validation(scores, step)
         self.output.scalars(step, scores.scalars())
         self.output.calibrate(scores.temperature)
-        waited = best.update(scores.word_accuracy, scores.cer, step)
-        if waited:
-            self._respond_to_plateau(waited)
-        else:
+        self.state.resume.validated.assign(step)
+        if best.update(scores.word_accuracy, scores.cer, step):
             with self.progress.history.measure("saving"):
                 self.output.save_best()
+        elif not self.state.curriculum.is_active(step):
+            self._respond_to_plateau(best.wait())
 
     def _respond_to_plateau(self, waited: int) -> None:
         """Reduces the learning rate, or logs the end of the run, which the loop then stops."""

@@ -42,7 +42,7 @@ def write(path: str, index: RecordIndex, tokenizer: Tokenizer, config: ModelConf
         AocrError: No image can be decoded, or the file cannot be written.
     """
     records = np.linspace(0, len(index) - 1, min(IMAGES, len(index))).round().astype(np.int64)
-    plans = [BatchRecords(epoch, records) for epoch in range(EPOCHS)]
+    plans = [BatchRecords.of_epoch(records, epoch) for epoch in range(EPOCHS)]
     unchanged = pipeline.make_pipeline(index, [records], tokenizer, config)
     distorted = pipeline.make_training_pipeline(index, plans, tokenizer, config, augmented)
     versions = [*pipeline.iterate(unchanged), *pipeline.iterate(distorted)]

@@ -76,6 +76,10 @@ class Curriculum(tf.Module):
         """Returns whether the attention is guided at a step."""
         return step < GUIDED_STEPS and bool(self.strength.numpy() > 0)
 
+    def is_active(self, step: int) -> bool:
+        """Returns whether a step is part of the curriculum."""
+        return step < max(GUIDED_STEPS, DROPOUT_STEPS) and bool(self.strength.numpy() > 0)
+
     def dropout_rate(self, step: tf.Tensor, final: float) -> tf.Tensor:
         """Returns the dropout rate at a step, scalar float32."""
         share = tf.minimum(tf.cast(step, tf.float32) / DROPOUT_STEPS, 1.0)

@@ -21,9 +21,9 @@ class LearningRate(tf.Module):
     * "constant".
     * "cosine": falling to a hundredth of the initial rate at `--max-steps`.
 
-    A run that is resumed with another schedule or another end of the cosine continues from the
-    rate that it had reached: the rate never jumps. Where the initial rate itself is changed, the
-    new one applies from the step of the change on.
+    A resumed run keeps its schedule unless another one is given. With another schedule or another
+    end of the cosine, it continues from the rate that it had reached: the rate never jumps. Where
+    the initial rate itself is changed, the new one applies from the step of the change on.
 
     Source: Vaswani et al. 2017, "Attention is all you need" (inverse square root); Loshchilov and
     Hutter 2017, "SGDR: Stochastic gradient descent with warm restarts" (one period of a cosine).
@@ -65,9 +65,10 @@ class LearningRate(tf.Module):
             self.warm_up_start.assign(step)
         given = settings.new_learning_rate if (
             new_optimizer or settings.initial_learning_rate is not None) else None
-        schedule = settings.used_schedule
-        end_step = (settings.max_steps or 0) if schedule == "cosine" else 0
-        if given is not None and given != float(self.initial.numpy()):
+        kept = settings.schedule is None and not new_optimizer
+        schedule = SCHEDULES[int(self.schedule.numpy())] if kept else settings.used_schedule
+        end_step = (settings.max_steps or int(self.end_step.numpy())) if schedule == "cosine" else 0
+        if given is not None and (new_optimizer or given != float(self.initial.numpy())):
             self.initial.assign(given)
             self.start.assign(given)
         elif (SCHEDULES.index(schedule), end_step) != (
@@ -78,6 +79,16 @@ class LearningRate(tf.Module):
         self.start_step.assign(step)
         self.end_step.assign(end_step)
         self.schedule.assign(SCHEDULES.index(schedule))
+
+    def describe(self, step: tf.Tensor) -> str:
+        """Returns rate and schedule at a step for the log, such as "0.00035, inverse-sqrt"."""
+        schedule, end_step = SCHEDULES[int(self.schedule.numpy())], int(self.end_step.numpy())
+        text = f"{float(self._without_warm_up(step).numpy()):.3g}, {schedule}"
+        if schedule != "cosine":
+            return text
+        if self.start_step.numpy() and self.start.numpy() <= FINAL_SHARE * self.initial.numpy():
+            return f"{text} at its end; another --initial-learning-rate starts a new one"
+        return f"{text} until step {end_step}"
 
     def reduce(self, step: tf.Tensor) -> float:
         """Reduces the rate, and restarts the schedule from the reduced one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -10,8 +11,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from typing import IO, Any
 
 import tensorflow as tf
 
@@ -25,6 +26,9 @@ except ImportError:  # Windows
 LOCK_FILE = "training.lock"
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 5 * HEARTBEAT_SECONDS
+SETTLE_SECONDS = 2.0
+# Errors of file systems that have no locks, such as some network file systems.
+_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 _INSTANCE = uuid.uuid4().hex  # a restarted container has the same host name and process number
 
 
@@ -32,8 +36,9 @@ _INSTANCE = uuid.uuid4().hex  # a restarted container has the same host name and
 def directory_lock(model_dir: str) -> Iterator[Callable[[], None]]:
     """Locks a directory, which must exist, for one training run.
 
-    On a local file system the operating system holds the lock and releases it with the process.
-    Elsewhere the lock is a file that is rewritten every minute and expires after five.
+    The operating system holds the lock and releases it with the process. On remote file systems,
+    and where it cannot lock files, the lock is a file that is rewritten every minute and expires
+    after five.
 
     Yields:
         A function that raises an `AocrError` once another run has taken over the directory.
@@ -42,21 +47,43 @@ def directory_lock(model_dir: str) -> Iterator[Callable[[], None]]:
         AocrError: Another run has locked the directory; names its host and process.
     """
     path = tf.io.gfile.join(model_dir, LOCK_FILE)
-    if filesystem.is_remote(model_dir) or fcntl is None:
-        with _heartbeat_lock(path, model_dir) as check:
-            yield check
-        return
+    locked = nullcontext() if filesystem.is_remote(model_dir) else _system_lock(path, model_dir)
+    with locked as file:
+        if file is None:
+            with _heartbeat_lock(path, model_dir) as check:
+                yield check
+        else:
+            yield lambda: None
+
+
+@contextmanager
+def _system_lock(path: str, model_dir: str) -> Iterator[IO[str] | None]:
+    """Locks a file with the operating system; yields `None` where it cannot lock files."""
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise _locked_error(model_dir, _parse(file.read())) from error
+        if not _try_flock(file, model_dir):
+            yield None
+            return
         file.truncate(0)
         file.write(json.dumps(_new_owner()))
         file.flush()
-        yield lambda: None
+        yield file
         file.truncate(0)
+
+
+def _try_flock(file: IO[str], model_dir: str) -> bool:
+    """Locks a file; returns whether operating system and file system can lock files."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise _locked_error(model_dir, _parse(file.read())) from error
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return False
+        raise
+    return True
 
 
 @contextmanager
@@ -66,7 +93,9 @@ def _heartbeat_lock(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
     if current and not _has_expired(current):
         raise _locked_error(model_dir, current)
     filesystem.write(path, json.dumps(owner))
-    # If two runs start at once, both have written by now, and only one of them wrote last.
+    # Of two runs that start at once, the second to write has written by then, and the first reads
+    # its entry.
+    time.sleep(SETTLE_SECONDS)
     if _read(path).get("id") != owner["id"]:
         raise _locked_error(model_dir, _read(path))
     stop = threading.Event()
@@ -75,7 +104,10 @@ def _heartbeat_lock(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
         return bool(_read(path).get("id", owner["id"]) == owner["id"])
 
     def check() -> None:
-        if not is_ours():
+        ours = True  # if the file cannot be read, as for a heartbeat
+        with suppress(tf.errors.OpError):
+            ours = is_ours()
+        if not ours:
             raise AocrError(f"{_locked_error(model_dir, _read(path))}; this run could not renew "
                             "its lock for minutes, and stops without writing anything more")
 

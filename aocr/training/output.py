@@ -8,7 +8,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from aocr.checkpoints import config_file, directory, saver
+from aocr.checkpoints import directory, saver
 from aocr.checkpoints.saver import CheckpointSaver, Saved
 from aocr.config import ModelConfig
 from aocr.data import skipping
@@ -151,7 +151,7 @@ def lock_model_directory(path: str, chief: bool) -> Iterator[Callable[[], None] 
 
 
 @contextmanager
-def open_output(path: str, contents: Saved, config: ModelConfig, keep: int, resume: bool,
+def open_output(path: str, contents: Saved, config: ModelConfig, keep: int, resumed: str | None,
                 check_lock: Callable[[], None] | None) -> Iterator[Output]:
     """Prepares the model directory, and opens the output of a training run.
 
@@ -160,8 +160,8 @@ def open_output(path: str, contents: Saved, config: ModelConfig, keep: int, resu
         contents: Contents of the checkpoints.
         config: The model's settings.
         keep: Number of newest checkpoints to keep.
-        resume: Continue with the checkpoints in the directory; otherwise the best one is removed,
-            and the others are no longer used.
+        resumed: The checkpoint that the run resumes from; `None` for a new run, whose first
+            checkpoint replaces those in the directory.
         check_lock: See `lock_model_directory`; `None` for workers that write nothing.
 
     Raises:
@@ -171,20 +171,17 @@ def open_output(path: str, contents: Saved, config: ModelConfig, keep: int, resu
         yield NullOutput(path)
         return
     with _write_errors(path):
-        _prepare(path, config, resume)
-        checkpoints = CheckpointSaver(contents, path, config, keep)
-        events = EventFile(path)
+        _remove_unfinished(path, resumed)
+        checkpoints = CheckpointSaver(contents, path, config, keep, resumed)
+        events = EventFile(path, int(contents.step.numpy()))
     with events:
         yield TrainingOutput(path, checkpoints, events, check_lock)
 
 
-def _prepare(path: str, config: ModelConfig, resume: bool) -> None:
-    """Removes what an earlier or interrupted run left behind."""
-    if resume:
+def _remove_unfinished(path: str, resumed: str | None) -> None:
+    """Removes what an interrupted run left behind."""
+    if resumed is not None:
         directory.repair_state(path)
-    else:
-        saver.clear(path)
-        config_file.save(path, config)
     for checkpoints in (path, directory.best_dir(path)):
         saver.clear_unfinished(checkpoints)
 

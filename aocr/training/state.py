@@ -7,15 +7,18 @@ import tensorflow as tf
 from aocr.checkpoints import loader
 from aocr.checkpoints.saver import Saved
 from aocr.config import OPTIMIZERS, ModelConfig, TrainConfig
+from aocr.data.sampler import Position
 from aocr.errors import AocrError
 from aocr.model import AttentionOCR
 from aocr.model.layers import Initializer
+from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 from aocr.training.averaging import Average
 from aocr.training.curriculum import Curriculum
 from aocr.training.learning_rate import LearningRate
 from aocr.training.loss_scale import LossScale
 from aocr.training.optimizer import make_optimizer
+from aocr.training.resume_state import ResumeState
 
 
 class Best(tf.Module):
@@ -25,7 +28,7 @@ class Best(tf.Module):
         word_accuracy: 0…1; below 0 before the first validation.
         cer: Its character error rate.
         step: Its step.
-        waited: Number of validations since then.
+        waited: Number of validations since then that count as without improvement.
     """
 
     def __init__(self) -> None:
@@ -35,23 +38,29 @@ class Best(tf.Module):
         self.step, self.waited = (
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
 
-    def update(self, word_accuracy: float, cer: float, step: int) -> int:
-        """Takes a validation into account.
-
-        Returns:
-            The number of validations since the best one; 0 if this is the best.
-        """
+    def update(self, word_accuracy: float, cer: float, step: int) -> bool:
+        """Takes a validation into account; returns whether it is the best."""
         if (word_accuracy, -cer) <= (self.word_accuracy.numpy(), -self.cer.numpy()):
-            self.waited.assign_add(1)
-        else:
-            self.word_accuracy.assign(word_accuracy)
-            self.cer.assign(cer)
-            self.step.assign(step)
-            self.waited.assign(0)
-        return int_value(self.waited)
+            return False
+        self.word_accuracy.assign(word_accuracy)
+        self.cer.assign(cer)
+        self.step.assign(step)
+        self.waited.assign(0)
+        return True
+
+    def wait(self) -> int:
+        """Counts a validation without improvement; returns the number of them."""
+        return int(self.waited.assign_add(1).numpy())
+
+    def reset(self) -> None:
+        """Forgets all validations."""
+        self.word_accuracy.assign(-1.0)
+        self.cer.assign(float("inf"))
+        self.step.assign(0)
+        self.waited.assign(0)
 
 
-_LATER_PARTS = ("rate", "curriculum")  # earlier versions wrote checkpoints without them
+_LATER_PARTS = ("rate", "curriculum", "resume")  # earlier versions wrote checkpoints without them
 
 
 class TrainingState:
@@ -74,6 +83,7 @@ class TrainingState:
         epoch: Number of the current epoch, from 0, int64.
         position: Number of records of the current epoch that were used, int64.
         best: The best validation so far.
+        resume: What a resumed run needs besides.
         checkpoint: All of the above.
         dtype: As above.
     """
@@ -92,6 +102,7 @@ class TrainingState:
             self.step, self.epoch, self.position = (
                 tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
             self.best = Best()
+            self.resume = ResumeState()
             self.scale = LossScale()
             self.average = Average(self.model, config, dtype)
         # The keywords are part of the checkpoint format.
@@ -99,13 +110,56 @@ class TrainingState:
             "model": self.average.model, "averaged": self.average.updates, "trained": self.model,
             "optimizer": self.optimizer, "step": self.step, "epoch": self.epoch,
             "position": self.position, "best": self.best, "scale": self.scale, "rate": self.rate,
-            "curriculum": self.curriculum}
+            "curriculum": self.curriculum, "resume": self.resume}
         self.checkpoint = tf.train.Checkpoint(**self._parts)
 
     def saved(self) -> Saved:
         """Returns the contents of the checkpoints of this run."""
         return Saved(self.checkpoint, tf.train.Checkpoint(model=self.average.model), self.step,
-                     self.is_finite)
+                     self.is_finite, self.lower_rate_advice())
+
+    @property
+    def data_position(self) -> Position:
+        """Position in the data of the next batch."""
+        return Position(int_value(self.epoch), int_value(self.position))
+
+    @data_position.setter
+    def data_position(self, position: Position) -> None:
+        self.epoch.assign(position.epoch)
+        self.position.assign(position.records)
+
+    def lower_rate_advice(self) -> str:
+        """Returns the advice for weights that are no longer finite."""
+        return (f"a lower learning rate may help: --optimizer {self._optimizer_name} "
+                f"--initial-learning-rate {self.rate.initial.numpy() / 4:.3g}")
+
+    def start_with(self, training: int, validation: int | None) -> None:
+        """Takes note of the records of a run that starts or resumes.
+
+        If they are not those that the run was started with, the epoch starts again, or the
+        validations so far no longer count.
+
+        Args:
+            training: Checksum of the records to train on.
+            validation: Checksum of the records to validate on; `None` for no validation.
+        """
+        resume = self.resume
+        if training != int_value(resume.training):
+            if int_value(resume.training):
+                log.info("The images to train on are not those that the run was started with: "
+                         f"epoch {int_value(self.epoch) + 1} starts again.")
+                self.data_position = Position(int_value(self.epoch), 0)
+            else:
+                resume.validated.assign(self.step)
+            resume.recent = self.data_position
+            resume.training.assign(training)
+        if validation is not None and validation != int_value(resume.validation):
+            if int_value(resume.validation):
+                log.info("The images to validate on are not those of the earlier validations: the "
+                         f"best word accuracy so far, {self.best.word_accuracy.numpy():.2%} at "
+                         f"step {int_value(self.best.step)}, no longer counts.")
+                self.best.reset()
+            resume.validation.assign(validation)
 
     def checkpoint_for(self, path: str) -> tf.train.Checkpoint:
         """Returns the parts of the state that can be restored from a checkpoint.

@@ -90,6 +90,10 @@ class TrainStep:
             self._update_average()
         return StepResult(float(loss), float(norm))
 
+    def remember(self, batch: Batch) -> None:
+        """Keeps a batch that the run has used before it was resumed for the next recalibration."""
+        self._precise_bn.add(batch, self._pack(batch))
+
     def recalibrate_batch_norm(self) -> None:
         """Recomputes the averaged model's batch-norm statistics on the batches of the last steps.
 

@@ -20,9 +20,11 @@ class EventFile:
 
     Args:
         directory: Where TensorBoard looks for it.
+        step: Number of steps taken before. TensorBoard drops later ones of earlier files, which a
+            run that was killed had taken after its last checkpoint.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, step: int = 0) -> None:
         # TensorBoard reads the files of a directory in the order of their names.
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         name = (f"events.out.tfevents.{seconds}.{socket.gethostname()}.{os.getpid()}"
@@ -30,6 +32,8 @@ class EventFile:
         self._failed = False
         self._writer = tf.io.TFRecordWriter(tf.io.gfile.join(directory, name))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+        self._write(tf.compat.v1.Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def __enter__(self) -> EventFile:
         return self

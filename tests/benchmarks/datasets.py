@@ -16,7 +16,7 @@ from aocr.data import example, writer
 from aocr.data.example import Record
 from aocr.evaluation import evaluate
 from aocr.runtime.distributed import Cluster
-from aocr.training import train
+from aocr.training import start, train
 from tests import drawing
 from tests.benchmarks import images, machine
 from tests.benchmarks.reading import recognizer
@@ -104,7 +104,7 @@ def _costs(size: int) -> dict[str, float]:
         settings = TrainConfig(max_steps=_STEPS)
         costs["train"] = _cpu_seconds(lambda: train.train(
             [output], str(directory / "model"), _TINY.to_json(), settings, cluster,
-            train.StartOptions(resume=False))) / _STEPS
+            start.StartOptions(resume=False))) / _STEPS
         costs["train_bytes"] = machine.resident()
     return costs
 

@@ -85,9 +85,9 @@ def training_batches(image_set: ImageSet, part: str, batch_size: int, directory:
     index = build_index([str(image_set.records(part, directory, limit))], config, tokenizer)
 
     def plans() -> Iterator[sampler.BatchPlan]:
-        return sampler.training_batches(index, batch_size, seed=0, epoch=0, position=0)
+        return sampler.training_batches(index, batch_size, 0, sampler.Position(0, 0))
 
-    records = (pipeline.BatchRecords(plan.epoch, plan.records) for plan in plans())
+    records = (pipeline.BatchRecords.of_epoch(plan.records, plan.epoch) for plan in plans())
     data = pipeline.make_training_pipeline(
         index, records, tokenizer, config, pipeline.Augmentation(augment, seed=0))
     for plan, batch in zip(plans(), pipeline.iterate(data), strict=False):

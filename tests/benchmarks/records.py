@@ -149,7 +149,7 @@ def epoch_batches(index: RecordIndex, batch_size: int, seed: int, epoch: int) ->
 
     if not len(index):
         return []
-    plans = sampler.training_batches(index, batch_size, seed, epoch, position=0)
+    plans = sampler.training_batches(index, batch_size, seed, sampler.Position(epoch, 0))
     return [plan.records for plan in itertools.takewhile(lambda plan: plan.epoch == epoch, plans)]
 
 

@@ -20,7 +20,7 @@ from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, ModelConfig, TrainConfig
 from aocr.data.pipeline import Batch
 from aocr.model import packing
 from aocr.runtime.distributed import Cluster
-from aocr.training import train
+from aocr.training import start, train
 from aocr.training.state import TrainingState
 from aocr.training.step import StepResult, TrainStep
 from tests.benchmarks import images, machine
@@ -164,7 +164,7 @@ def _measure_in_process(name: str) -> dict[str, Any]:
 def _train(chosen: images.ImageSet, folder: Path, settings: TrainConfig) -> None:
     records = [str(chosen.records("train", folder))]
     train.train(records, str(folder / "model"), chosen.config.to_json(), settings,
-                Cluster(tf.distribute.get_strategy()), train.StartOptions(resume=False))
+                Cluster(tf.distribute.get_strategy()), start.StartOptions(resume=False))
 
 
 def _peak_of_training() -> dict[str, Any]:

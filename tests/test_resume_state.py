@@ -1,0 +1,154 @@
+"""Runs that are resumed with other records, or from a checkpoint between two regular ones."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aocr.config import ModelConfig, TrainConfig
+from aocr.data.sampler import Position
+from aocr.errors import AocrError
+from aocr.runtime.distributed import Cluster
+from aocr.training import train
+from aocr.training.lock import LOCK_FILE
+from aocr.training.loop import TrainingLoop
+from aocr.training.start import StartOptions
+from aocr.training.state import TrainingState, int_value
+from aocr.training.step import TrainStep
+from aocr.training.validation import Validator
+from tests.conftest import World, file_contents
+
+SMALL: dict[str, object] = {"max_width": 100, "max_height": 32, "max_prediction": 5,
+                            "attn_num_hidden": 3, "target_embedding_size": 2}
+
+
+def run(world: World, model_dir: Path, options: StartOptions | None = None, **settings: Any) -> int:
+    """Trains a small model from Python, on one device."""
+    return train.train([str(world.records)], str(model_dir), SMALL,
+                       TrainConfig(batch_size=4, **settings),
+                       Cluster(tf.distribute.get_strategy()), options or StartOptions())
+
+
+def make_state() -> TrainingState:
+    """Returns the state of a run at position 5 of epoch 2, step 30, with a validation."""
+    state = TrainingState(ModelConfig(attn_num_hidden=2), TrainConfig(),
+                          Cluster(tf.distribute.get_strategy()))
+    state.step.assign(30)
+    state.data_position = Position(2, 5)
+    state.best.update(0.9, 0.1, 20)
+    return state
+
+
+def test_the_same_records_change_nothing(logged: list[str]) -> None:
+    state = make_state()
+    for _ in range(2):
+        state.start_with(11, 12)
+        assert state.data_position == state.resume.recent == (2, 5)
+        assert (int_value(state.best.step), int_value(state.resume.validated)) == (20, 30)
+    state.resume.recent = Position(1, 3)
+    state.start_with(11, None)
+    state.start_with(11, 12)
+    assert (state.resume.recent, int_value(state.best.step), logged) == ((1, 3), 20, [])
+
+
+def test_other_records_to_train_on_start_the_epoch_again(logged: list[str]) -> None:
+    state = make_state()
+    state.start_with(11, 12)
+    state.resume.recent = Position(1, 3)
+    state.start_with(99, 12)
+    assert state.data_position == state.resume.recent == (2, 0)
+    assert int_value(state.best.step) == 20
+    assert logged == ["The images to train on are not those that the run was started with: epoch 3 "
+                      "starts again."]
+
+
+def test_other_records_to_validate_on_reset_the_best_validation(logged: list[str]) -> None:
+    state = make_state()
+    state.best.wait()
+    state.start_with(11, 12)
+    state.start_with(11, 99)
+    assert (float(state.best.word_accuracy), int_value(state.best.waited)) == (-1.0, 0)
+    assert state.best.update(0.1, 0.9, 40)
+    assert state.data_position == (2, 5)
+    assert logged == ["The images to validate on are not those of the earlier validations: the "
+                      "best word accuracy so far, 90.00% at step 20, no longer counts."]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
+        world: World, tmp_path: Path) -> None:
+    """Precise batch norm uses the last eight batches, some of them from before the stop."""
+    for name, stops in (("complete", [20]), ("stopped", [15, 17, 20])):
+        for max_steps in stops:
+            run(world, tmp_path / name, max_steps=max_steps, steps_per_checkpoint=10)
+    first, second = (tf.train.load_checkpoint(str(tmp_path / name / "model.ckpt-20"))
+                     for name in ("complete", "stopped"))
+    names = [name for name in first.get_variable_to_shape_map()
+             if name.startswith(("model/", "trained/", "rate/", "resume/"))]
+    assert any("moving_mean" in name for name in names)
+    for name in names:
+        np.testing.assert_array_equal(first.get_tensor(name), second.get_tensor(name), name)
+
+
+@pytest.mark.slow
+def test_a_validation_that_a_signal_prevents_is_made_when_the_run_resumes(
+        world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"steps_per_checkpoint": 2, "val": (str(world.records),)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "run", lambda _: None)
+        run(world, tmp_path / "m", max_steps=2, **settings)
+    assert not [line for line in logged if line.startswith("Validation at")]
+    run(world, tmp_path / "m", max_steps=3, **settings)
+    validations = [line for line in logged if line.startswith("Validation at step")]
+    assert [line.split(".")[0] for line in validations] == [
+        "Validation at step 2", "Validation at step 3"]
+    logged.clear()
+    run(world, tmp_path / "m", max_steps=3, **settings)
+    assert not [line for line in logged if line.startswith("Validation at")]
+
+
+def test_a_checkpoint_without_a_model_to_start_from_is_refused(
+        world: World, tmp_path: Path) -> None:
+    choice = StartOptions().checkpoint._replace(which="300")
+    with pytest.raises(AocrError, match="--checkpoint selects a checkpoint of --init-from, which"):
+        run(world, tmp_path / "m", StartOptions(checkpoint=choice))
+
+
+def test_the_fixed_alphabet_of_a_resumed_run_is_named(
+        world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingLoop, "run", lambda _: 0)
+    for alphabet, expected in (("HELO", 1), ("ABCDEHLORTWNX1234", 0)):
+        model_dir = tmp_path / alphabet
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingLoop, "run", lambda loop: loop.output.save() or 0)
+            train.train([str(world.records)], str(model_dir), {**SMALL, "alphabet": alphabet},
+                        TrainConfig(), Cluster(tf.distribute.get_strategy()))
+        run(world, model_dir, StartOptions(dataset_alphabet=True))
+        assert sum("--charset auto: the alphabet of" in line for line in logged) == expected
+        logged.clear()
+
+
+def test_a_new_run_keeps_the_earlier_checkpoints_until_it_writes_its_first(
+        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))
+    (model_dir / "best").mkdir()
+    before = file_contents(model_dir)
+
+    def fail(*_: object) -> None:
+        raise AocrError("a failure before the first checkpoint")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "run", fail)
+        with pytest.raises(AocrError, match="before the first checkpoint"):
+            run(world, model_dir, StartOptions(resume=False))
+    after = file_contents(model_dir)
+    del before[model_dir / LOCK_FILE]
+    assert {name: after[name] for name in before} == before
+    run(world, model_dir, StartOptions(resume=False), max_steps=1)
+    assert [path.name for path in model_dir.glob("*.index")] == ["model.ckpt-1.index"]
+    assert not (model_dir / "best").exists()

@@ -34,7 +34,7 @@ class OptimizerSettings(NamedTuple):
         learning_rate: Rate after the warm-up.
         warm_start_rate: The same for a run that starts from the weights of another model.
         schedule: One of `SCHEDULES`.
-        warm_up_steps: Steps over which the rate increases to that.
+        warm_up_steps: Steps over which the rate increases from 0 to `learning_rate`.
         curriculum: Whether the attention is guided, and dropout increases, over the first steps.
         attribute: Attribute of its class in `aocr.training.optimizer` that no other one has.
     """
@@ -245,7 +245,7 @@ class TrainConfig:
 
     @property
     def new_learning_rate(self) -> float:
-        """The learning rate of a new run, before warm-up."""
+        """The learning rate of a new run, reached after the warm-up."""
         if self.initial_learning_rate is not None:
             return self.initial_learning_rate
         return OPTIMIZERS[self.new_optimizer].learning_rate

@@ -1,4 +1,4 @@
-"""Which checkpoint of a model directory is loaded."""
+"""The user's choice of a checkpoint, which `directory.candidates` applies."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from aocr.data.sharding import Sharding
     from aocr.data.stats import DatasetStats, SizeProposal
 
+_MIN_PAIRS_TO_VALIDATE = 100  # below, all images are proposed for training
+
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Adds `aocr dataset` and its flags to the commands."""
@@ -128,7 +130,9 @@ def _train_line(stats: DatasetStats, proposal: SizeProposal, output: str) -> str
     longest = with_headroom(max(1, len(stats.longest)), len(stats.label_lengths) > 1)
     return (f"aocr train {shlex.quote(output)} --max-width {proposal.max_width} "
             f"--max-height {proposal.max_height} --max-prediction {longest} "
-            + "--charset auto" * bool(stats.characters) + _init_from(stats)).rstrip()
+            + "--charset auto" * bool(stats.characters)
+            + " --val-split 0.1" * (stats.pairs >= _MIN_PAIRS_TO_VALIDATE)
+            + _init_from(stats)).rstrip()
 
 
 def _init_from(stats: DatasetStats) -> str:

@@ -96,9 +96,9 @@ def add_size_flags(add: AddFlag) -> None:
     user does not give come from the model directory.
     """
     for name, text in (
-            ("max_width", "width in pixels of the widest image to use"),
-            ("max_height", "with --max-width, the widest shape that keeps its aspect ratio: wider "
-             "images are squeezed to max-width / max-height"),
+            ("max_width", "width in pixels of the widest image file to use"),
+            ("max_height", "with --max-width: max-width / max-height is the largest aspect ratio "
+             "that is kept; wider images are compressed to it"),
             ("max_prediction", "length of the longest label in characters")):
         _add_size(add, name, text)
 

@@ -60,13 +60,15 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
     for name, default, text in (
             ("--max-body-bytes", _LIMITS.max_body_bytes, "size of a request body"),
             ("--max-images", _LIMITS.max_images, "images in a request"),
-            ("--max-pixels", _LIMITS.max_pixels, "pixels of an image, and of a batch"),
-            ("--max-queue", _LIMITS.max_queue, "images waiting for a batch"),
-            ("--max-connections", _LIMITS.max_connections, "open connections")):
+            ("--max-pixels", _LIMITS.max_pixels, "pixels of an image; all images "
+             "of a request may have eight times as many"),
+            ("--max-queue", _LIMITS.max_queue, "images that wait or are being read"),
+            ("--max-connections", _LIMITS.max_connections,
+             "open HTTP connections, and concurrent gRPC calls")):
         add(name, type=flags.at_least_one, default=default, metavar="N",
             help=f"{text} (default: %(default)s)")
     add("--request-seconds", type=flags.positive, default=_LIMITS.request_seconds, metavar="X",
-        help="time for a request (default: %(default)s)")
+        help="time to receive a request, and again to compute its response (default: %(default)s)")
 
 
 _SERVE_PACKAGES = ("tensorflow_serving", "grpc", "uvicorn", "httptools", "starlette",

@@ -28,8 +28,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         help="write a page for a browser: metrics, confusions, calibration, and images with "
         "their attention")
     add("--report-images", type=flags.at_least_one, default=1000, metavar="N",
-        help="number of images in the report: wrong ones, those with most errors first, then "
-        "right ones; a tenth is reserved for right ones (default: %(default)s)")
+        help="maximum number of images in the report: incorrect ones, those with most errors "
+        "first, and at least a tenth of correct ones (default: %(default)s)")
     add("--visualize", action="store_true",
         help="write pictures of the attention for each image to --output-dir, in place of those of "
         "an earlier test")

@@ -30,8 +30,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
     flags.add_datasets(add)
     flags.add_model_dir(add)
     add("--mix", metavar="DATASET", nargs="+", default=(),
-        help="TFRecords files or globs of other images to add to every batch, so that a model "
-        "that --init-from names keeps reading what it reads")
+        help="TFRecords files or globs of other images to add to every batch, so that fine-tuning "
+        "(--init-from) does not forget what the model recognizes")
     add("--mix-share", type=float, default=flags.TRAIN_DEFAULTS.mix_share, metavar="X",
         help="share of the images of --mix in a batch (default: %(default)s)")
     _add_text_and_image_flags(command)

@@ -1,4 +1,4 @@
-"""Ways to decode: greedily, or by a search that may be restricted to some texts."""
+"""Chooses how to decode: greedily (`model/decoder.py`), or by a search (`model/search.py`)."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Servable:
         """Runs the warm-up requests beside the model, or a blank image if there are none."""
         requests: Iterable[tuple[str, Mapping[str, np.ndarray]]] = warmup.read(path)
         for signature, inputs in requests or [(DEFAULT_SIGNATURE, {"input": _blank_image()})]:
-            self.inputs(signature)
+            self.inputs(signature)  # raises if there is no such signature
             self.run(signature, inputs)
 
 

@@ -147,7 +147,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         if int_value(self.state.step) % self.settings.steps_per_checkpoint == 0:
-            self.recent.clear()  # as the recalibration of batch norm does
+            self.recent.clear()  # later recalibrations of batch norm use later batches only
         self.state.resume.recent = self.recent[0] if self.recent else self.state.data_position
         with self.stop.defer_sigterm():
             if self.stopped_by:  # a stopped run must end within seconds: no validation

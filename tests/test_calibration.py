@@ -219,7 +219,7 @@ def test_checkpoints_record_the_temperature(world: World, tmp_path: Path) -> Non
     loaded = loader.load(str(world.model_dir))
     config_file.save(str(tmp_path), loaded.config)
     weights = tf.train.Checkpoint(model=loaded.model)
-    saved = Saved(weights, weights, tf.Variable(3, dtype=tf.int64), lambda: True, "")
+    saved = Saved(weights, weights, tf.Variable(3, dtype=tf.int64), lambda: True, str)
     saver = CheckpointSaver(saved, str(tmp_path), loaded.config, 1)
     saver.save()
     assert config_file.load(str(tmp_path)) == loaded.config
@@ -237,7 +237,7 @@ def test_each_checkpoint_has_its_own_temperature(world: World, tmp_path: Path) -
     loaded = loader.load(str(world.model_dir))
     config_file.save(str(tmp_path), loaded.config)
     weights, step = tf.train.Checkpoint(model=loaded.model), tf.Variable(3, dtype=tf.int64)
-    saver = CheckpointSaver(Saved(weights, weights, step, lambda: True, ""), str(tmp_path),
+    saver = CheckpointSaver(Saved(weights, weights, step, lambda: True, str), str(tmp_path),
                             loaded.config, 2)
     saver.calibrate(1.5)
     saver.save_best()

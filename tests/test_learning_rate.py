@@ -132,6 +132,7 @@ def test_a_schedule_that_is_not_given_again_is_kept() -> None:
     rate.update(steps(1000), TrainConfig(initial_learning_rate=0.001, max_steps=3000),
                 new_optimizer=False)
     assert rate.describe(steps(1000)) == "0.001, cosine until step 3000"
+    assert "at its end" in rate.describe(steps(3500))
     assert FINAL_SHARE * 0.001 < at(rate, 2000) < 0.001
 
 

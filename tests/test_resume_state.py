@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aocr.checkpoints import directory
+from aocr.checkpoints.saver import CheckpointSaver
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data.sampler import Position
+from aocr.data.sampler import Mixture, Position
+from aocr.data.splits import Splits
 from aocr.errors import AocrError
 from aocr.runtime.distributed import Cluster
 from aocr.training import train
@@ -19,9 +22,9 @@ from aocr.training.lock import LOCK_FILE
 from aocr.training.loop import TrainingLoop
 from aocr.training.start import StartOptions
 from aocr.training.state import TrainingState, int_value
-from aocr.training.step import TrainStep
 from aocr.training.validation import Validator
 from tests.conftest import World, file_contents
+from tests.test_sampler import index_of
 
 SMALL: dict[str, object] = {"max_width": 100, "max_height": 32, "max_prediction": 5,
                             "attn_num_hidden": 3, "target_embedding_size": 2}
@@ -49,7 +52,7 @@ def test_the_same_records_change_nothing(logged: list[str]) -> None:
     for _ in range(2):
         state.start_with(11, 12)
         assert state.data_position == state.resume.recent == (2, 5)
-        assert (int_value(state.best.step), int_value(state.resume.validated)) == (20, 30)
+        assert int_value(state.best.step) == 20
     state.resume.recent = Position(1, 3)
     state.start_with(11, None)
     state.start_with(11, 12)
@@ -73,6 +76,7 @@ def test_other_records_to_validate_on_reset_the_best_validation(logged: list[str
     state.start_with(11, 12)
     state.start_with(11, 99)
     assert (float(state.best.word_accuracy), int_value(state.best.waited)) == (-1.0, 0)
+    state.start_with(11, 12)
     assert state.best.update(0.1, 0.9, 40)
     assert state.data_position == (2, 5)
     assert logged == ["The images to validate on are not those of the earlier validations: the "
@@ -96,20 +100,19 @@ def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("max_steps", [2, 3])
 def test_a_validation_that_a_signal_prevents_is_made_when_the_run_resumes(
-        world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    settings: dict[str, Any] = {"steps_per_checkpoint": 2, "val": (str(world.records),)}
+        world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch,
+        max_steps: int) -> None:
+    settings: dict[str, Any] = {"steps_per_checkpoint": 100, "val": (str(world.records),)}
     with monkeypatch.context() as patch:
         patch.setattr(Validator, "run", lambda _: None)
         run(world, tmp_path / "m", max_steps=2, **settings)
     assert not [line for line in logged if line.startswith("Validation at")]
-    run(world, tmp_path / "m", max_steps=3, **settings)
-    validations = [line for line in logged if line.startswith("Validation at step")]
-    assert [line.split(".")[0] for line in validations] == [
-        "Validation at step 2", "Validation at step 3"]
-    logged.clear()
-    run(world, tmp_path / "m", max_steps=3, **settings)
-    assert not [line for line in logged if line.startswith("Validation at")]
+    for _ in range(2):
+        run(world, tmp_path / "m", max_steps=max_steps, **settings)
+    assert [line.split(".")[0] for line in logged if line.startswith("Validation at")] == [
+        f"Validation at step {step}" for step in range(2, max_steps + 1)]
 
 
 def test_a_checkpoint_without_a_model_to_start_from_is_refused(
@@ -133,22 +136,57 @@ def test_the_fixed_alphabet_of_a_resumed_run_is_named(
         logged.clear()
 
 
-def test_a_new_run_keeps_the_earlier_checkpoints_until_it_writes_its_first(
-        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "error"), [
+    ("aocr.training.step.TrainStep.run", AocrError("the end")),
+    ("tensorflow.train.Checkpoint.write",
+     tf.errors.ResourceExhaustedError(None, None, "the end: no space left"))])
+def test_a_new_run_keeps_the_earlier_checkpoints_until_it_has_written_its_first(
+        world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str,
+        error: Exception) -> None:
     model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))
     (model_dir / "best").mkdir()
     before = file_contents(model_dir)
 
-    def fail(*_: object) -> None:
-        raise AocrError("a failure before the first checkpoint")
+    def fail(*_: object, **__: object) -> None:
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainStep, "run", fail)
-        with pytest.raises(AocrError, match="before the first checkpoint"):
-            run(world, model_dir, StartOptions(resume=False))
+        patch.setattr(method, fail)
+        with pytest.raises(AocrError, match="the end"):
+            run(world, model_dir, StartOptions(resume=False), max_steps=1)
     after = file_contents(model_dir)
-    del before[model_dir / LOCK_FILE]
+    del before[model_dir / LOCK_FILE], before[model_dir / "skipped.tsv"]
     assert {name: after[name] for name in before} == before
     run(world, model_dir, StartOptions(resume=False), max_steps=1)
     assert [path.name for path in model_dir.glob("*.index")] == ["model.ckpt-1.index"]
     assert not (model_dir / "best").exists()
+
+
+def test_weights_that_are_not_finite_are_not_written_as_the_best(tmp_path: Path) -> None:
+    state = make_state()
+    content = state.saved()._replace(finite=lambda: False)
+    saver = CheckpointSaver(content, str(tmp_path), ModelConfig(attn_num_hidden=2), 1)
+    for save in (saver.save, saver.save_best):
+        with pytest.raises(AocrError, match="adam --initial-learning-rate 0.0005"):
+            save()
+    assert not list(tmp_path.iterdir())
+    state.rate.reduce(state.step)
+    with pytest.raises(AocrError, match="adam --initial-learning-rate 0.00015"):
+        saver.save()
+
+
+def test_the_same_records_in_another_role_have_another_checksum() -> None:
+    index, mixture = index_of([5, 6, 7]), Mixture(2, 1, 1, 2, 0)
+    checksums = [Splits(index).training_checksum(0), Splits(index).training_checksum(1),
+                 Splits(index, mixture=mixture).training_checksum(0)]
+    assert len(set(checksums)) == 3
+
+
+def test_a_repaired_state_file_lets_a_run_remove_old_checkpoints(
+        world: World, tmp_path: Path) -> None:
+    model_dir = Path(shutil.copytree(world.model_dir, tmp_path / "model"))
+    (model_dir / "checkpoint").write_text("")
+    directory.repair_state(str(model_dir))
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(), str(model_dir), 5)
+    assert [Path(path).name for path in manager.checkpoints] == ["model.ckpt-1", "model.ckpt-2"]
+    assert str(model_dir) not in (model_dir / "checkpoint").read_text()

@@ -65,7 +65,8 @@ def test_validation_is_logged_and_the_best_checkpoint_is_kept_and_used(
     validations = [line for line in lines if line.startswith("Validation at step")]
     assert len(validations) == 2  # the second one is no improvement
     assert all("Loss: " in line and "word accuracy: 0.00%, CER: " in line for line in validations)
-    assert "No improvement in 1 validations since step 1: stopping (--early-stop)." in lines
+    assert ("No improvement in 1 validations; the best one is that of step 1: stopping "
+            "(--early-stop).") in lines
     assert "Best word accuracy 0.00% at step 1, in " in lines[-1]
     assert lines[-1].endswith(f"Next: aocr test DATASET --model-dir {model_dir}")
     for flags, step in (((), "best/model.ckpt-1"), (("--checkpoint", "latest"), "model.ckpt-2"),
@@ -154,7 +155,7 @@ def test_without_improvement_the_rate_is_reduced_and_then_the_run_stops(
     for step in range(1, (stopped_at or 14) + 1):
         state.step.assign(step)
         checkpointer.validate_and_save()
-        plateau = f"No improvement in {step - 1} validations since step 1: "
+        plateau = f"No improvement in {step - 1} validations; the best one is that of step 1: "
         if step in reduced_at:
             expected.append(f"{plateau}the learning rate is reduced to 0.0006.")
         if step == stopped_at:
@@ -174,7 +175,8 @@ def test_validations_within_the_curriculum_are_no_plateau(logged: list[str]) -> 
         state.step.assign(step)
         checkpointer.validate_and_save()
     assert int(state.best.waited) == 2
-    assert "No improvement in 2 validations since step 10: stopping (--early-stop)." in logged
+    assert logged[-2] == ("No improvement in 2 validations; the best one is that of step 10: "
+                          "stopping (--early-stop).")
 
 
 @pytest.mark.slow

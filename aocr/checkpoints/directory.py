@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -92,7 +94,21 @@ def repair_state(model_dir: str) -> None:
     """Replaces a damaged state file by one that names the checkpoints beside it."""
     paths = listed_paths(model_dir)
     if started(model_dir) and paths and not _paths_in_state(model_dir):
-        tf.compat.v1.train.update_checkpoint_state(model_dir, paths[0], paths[::-1])
+        write_state(model_dir, paths[::-1])
+
+
+def write_state(model_dir: str, paths: Sequence[str]) -> None:
+    """Writes a state file as `tf.train.CheckpointManager` does, which can continue from it.
+
+    Args:
+        model_dir: The model directory.
+        paths: Paths of the checkpoints in it, the newest last.
+    """
+    names, now = [path.rsplit("/", 1)[-1] for path in paths], time.time()
+    # The manager keeps all checkpoints that are not newer than the preserved one.
+    state = tf.compat.v1.train.generate_checkpoint_state_proto(
+        "", names[-1], names, [now] * len(names), now - 1)
+    filesystem.write(tf.io.gfile.join(model_dir, STATE_FILE), str(state))
 
 
 def refuse_exported(model_dir: str) -> None:
@@ -127,7 +143,7 @@ def checkpoint_paths(directory: str) -> list[str]:
                   or any(_has_index(_relocated(directory, path)) for path in named)):
         return [_relocated(directory, path) for path in named]
     if config_file.exists(directory) and not started(directory):
-        return []  # a new run has started and has not saved a checkpoint yet
+        return []  # the state file is lost; see `state_is_lost`
     return listed_paths(directory)
 
 

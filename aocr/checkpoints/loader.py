@@ -131,7 +131,8 @@ def check_trainable(model_dir: str, resume: bool) -> None:
     if resume and state_is_lost(model_dir):
         raise AocrError(f"{model_dir} holds checkpoints, but the file {STATE_FILE} that names them "
                         "is missing; restore it, or create an empty one, to resume from the "
-                        "newest of them; --no-resume starts a new run and removes the best")
+                        "newest of them; --no-resume starts a new run, whose first "
+                        "checkpoint replaces them")
 
 
 def variable_names(path: str) -> list[str]:

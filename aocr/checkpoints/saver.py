@@ -25,14 +25,14 @@ class Saved(NamedTuple):
         weights: The model alone, for the best checkpoint.
         step: Number of the checkpoint, scalar int64.
         finite: Returns whether all weights are finite.
-        remedy: What to do if they are not.
+        remedy: Returns what to do if they are not.
     """
 
     checkpoint: tf.train.Checkpoint
     weights: tf.train.Checkpoint
     step: tf.Variable
     finite: Callable[[], bool]
-    remedy: str
+    remedy: Callable[[], str]
 
 
 class CheckpointSaver:
@@ -50,8 +50,8 @@ class CheckpointSaver:
     def __init__(self, content: Saved, model_dir: str, config: ModelConfig, keep: int,
                  resumed: str | None = None) -> None:
         self._content = content
-        self._config = config
-        self._stored_config = None if resumed is None else config
+        self._config = self._stored_config = config
+        self._is_new = resumed is None
         self._model_dir = model_dir
         self._best_dir = directory.best_dir(model_dir)
         self._keep = keep
@@ -69,13 +69,12 @@ class CheckpointSaver:
         Raises:
             AocrError: The weights are not finite, or the disk is full.
         """
-        step = int(self._content.step.numpy())
-        if not self._content.finite():
-            raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
-                            f"was saved, and {self.kept}; {self._content.remedy}")
+        step = self._finite_step()
         with self._write_errors(self._model_dir, step):
-            self._replace_earlier_run()
-            self._last = self._newest.save(checkpoint_number=step)
+            if self._is_new:
+                self._replace_earlier_run(step)
+            else:
+                self._last = self._newest.save(checkpoint_number=step)
             if self._config != self._stored_config:
                 config_file.save(self._model_dir, self._config)
                 self._stored_config = self._config
@@ -88,11 +87,12 @@ class CheckpointSaver:
         """Writes the weights as the best checkpoint, in place of the previous one.
 
         Raises:
-            AocrError: The disk is full.
+            AocrError: The weights are not finite, or the disk is full.
         """
-        step = int(self._content.step.numpy())
+        step = self._finite_step()
         with self._write_errors(self._best_dir, step):
-            self._replace_earlier_run()
+            if self._is_new:
+                self._replace_earlier_run(step)
             tf.io.gfile.makedirs(self._best_dir)
             config_file.save(self._best_dir, self._config)
             self._best.save(checkpoint_number=step)
@@ -105,12 +105,26 @@ class CheckpointSaver:
     def _best(self) -> tf.train.CheckpointManager:
         return _manager(self._content.weights, self._best_dir, 1)
 
-    def _replace_earlier_run(self) -> None:
-        """Before the first write of a new run, removes the checkpoints of an earlier one."""
-        if self._stored_config is None:
-            _clear(self._model_dir)
-            config_file.save(self._model_dir, self._config)
-            self._stored_config = self._config
+    def _finite_step(self) -> int:
+        """Returns the step.
+
+        Raises:
+            AocrError: The weights are not finite.
+        """
+        step = int(self._content.step.numpy())
+        if not self._content.finite():
+            raise AocrError(f"the weights are no longer finite numbers at step {step}; nothing "
+                            f"was saved, and {self.kept}; {self._content.remedy()}")
+        return step
+
+    def _replace_earlier_run(self, step: int) -> None:
+        """Writes the first checkpoint of a new run, then removes those of an earlier run."""
+        path = tf.io.gfile.join(self._model_dir, f"{directory.CHECKPOINT_NAME}-{step}")
+        self._last = self._content.checkpoint.write(path)
+        config_file.save(self._model_dir, self._config)
+        self._stored_config, self._is_new = self._config, False
+        directory.write_state(self._model_dir, [path])
+        _remove_except(self._model_dir, path)
 
     @contextmanager
     def _write_errors(self, path: str, step: int) -> Iterator[None]:
@@ -120,16 +134,13 @@ class CheckpointSaver:
             clear_unfinished(path)
             raise AocrError(f"cannot write the checkpoint of step {step} to {path}: "
                             f"{reason(error)}; {self.kept}; free space on the disk, and give the "
-                            "same command again") from error
+                            "same command again (without --no-resume)") from error
 
 
-def _clear(model_dir: str) -> None:
-    """Removes the state file, then all checkpoints."""
-    state = tf.io.gfile.join(model_dir, directory.STATE_FILE)
-    if tf.io.gfile.exists(state):
-        tf.io.gfile.remove(state)
+def _remove_except(model_dir: str, kept: str) -> None:
+    """Removes all checkpoints but one, and the best one."""
     for path in directory.listed_paths(model_dir):
-        for file in tf.io.gfile.glob(f"{path}.*"):
+        for file in tf.io.gfile.glob(f"{path}.*") if path != kept else ():
             tf.io.gfile.remove(file)
     if tf.io.gfile.exists(directory.best_dir(model_dir)):
         tf.io.gfile.rmtree(directory.best_dir(model_dir))

@@ -102,7 +102,8 @@ def _add_run_flags(command: argparse.ArgumentParser) -> None:
 def _add_start_flags(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("starting point").add_argument
     add("--no-resume", dest="resume", action="store_false",
-        help="start with new weights even if the model directory holds checkpoints")
+        help="start with new weights even if the model directory holds checkpoints, which the "
+        "first new one replaces")
     add("--init-from", metavar="DIR|NAME",
         help="start from the weights of this model: a directory, also of aocr 0.7, or the name of "
         "a built-in model")

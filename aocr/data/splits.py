@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import skipping
-from aocr.data.index import RecordIndex, build_index, resolve_paths
+from aocr.data.index import RecordIndex, build_index, index_checksum, resolve_paths
 from aocr.data.sampler import Mixture
 from aocr.data.scan import BUCKETS
 from aocr.data.skipping import SkippedRecord
@@ -38,6 +39,10 @@ class Splits(NamedTuple):
     def own_count(self) -> int:
         """Number of records to train on without those of the mixture."""
         return len(self.training) if self.mixture is None else self.mixture.start
+
+    def training_checksum(self, seed: int) -> int:
+        """Returns a 32-bit checksum of the records to train on and of their order."""
+        return zlib.crc32(f"{index_checksum(self.training)} {self.own_count} {seed}".encode())
 
 
 def load_splits(patterns: Sequence[str], config: ModelConfig, settings: TrainConfig,

@@ -147,6 +147,8 @@ class Cluster:
 
 def _is_lost_worker(error: tf.errors.OpError) -> bool:
     """Returns whether an error is one of the connection to other workers."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return False
     return isinstance(error, _CONNECTION_ERRORS) or any(
         part in error.message for part in _CONNECTION_PARTS)
 

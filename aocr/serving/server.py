@@ -66,9 +66,11 @@ async def run(base: str, options: ServerOptions, stop: asyncio.Future[int]) -> N
                  + ", ".join(endpoint.name for endpoint in endpoints))
         watching = asyncio.create_task(versions.watch(options.poll_seconds))
         watching.add_done_callback(_log_watch_failure)
-        await _wait_until_stopped(stop, endpoints)
+        try:
+            await _wait_until_stopped(stop, endpoints)
+        finally:
+            watching.cancel()
         log.info("Shutting down: pending requests are completed first.")
-        watching.cancel()
     finally:
         await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
         await batcher.close()

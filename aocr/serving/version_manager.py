@@ -157,9 +157,8 @@ class VersionManager:
 
     async def _load(self, path: str, version: int) -> None:
         self._set_status(version, VersionStatus(LOADING))
-        fingerprint: Fingerprint = ()
+        fingerprint = await self._in_thread(_fingerprint, path)
         try:
-            fingerprint = await self._in_thread(_fingerprint, path)
             loaded = await self._in_thread(Servable, path, version)
         except (AocrError, tf.errors.OpError, OSError, MemoryError) as error:
             problem = reason(error)
@@ -219,9 +218,9 @@ def _no_version(base: str) -> str:
 def _fingerprint(path: str) -> Fingerprint:
     """Returns names, lengths and times of all files; when they change, loading is retried."""
     files = []
-    for directory, _, names in tf.io.gfile.walk(path):
-        for name in names:
-            with contextlib.suppress(tf.errors.NotFoundError):  # it has just been removed
+    with contextlib.suppress(tf.errors.OpError):  # removed, or not readable, which `_load` reports
+        for directory, _, names in tf.io.gfile.walk(path):
+            for name in names:
                 stat = tf.io.gfile.stat(tf.io.gfile.join(directory, name))
                 files.append((f"{directory}/{name}", int(stat.length), int(stat.mtime_nsec)))
     return tuple(sorted(files))

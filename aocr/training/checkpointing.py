@@ -48,10 +48,10 @@ class Checkpointer:
 
     def validate_missed(self) -> None:
         """Runs the validation that a signal prevented at the checkpoint that a run resumes from."""
-        step = int_value(self.state.step)
-        if (self.validator is not None and step and step % self.settings.steps_per_checkpoint == 0
-                and int_value(self.state.resume.validated) != step):
+        due = int_value(self.state.resume.due)
+        if self.validator is not None and due and due == int_value(self.state.step):
             self._validate(self.validator)
+            self._write()
 
     def _prepare(self) -> None:
         self.progress.log_means(int_value(self.state.step))
@@ -66,6 +66,7 @@ class Checkpointer:
     def _validate(self, validator: Validator) -> None:
         """Validates before the checkpoint is written, because it holds the best validation."""
         step, best = int_value(self.state.step), self.state.best
+        self.state.resume.due.assign(step)
         self.progress.show_validating()
         with self.progress.history.measure("validation"):
             scores = validator.run()
@@ -75,7 +76,7 @@ class Checkpointer:
         self.progress.log_validation(scores, step)
         self.output.scalars(step, scores.scalars())
         self.output.calibrate(scores.temperature)
-        self.state.resume.validated.assign(step)
+        self.state.resume.due.assign(0)
         if best.update(scores.word_accuracy, scores.cer, step):
             with self.progress.history.measure("saving"):
                 self.output.save_best()
@@ -85,7 +86,7 @@ class Checkpointer:
     def _respond_to_plateau(self, waited: int) -> None:
         """Reduces the learning rate, or logs the end of the run, which the loop then stops."""
         patience = self.settings.patience
-        plateau = (f"No improvement in {waited} validations since step "
+        plateau = (f"No improvement in {waited} validations; the best one is that of step "
                    f"{int_value(self.state.best.step)}")
         if waited == patience:
             log.info(f"{plateau}: stopping (--early-stop).")

@@ -83,12 +83,17 @@ class LearningRate(tf.Module):
     def describe(self, step: tf.Tensor) -> str:
         """Returns rate and schedule at a step for the log, such as "0.00035, inverse-sqrt"."""
         schedule, end_step = SCHEDULES[int(self.schedule.numpy())], int(self.end_step.numpy())
-        text = f"{float(self._without_warm_up(step).numpy()):.3g}, {schedule}"
+        rate = self.after_warm_up(step)
+        text = f"{rate:.3g}, {schedule}"
         if schedule != "cosine":
             return text
-        if self.start_step.numpy() and self.start.numpy() <= FINAL_SHARE * self.initial.numpy():
+        if rate <= FINAL_SHARE * self.initial.numpy():
             return f"{text} at its end; another --initial-learning-rate starts a new one"
         return f"{text} until step {end_step}"
+
+    def after_warm_up(self, step: tf.Tensor) -> float:
+        """Returns the rate at a step as it is if the warm-up is over."""
+        return float(self._without_warm_up(step).numpy())
 
     def reduce(self, step: tf.Tensor) -> float:
         """Reduces the rate, and restarts the schedule from the reduced one.

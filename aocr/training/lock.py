@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 import tensorflow as tf
@@ -47,43 +47,36 @@ def directory_lock(model_dir: str) -> Iterator[Callable[[], None]]:
         AocrError: Another run has locked the directory; names its host and process.
     """
     path = tf.io.gfile.join(model_dir, LOCK_FILE)
-    locked = nullcontext() if filesystem.is_remote(model_dir) else _system_lock(path, model_dir)
-    with locked as file:
-        if file is None:
-            with _heartbeat_lock(path, model_dir) as check:
-                yield check
-        else:
-            yield lambda: None
-
-
-@contextmanager
-def _system_lock(path: str, model_dir: str) -> Iterator[IO[str] | None]:
-    """Locks a file with the operating system; yields `None` where it cannot lock files."""
-    with open(path, "a+", encoding="utf-8") as file:
-        if not _try_flock(file, model_dir):
-            yield None
-            return
+    file = None if filesystem.is_remote(model_dir) else _open_locked(path, model_dir)
+    if file is None:
+        with _heartbeat_lock(path, model_dir) as check:
+            yield check
+        return
+    with file:
         file.truncate(0)
         file.write(json.dumps(_new_owner()))
         file.flush()
-        yield file
+        yield lambda: None
         file.truncate(0)
 
 
-def _try_flock(file: IO[str], model_dir: str) -> bool:
-    """Locks a file; returns whether operating system and file system can lock files."""
+def _open_locked(path: str, model_dir: str) -> IO[str] | None:
+    """Opens a file and locks it with the operating system; `None` where that cannot lock files."""
     if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise _locked_error(model_dir, _parse(file.read())) from error
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return False
-        raise
-    return True
+        return None
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise _locked_error(model_dir, _parse(file.read())) from error
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                return None
+            raise
+        stack.pop_all()
+    return file
 
 
 @contextmanager
@@ -96,25 +89,26 @@ def _heartbeat_lock(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
     # Of two runs that start at once, the second to write has written by then, and the first reads
     # its entry.
     time.sleep(SETTLE_SECONDS)
-    if _read(path).get("id") != owner["id"]:
-        raise _locked_error(model_dir, _read(path))
+    current = _read(path)
+    if current.get("id") != owner["id"]:
+        raise _locked_error(model_dir, current)
     stop = threading.Event()
 
-    def is_ours() -> bool:
-        return bool(_read(path).get("id", owner["id"]) == owner["id"])
+    def is_ours(current: dict[str, Any]) -> bool:
+        return bool(current.get("id", owner["id"]) == owner["id"])
 
     def check() -> None:
-        ours = True  # if the file cannot be read, as for a heartbeat
+        current = owner  # if the file cannot be read, as for a heartbeat
         with suppress(tf.errors.OpError):
-            ours = is_ours()
-        if not ours:
-            raise AocrError(f"{_locked_error(model_dir, _read(path))}; this run could not renew "
+            current = _read(path)
+        if not is_ours(current):
+            raise AocrError(f"{_locked_error(model_dir, current)}; this run could not renew "
                             "its lock for minutes, and stops without writing anything more")
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
             with suppress(tf.errors.OpError):  # the next heartbeat may succeed
-                if not is_ours():
+                if not is_ours(_read(path)):
                     return
                 filesystem.write(path, json.dumps({**owner, "time": time.time()}))
 
@@ -126,7 +120,7 @@ def _heartbeat_lock(path: str, model_dir: str) -> Iterator[Callable[[], None]]:
         stop.set()
         thread.join()
         with suppress(tf.errors.OpError):
-            if is_ours():
+            if is_ours(_read(path)):
                 tf.io.gfile.remove(path)
 
 

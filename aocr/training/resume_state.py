@@ -11,9 +11,10 @@ class ResumeState(tf.Module):
     """The records of a run, and what it had not finished at a checkpoint; all variables int64.
 
     Attributes:
-        training: Checksum of the records to train on; 0 before the run has started.
+        training: Checksum of the records to train on, and of their order; 0 before the run has
+            started.
         validation: Checksum of the records to validate on; 0 for none.
-        validated: Step of the last complete validation.
+        due: Step of a validation that has started and is not complete; 0 for none.
         recent_epoch: With `recent_records`, the position of the oldest batch that the next
             recalibration of batch norm may use.
         recent_records: See `recent_epoch`.
@@ -21,7 +22,7 @@ class ResumeState(tf.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        (self.training, self.validation, self.validated, self.recent_epoch,
+        (self.training, self.validation, self.due, self.recent_epoch,
          self.recent_records) = (
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(5))
 

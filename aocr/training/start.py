@@ -13,7 +13,8 @@ from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.loader import LoadedModel
 from aocr.config import DEFAULT_OPTIMIZER, OPTIMIZERS, ModelConfig, TrainConfig
 from aocr.data import stats
-from aocr.data.index import RecordIndex, resolve_paths
+from aocr.data.index import resolve_paths
+from aocr.data.skipping import SkippedRecord
 from aocr.errors import AocrError
 from aocr.runtime.console import log
 from aocr.tokenizer import UNKNOWN_CHARACTER
@@ -117,9 +118,9 @@ def _resumed_optimizer(model_dir: str) -> str | None:
     return None
 
 
-def advise_on_unknown_characters(index: RecordIndex, model_dir: str) -> None:
+def advise_on_unknown_characters(skipped: Sequence[SkippedRecord], model_dir: str) -> None:
     """Logs how to use records that `--charset auto` does not include in a resumed run."""
-    if any(skip.reason == UNKNOWN_CHARACTER for skip in index.skipped):
+    if any(skip.reason == UNKNOWN_CHARACTER for skip in skipped):
         log.warning(f"--charset auto: the alphabet of {model_dir} is fixed, and the images have "
                     "other characters; to read these, train another model from this one, with "
                     f"--init-from {model_dir} and another --model-dir")

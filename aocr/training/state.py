@@ -116,7 +116,7 @@ class TrainingState:
     def saved(self) -> Saved:
         """Returns the contents of the checkpoints of this run."""
         return Saved(self.checkpoint, tf.train.Checkpoint(model=self.average.model), self.step,
-                     self.is_finite, self.lower_rate_advice())
+                     self.is_finite, self.lower_rate_advice)
 
     @property
     def data_position(self) -> Position:
@@ -131,7 +131,7 @@ class TrainingState:
     def lower_rate_advice(self) -> str:
         """Returns the advice for weights that are no longer finite."""
         return (f"a lower learning rate may help: --optimizer {self._optimizer_name} "
-                f"--initial-learning-rate {self.rate.initial.numpy() / 4:.3g}")
+                f"--initial-learning-rate {self.rate.after_warm_up(self.step) / 4:.3g}")
 
     def start_with(self, training: int, validation: int | None) -> None:
         """Takes note of the records of a run that starts or resumes.
@@ -140,7 +140,7 @@ class TrainingState:
         validations so far no longer count.
 
         Args:
-            training: Checksum of the records to train on.
+            training: Checksum of the records to train on, and of their order.
             validation: Checksum of the records to validate on; `None` for no validation.
         """
         resume = self.resume
@@ -149,12 +149,10 @@ class TrainingState:
                 log.info("The images to train on are not those that the run was started with: "
                          f"epoch {int_value(self.epoch) + 1} starts again.")
                 self.data_position = Position(int_value(self.epoch), 0)
-            else:
-                resume.validated.assign(self.step)
             resume.recent = self.data_position
             resume.training.assign(training)
         if validation is not None and validation != int_value(resume.validation):
-            if int_value(resume.validation):
+            if int_value(resume.validation) and self.best.word_accuracy.numpy() >= 0:
                 log.info("The images to validate on are not those of the earlier validations: the "
                          f"best word accuracy so far, {self.best.word_accuracy.numpy():.2%} at "
                          f"step {int_value(self.best.step)}, no longer counts.")

@@ -62,10 +62,11 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
     tokenizer = Tokenizer(start.config.alphabet)
     data = splits.load_splits(patterns, start.config, settings, tokenizer)
     if start.resume and options.dataset_alphabet:
-        advise_on_unknown_characters(data.training, model_dir)
+        advise_on_unknown_characters([*data.training.skipped, *data.mixed_skipped], model_dir)
     with (output.lock_model_directory(model_dir, cluster.chief) as check_lock,
           stop_on_signal() as stop,
-          cluster.lost_worker_errors("start all workers again to resume from the last checkpoint")):
+          cluster.lost_worker_errors("start all workers again (without --no-resume) to resume from "
+                                     "the last checkpoint")):
         if check_lock is not None and options.resume and not start.resume:
             _refuse_started(model_dir)
         state = TrainingState(start.config, settings, cluster)
@@ -73,7 +74,7 @@ def train(patterns: Sequence[str], model_dir: str, model_settings: Mapping[str, 
         if cluster.workers > 1:
             _require_same_start(state, data, (start.config, settings), cluster)
         validation = None if data.validation is None else index_checksum(data.validation)
-        state.start_with(index_checksum(data.training), validation)
+        state.start_with(data.training_checksum(settings.seed), validation)
         with output.open_output(model_dir, state.saved(), start.config, settings.keep, resumed,
                                 check_lock) as opened:
             batches = TrainingBatches(data.training, tokenizer, start.config, settings, cluster,
@@ -124,7 +125,7 @@ def _initialize(state: TrainingState, model_dir: str, start: Start, strict: bool
         log.info(f"Reading model parameters from {path}")
         log.info(f"Resuming at step {int_value(state.step)}, epoch {int_value(state.epoch) + 1}.")
         new_optimizer = saved_optimizer(path) != settings.new_optimizer
-    elif directory.started(model_dir):
+    elif directory.listed_paths(model_dir):
         log.info(f"Starting a new run in {model_dir}: its first checkpoint replaces those of the "
                  "earlier run.")
     if start.weights is not None:
@@ -148,7 +149,7 @@ def _require_same_start(state: TrainingState, data: Splits,
     cluster.require_agreement({
         "step that they start at": int_value(state.step),
         "weights (as a checksum)": state.model.checksum(),
-        "records to train on (as a checksum)": index_checksum(data.training),
+        "records to train on (as a checksum)": data.training_checksum(flags[1].seed),
         "records to validate on (as a checksum)": validation,
         "flags (as a checksum)": zlib.crc32(repr(flags).encode())})
 

@@ -18,7 +18,8 @@ ALPHA_RULES = ("composite", "drop")
 OVERSIZE = ("skip", "shrink")
 AUGMENTATIONS = ("off", "light", "strong")
 SCHEDULES = ("inverse-sqrt", "constant", "cosine")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+FLOAT32 = "float32"
+PRECISIONS = (FLOAT32, "mixed_bfloat16", "mixed_float16")
 CONV_FEATURES = 512
 _MAX_SIZE = 1 << 20  # pixels, characters, units
 MAX_PIXELS = 4096 * 3072  # a photograph of 12 megapixels
@@ -212,7 +213,7 @@ class TrainConfig:
     mix_share: float = 0.25
     early_stop: int | None = None
     max_pixels: int = MAX_PIXELS
-    precision: str = PRECISIONS[0]
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_epoch", "steps_per_checkpoint", "keep", "max_pixels"):

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 import aocr
-from aocr.config import PRECISIONS, ModelConfig, TrainConfig
+from aocr.config import FLOAT32, ModelConfig, TrainConfig
 from aocr.data import example, pipeline
 from aocr.data.example import Record
 from aocr.data.index import build_index
@@ -101,7 +101,7 @@ def _train(data: str, cluster: Cluster, precision: str, steps: int) -> dict[str,
     index = build_index([data], CONFIG, tokenizer)
     exact = precision == "float64"
     settings = TrainConfig(BATCH, augment="strong",
-                           precision=PRECISIONS[0] if exact else precision)
+                           precision=FLOAT32 if exact else precision)
     state = TrainingState(CONFIG, settings, cluster, tf.float64 if exact else tf.float32)
     step = TrainStep(state, CONFIG, settings, cluster)
     batches = TrainingBatches(index, tokenizer, CONFIG, settings, cluster)

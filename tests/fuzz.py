@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from aocr.checkpoints import config_file
+from aocr.checkpoints import config_file, model_files
 from aocr.config import ModelConfig
 from aocr.data import pipeline, sampler, writer
 from aocr.data.index import build_index
@@ -177,7 +177,7 @@ def configs(first: int, last: int, seed: int) -> Iterator[tuple[int, Counter[str
     """Loads damaged `config.json` files."""
     with tempfile.TemporaryDirectory() as folder:
         config_file.save(folder, ModelConfig())
-        path = Path(folder, config_file.NAME)
+        path = Path(folder, model_files.CONFIG_FILE)
         original = path.read_bytes()
         yield 0, Counter()
         for n in range(first, last):

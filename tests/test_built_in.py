@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import aocr
-from aocr.checkpoints import built_in, config_file, contents
+from aocr.checkpoints import built_in, config_file, model_files
 from aocr.cli.main import main
 from tests.conftest import Command, World, messages
 
@@ -78,9 +78,9 @@ def test_predict_reads_with_it_where_there_is_no_model(
     "best", "saved_model.pb", "frozen_graph.pb", "model.onnx", "model.tflite", "weights.npz", "3"])
 def test_files_of_a_model_are_recognized(name: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
-    assert not contents.holds_model(str(tmp_path))
+    assert not model_files.holds_model(str(tmp_path))
     (tmp_path / name).touch()
-    assert contents.holds_model(str(tmp_path))
+    assert model_files.holds_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("model", [[], ["--model-dir", "checkpoints"]])

@@ -24,7 +24,7 @@ from aocr.inference.options import DecodingOptions
 from aocr.inference.recognizer import Recognizer, Result
 from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
 from aocr.model import TransitionTable
-from aocr.model.search import FINAL_STATE, START_STATE
+from aocr.model.beam_search import FINAL_STATE, START_STATE
 from aocr.tokenizer import EOS_ID, Tokenizer
 from tests import capi
 from tests.conftest import WORDS, Command, World, messages

@@ -12,7 +12,7 @@ from numpy.random import default_rng
 
 from aocr.inference.automaton import acyclic, make_table
 from aocr.model import AttentionOCR, Memory, TransitionTable, unrestricted
-from aocr.model.search import Searched, search
+from aocr.model.beam_search import SearchResult, search
 from aocr.tokenizer import EOS_ID
 from tests import reference, reference_decoding
 from tests.networks import assert_close, make_config, make_memory, make_model
@@ -47,13 +47,13 @@ def table_of(texts: set[Text]) -> TransitionTable:
     return table
 
 
-def run(model: AttentionOCR, memory: Memory, table: TransitionTable, width: int) -> Searched:
+def run(model: AttentionOCR, memory: Memory, table: TransitionTable, width: int) -> SearchResult:
     graph = tf.function(lambda memory: search(model.decoder, memory, LONGEST + 2, table, width),
                         autograph=False)
     return graph(memory)
 
 
-def assert_equal_to_reference(searched: Searched, row: int, expected: list[Hypothesis],
+def assert_equal_to_reference(searched: SearchResult, row: int, expected: list[Hypothesis],
                               time: int) -> None:
     """Asserts equal texts, probabilities of each step and attention of one image."""
     ids, log_probabilities = (part[row].numpy() for part in searched[:2])

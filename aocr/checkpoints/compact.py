@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aocr.checkpoints.choice import CheckpointChoice
+from aocr.checkpoints.model_files import COMPACT_FILE
 from aocr.config import ModelConfig
 from aocr.errors import AocrError, reason
 from aocr.runtime import filesystem
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
 
     from aocr.model import AttentionOCR
 
-FILE = "weights.npz"
 _REMEDY = "restore the file, for example by installing aocr again"
 
 
 def path(directory: str) -> str:
     """Returns the path of the weights of the compact model in a directory."""
-    return os.path.join(directory, FILE)
+    return os.path.join(directory, COMPACT_FILE)
 
 
 def exists(directory: str) -> bool:

@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from aocr.checkpoints.model_files import CONFIG_FILE
 from aocr.config import ModelConfig, flag, shown
 from aocr.errors import AocrError, reason
 from aocr.runtime import filesystem
 
-NAME = "config.json"
 _FORMAT = 1
 # Settings that files of earlier versions lack, with the values that those versions used.
 _ADDED = {"alpha": "drop", "temperature": 1.0}
@@ -23,7 +23,7 @@ def exists(directory: str) -> bool:
     """Returns whether a directory has a `config.json`."""
     import tensorflow as tf
 
-    return bool(tf.io.gfile.exists(tf.io.gfile.join(directory, NAME)))
+    return bool(tf.io.gfile.exists(tf.io.gfile.join(directory, CONFIG_FILE)))
 
 
 def save(directory: str, config: ModelConfig,
@@ -37,7 +37,7 @@ def save(directory: str, config: ModelConfig,
     """
     import tensorflow as tf
 
-    filesystem.write(tf.io.gfile.join(directory, NAME), to_text(config, sections))
+    filesystem.write(tf.io.gfile.join(directory, CONFIG_FILE), to_text(config, sections))
 
 
 def to_text(config: ModelConfig,
@@ -104,7 +104,7 @@ def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]
 
 def _read(directory: str) -> tuple[str, str]:
     """Returns path and content of the file in a directory."""
-    path = os.path.join(directory, NAME)
+    path = os.path.join(directory, CONFIG_FILE)
     try:
         return path, filesystem.read(path).decode()
     except FileNotFoundError as error:

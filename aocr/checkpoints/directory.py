@@ -9,16 +9,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from aocr.checkpoints import built_in, config_file
+from aocr.checkpoints.model_files import KINDS, STATE_FILE
 from aocr.errors import AocrError
 from aocr.runtime import filesystem
 from aocr.runtime.console import log
 
 CHECKPOINT_NAME = "model.ckpt"
-STATE_FILE = "checkpoint"
-# The same names as in `aocr.inference`, which builds on this package.
-_EXPORTS = {"saved_model.pb": "an exported model", "frozen_graph.pb": "a frozen graph",
-            "model.onnx": "an ONNX model", "model.tflite": "a LiteRT model",
-            "weights.npz": "a compact model"}
 
 
 def exists(model_dir: str) -> bool:
@@ -126,7 +122,7 @@ def refuse_exported(model_dir: str) -> None:
 def _exported(model_dir: str) -> str | None:
     """Returns where a directory holds which kind of exported model, `None` if it holds none."""
     for path in (model_dir, *filesystem.numbered_dirs(model_dir).values()):
-        for name, kind in _EXPORTS.items():
+        for name, kind in KINDS.items():
             if tf.io.gfile.exists(tf.io.gfile.join(path, name)):
                 return f"{path} holds {kind}"
     return None

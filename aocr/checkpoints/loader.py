@@ -12,7 +12,6 @@ import tensorflow as tf
 from aocr.checkpoints import built_in, compact, config_file
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
 from aocr.checkpoints.directory import (
-    STATE_FILE,
     best_dir,
     candidates,
     checkpoint_paths,
@@ -22,6 +21,7 @@ from aocr.checkpoints.directory import (
     state_is_lost,
 )
 from aocr.checkpoints.legacy import LegacyCheckpoint
+from aocr.checkpoints.model_files import CONFIG_FILE, STATE_FILE
 from aocr.config import ModelConfig
 from aocr.errors import AocrError, DamagedError, reason
 from aocr.model import AttentionOCR
@@ -124,7 +124,7 @@ def check_trainable(model_dir: str, resume: bool) -> None:
         raise AocrError(f"{model_dir} holds a model of the original aocr, which is never written "
                         f"to; train from it with --model-dir NEW --init-from {model_dir}")
     if (started(model_dir) or exists(model_dir)) and not config_file.exists(model_dir):
-        raise AocrError(f"{model_dir} holds checkpoints but no {config_file.NAME}, so another "
+        raise AocrError(f"{model_dir} holds checkpoints but no {CONFIG_FILE}, so another "
                         "program has written them; name another --model-dir")
     if not started(model_dir):
         refuse_exported(model_dir)
@@ -163,7 +163,7 @@ def restore(checkpoint_for: Callable[[str], tf.train.Checkpoint], paths: Sequenc
         try:
             checkpoint_for(path).read(path).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError) as error:
-            raise AocrError(f"the checkpoint {path} does not fit {config_file.NAME} beside it: "
+            raise AocrError(f"the checkpoint {path} does not fit {CONFIG_FILE} beside it: "
                             f"{reason(error)}") from error
         except (tf.errors.OpError, IndexError, RuntimeError) as error:
             raise DamagedError(path, error) from error
@@ -176,7 +176,7 @@ def _load_legacy(path: str, given: Mapping[str, object], debias: bool) -> Loaded
     checkpoint = LegacyCheckpoint(path)
     if not checkpoint.recognized():
         raise AocrError(f"{path} is not a model of the original aocr, none of whose variables it "
-                        f"holds; a model of this aocr would have {config_file.NAME} beside it, "
+                        f"holds; a model of this aocr would have {CONFIG_FILE} beside it, "
                         "which is missing")
     config = checkpoint.config(given)
     model = AttentionOCR(config, ZeroInitializer())

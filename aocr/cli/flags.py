@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aocr.config import MAX_PIXELS, PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig
+from aocr.config import FLOAT32, MAX_PIXELS, PRECISIONS, PRINTABLE_ASCII, ModelConfig, TrainConfig
 from aocr.runtime.console import log
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def add_gpus(add: AddFlag) -> None:
 
 def add_precision(add: AddFlag) -> None:
     """Adds `--precision`."""
-    add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
+    add("--precision", choices=PRECISIONS, default=FLOAT32,
         help="type of the convolutions: mixed_bfloat16 for CPUs with AVX512_BF16 or AMX and for "
         "GPUs with bfloat16, mixed_float16 for other GPUs (default: %(default)s)")
 
@@ -267,14 +267,14 @@ def restore_model(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) 
     """Selects the GPU and loads the model that the flags name; see `load_recognizer`."""
     from aocr.runtime import devices
 
-    devices.use_gpus(args.gpu_id, most=1)
+    devices.use_gpus(args.gpu_id, max_gpus=1)
     return load_recognizer(args, load)
 
 
 def load_recognizer(args: argparse.Namespace, load: Callable[..., AnyRecognizer]) -> AnyRecognizer:
     """Loads the model that the flags name with the method `load` of a class of recognizers."""
     recognizer = load(args.model_dir, checkpoint_choice(args), args.max_pixels,
-                      getattr(args, "precision", PRECISIONS[0]), **given_settings(args),
+                      getattr(args, "precision", FLOAT32), **given_settings(args),
                       **decoding_settings(args))
     log.info(f"Reading model parameters from {recognizer.source}")
     return recognizer

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aocr.checkpoints import built_in, contents
+from aocr.checkpoints import built_in, model_files
 from aocr.cli import flags, output
 from aocr.cli.exit_codes import FAILED, OK
 from aocr.errors import SkipError
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         args.model_dir = _default_model()
         _announce(args.model_dir)
     recognizer = _load(args)
-    write = functools.partial(_WRITERS[args.format], least=args.min_probability)
+    write = functools.partial(_WRITERS[args.format], min_probability=args.min_probability)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     files = failures = 0
@@ -110,7 +110,7 @@ def _default_model() -> str:
     """Returns the default model directory, or that of a built-in model if it holds no model."""
     directory = flags.DEFAULT_MODEL_DIR
     if os.path.isdir(directory):
-        used = contents.holds_model(directory)
+        used = model_files.holds_model(directory)
     else:
         used = os.path.exists(directory)
     return directory if used else built_in.DEFAULT_DIRECTORY
@@ -134,30 +134,30 @@ def _probability(text: str) -> float:
 _probability.__name__ = "probability"  # argparse names the type in its message
 
 
-def _mark(result: Result, least: float | None) -> str:
-    return "OK" if least is None or result.probability >= least else "LOW"
+def _mark(result: Result, min_probability: float | None) -> str:
+    return "OK" if min_probability is None or result.probability >= min_probability else "LOW"
 
 
-def _write_log(_name: str, result: Result, least: float | None) -> None:
-    log.info(f"Result: {_mark(result, least)}. {result.probability:.2f} "
+def _write_log(_name: str, result: Result, min_probability: float | None) -> None:
+    log.info(f"Result: {_mark(result, min_probability)}. {result.probability:.2f} "
              f"{printable(result.text)}")
 
 
-def _write_tsv(name: str, result: Result, least: float | None) -> None:
+def _write_tsv(name: str, result: Result, min_probability: float | None) -> None:
     fields = [name, f"{result.probability:.6f}", result.text]
-    if least is not None:
-        fields.append(_mark(result, least))
+    if min_probability is not None:
+        fields.append(_mark(result, min_probability))
     print(*(field.translate(_TSV_ESCAPES) for field in fields), sep="\t")
 
 
-def _write_jsonl(name: str, result: Result, least: float | None) -> None:
+def _write_jsonl(name: str, result: Result, min_probability: float | None) -> None:
     values: dict[str, object] = {
         "path": name, "text": result.text, "probability": result.probability,
         "characters": result.characters}
     if result.candidates:
         values["candidates"] = result.candidates
-    if least is not None:
-        values["accepted"] = result.probability >= least
+    if min_probability is not None:
+        values["accepted"] = result.probability >= min_probability
     print(json_text.dumps(values))
 
 

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from aocr.inference.tensorflow_recognizer import CheckpointRecognizer
     from aocr.runtime import distributed
 
-    cluster = distributed.join(args.gpu_id, most=1)
+    cluster = distributed.join(args.gpu_id, max_gpus=1)
     recognizer = flags.load_recognizer(args, CheckpointRecognizer.load)
     options = evaluate.EvaluationOptions(args.batch_size, args.use_distance, args.json,
                                          args.output_dir if args.visualize else None,

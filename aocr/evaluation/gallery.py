@@ -48,16 +48,17 @@ class GalleryImage:
     attention: str
 
 
-def select(details: Details, most: int) -> list[KeptImage]:
-    """Selects images: the incorrect ones with most errors, then a sample of the correct ones.
+def select(details: Details, max_images: int) -> list[KeptImage]:
+    """Selects images: the incorrect ones with max_images errors, then a sample of the correct ones.
 
     Args:
-        details: Results of all images, with the rows of at least `most` of either.
-        most: Maximum number of images. A tenth are correct ones, if there are too many others.
+        details: Results of all images, with the rows of at least `max_images` of either.
+        max_images: Maximum number of images. A tenth are correct ones, if there are too many
+            others.
     """
-    least_correct = min(len(details.correct), int(most * _LEAST_CORRECT))
-    incorrect = details.worst()[:most - least_correct]
-    count = min(len(details.correct), most - len(incorrect))
+    least_correct = min(len(details.correct), int(max_images * _LEAST_CORRECT))
+    incorrect = details.worst()[:max_images - least_correct]
+    count = min(len(details.correct), max_images - len(incorrect))
     return incorrect + random.Random(0).sample(details.correct, count)
 
 

@@ -31,7 +31,7 @@ class Group(NamedTuple):
         return self.correct / self.images
 
 
-def accuracy_by_value(values: np.ndarray, correct: np.ndarray, most: int) -> list[Group]:
+def accuracy_by_value(values: np.ndarray, correct: np.ndarray, max_groups: int) -> list[Group]:
     """Divides images into groups by ranges of a value.
 
     A value weighs as the square root of the number of its images, and groups have similar weights:
@@ -40,12 +40,14 @@ def accuracy_by_value(values: np.ndarray, correct: np.ndarray, most: int) -> lis
     Args:
         values: A value of each image, `[images]` integer; there must be at least one.
         correct: Whether each is read without an error, `[images]` bool.
-        most: Maximum number of groups.
+        max_groups: Maximum number of groups.
     """
     distinct, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     weights = np.sqrt(counts)
     middles = (np.cumsum(weights) - weights / 2) / weights.sum()
-    numbers = np.arange(len(distinct)) if len(distinct) <= most else (middles * most).astype(int)
+    numbers = np.arange(len(distinct))
+    if len(distinct) > max_groups:
+        numbers = (middles * max_groups).astype(int)
     groups = []
     for number in np.unique(numbers):
         inside = numbers == number

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aocr.errors import AocrError
-from aocr.model.search import FINAL_STATE, START_STATE, TransitionTable
+from aocr.model.beam_search import FINAL_STATE, START_STATE, TransitionTable
 from aocr.tokenizer import EOS_ID
 
 MAX_TRANSITIONS = 1_000_000  # 8 MB

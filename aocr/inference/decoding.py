@@ -1,4 +1,4 @@
-"""Chooses how to decode: greedily (`model/decoder.py`), or by a search (`model/search.py`)."""
+"""Chooses how to decode: greedily (`model/decoder.py`), or by a search (`model/beam_search.py`)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SearchDecoding:
 
     def decode(self, model: AttentionOCR, memory: Memory, dtype: tf.DType) -> DecodedBatch:
         """See `Decoding`."""
-        searched = model.search(memory, self.table, self.options.width, self.temperature)
+        searched = model.search(memory, self.table, self.options.beam_width, self.temperature)
         log_probabilities = tf.cast(searched.log_probabilities, dtype)
         candidates = None
         if self.options.n_best is not None:
@@ -116,7 +116,7 @@ class SearchDecoding:
     def describe(self) -> dict[str, Any]:
         """See `Decoding`."""
         entries = {"entries": self.entries} if self.entries else {}
-        return {**asdict(self.options), "beam": self.options.width, **entries}
+        return {**asdict(self.options), "beam": self.options.beam_width, **entries}
 
 
 def make_decoding(options: DecodingOptions, config: ModelConfig, tokenizer: Tokenizer) -> Decoding:
@@ -138,7 +138,7 @@ def make_decoding(options: DecodingOptions, config: ModelConfig, tokenizer: Toke
     if options.pattern is not None:
         automaton = pattern.to_automaton(options.pattern, config.alphabet, config.max_prediction)
         return SearchDecoding(_table(automaton, options, config), options, config.temperature)
-    if options.width > 1 or options.n_best is not None:
+    if options.beam_width > 1 or options.n_best is not None:
         return SearchDecoding(unrestricted(config.vocab_size), options, config.temperature)
     return GreedyDecoding(config.temperature)
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from aocr.inference import lite_export, onnx_export, onnx_model, saved_model, warmup
+from aocr.checkpoints import model_files
+from aocr.inference import lite_export, onnx_export, saved_model, warmup
 from aocr.inference.exported_model import ExportedModel, sample_images
 from aocr.inference.recognizer import Recognizer
 
@@ -73,7 +74,7 @@ def _name_session_tensors(directory: str) -> None:
     for name, tensor in tensors.items():
         identity = graph.node.add(name=name, op="Identity", input=[tensor.name])
         identity.attr["T"].type = tensor.dtype
-    path = tf.io.gfile.join(directory, saved_model.SAVED_MODEL_FILE)
+    path = tf.io.gfile.join(directory, model_files.SAVED_MODEL_FILE)
     tf.io.gfile.remove(path)  # on `ram://`, writing to an existing file appends to it
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(proto.SerializeToString(deterministic=True))
@@ -118,7 +119,7 @@ def _write_frozen_graph(model: ExportedModel, directory: str) -> None:
         tf.TensorSpec(None, tf.string, name=_SESSION_INPUT))
     graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
     content = _reproducible(graph).SerializeToString(deterministic=True)
-    path = tf.io.gfile.join(directory, saved_model.FROZEN_GRAPH_FILE)
+    path = tf.io.gfile.join(directory, model_files.FROZEN_GRAPH_FILE)
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(content)
 
@@ -139,7 +140,7 @@ def _reproducible(graph: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
 
 def _load_frozen_graph(directory: str) -> Predict:
     graph = tf.compat.v1.GraphDef()
-    path = tf.io.gfile.join(directory, saved_model.FROZEN_GRAPH_FILE)
+    path = tf.io.gfile.join(directory, model_files.FROZEN_GRAPH_FILE)
     with tf.io.gfile.GFile(path, "rb") as file:
         graph.ParseFromString(file.read())
 
@@ -165,13 +166,13 @@ def _predictor(recognizer: Recognizer) -> Predict:
 
 
 FORMATS = {
-    "savedmodel": ExportFormat(saved_model.SAVED_MODEL_FILE, _write_saved_model,
+    "savedmodel": ExportFormat(model_files.SAVED_MODEL_FILE, _write_saved_model,
                                _load_saved_model),
-    "frozengraph": ExportFormat(saved_model.FROZEN_GRAPH_FILE, _write_frozen_graph,
+    "frozengraph": ExportFormat(model_files.FROZEN_GRAPH_FILE, _write_frozen_graph,
                                 _load_frozen_graph),
-    "onnx": ExportFormat(onnx_model.ONNX_FILE, onnx_export.write,
+    "onnx": ExportFormat(model_files.ONNX_FILE, onnx_export.write,
                          lambda directory: _predictor(onnx_export.load(directory))),
-    "tflite": ExportFormat(lite_export.LITE_FILE, lite_export.write,
+    "tflite": ExportFormat(model_files.LITE_FILE, lite_export.write,
                            lambda directory: _predictor(lite_export.load(directory))),
 }
 INT8_FORMATS = {"onnx": Int8Format(onnx_export.write_int8, onnx_export.load),

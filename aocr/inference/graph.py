@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig, compute_type
+from aocr.config import FLOAT32, MAX_PIXELS, ModelConfig, compute_type
 from aocr.images import header_ops, preprocessing, transcoding
 from aocr.inference.decoding import DecodedBatch, Decoding, GreedyDecoding, log_probabilities_at
 from aocr.model import AttentionOCR, Memory
@@ -76,7 +76,7 @@ class RecognitionGraph:
     """
 
     def __init__(self, config: ModelConfig, model: AttentionOCR, max_pixels: int = MAX_PIXELS,
-                 precision: str = PRECISIONS[0], tokenizer: Tokenizer | None = None,
+                 precision: str = FLOAT32, tokenizer: Tokenizer | None = None,
                  decoding: Decoding | None = None) -> None:
         self.config = config
         self.model = model

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from aocr.checkpoints import config_file
+from aocr.checkpoints.model_files import LITE_FILE
 from aocr.config import IMAGE_HEIGHT, MAX_PIXELS, ModelConfig
 from aocr.errors import AocrError
 from aocr.inference import onnx_model
@@ -25,7 +26,6 @@ from aocr.inference.saved_model import EXTRA_ASSETS
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import SignatureRunner
 
-LITE_FILE = "model.tflite"
 _PACKAGE = "ai_edge_litert"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
-from aocr.checkpoints import compact, config_file
+from aocr.checkpoints import compact, config_file, model_files
 from aocr.config import MAX_PIXELS, ModelConfig
 from aocr.errors import AocrError
 from aocr.images import numpy_preprocessing
@@ -151,7 +151,7 @@ def write_graph(model: AttentionOCR, config: ModelConfig, directory: str) -> Non
 
 def load(directory: str, max_pixels: int = MAX_PIXELS) -> OnnxRecognizer:
     """Loads the model in a directory; see `Recognizer.load`."""
-    path = tf.io.gfile.join(directory, onnx_model.ONNX_FILE)
+    path = tf.io.gfile.join(directory, model_files.ONNX_FILE)
     return OnnxRecognizer.load(path, max_pixels=max_pixels)
 
 
@@ -173,7 +173,7 @@ def _save(proto: onnx.ModelProto, graph: RecognitionGraph, directory: str) -> No
     text = config_file.to_text(graph.config, config_sections(graph))
     onnx.helper.set_model_props(proto, {onnx_model.CONFIG_KEY: text})
     _name_axes(proto)
-    with tf.io.gfile.GFile(tf.io.gfile.join(directory, onnx_model.ONNX_FILE), "wb") as file:
+    with tf.io.gfile.GFile(tf.io.gfile.join(directory, model_files.ONNX_FILE), "wb") as file:
         file.write(proto.SerializeToString(deterministic=True))
 
 
@@ -267,7 +267,7 @@ def _make_initializers(graph: onnx.GraphProto, number: int) -> None:
             dims=[dimension.dim_value for dimension in value.type.tensor_type.shape.dim],
             data_location=onnx.TensorProto.EXTERNAL)
         # Not the file itself: ONNX Runtime would read numbers from its start.
-        tensor.external_data.add(key="location", value=f"{compact.FILE}/{value.name}")
+        tensor.external_data.add(key="location", value=f"{model_files.COMPACT_FILE}/{value.name}")
         graph.initializer.append(tensor)
     del graph.input[-number:]
 

@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import os
 
+from aocr.checkpoints.model_files import CONFIG_FILE, ONNX_FILE, SAVED_MODEL_FILE
 from aocr.errors import AocrError
 from aocr.runtime import filesystem, startup
 
-ONNX_FILE = "model.onnx"
 GRAPH_FILE = "graph.onnx"
 TEMPERATURE = "temperature"  # see `ModelConfig`
 CONFIG_KEY = "config.json"  # of the metadata whose value is the content of `config.json`
 INPUTS = ("images", "widths")
 OUTPUTS = ("ids", "probability", "character_probabilities", "attention")
-_OTHER_MODELS = {"config.json", "saved_model.pb"}  # of checkpoints, and a SavedModel
+_OTHER_MODELS = {CONFIG_FILE, SAVED_MODEL_FILE}  # of checkpoints, and a SavedModel
 
 
 def find(path: str) -> str | None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aocr.checkpoints import built_in, compact, config_file
+from aocr.checkpoints import built_in, compact, config_file, model_files
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
-from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig
+from aocr.config import FLOAT32, MAX_PIXELS, ModelConfig
 from aocr.errors import AocrError
 from aocr.inference import onnx_model
 from aocr.inference.numpy_recognizer import NumpyRecognizer
@@ -41,12 +41,12 @@ class OnnxRecognizer(NumpyRecognizer):
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
-             precision: str = PRECISIONS[0], **settings: object) -> OnnxRecognizer:
+             precision: str = FLOAT32, **settings: object) -> OnnxRecognizer:
         """Loads an ONNX model; see `Recognizer.load`."""
         check_precision(precision)
         path = onnx_model.find(os.fspath(model_dir))
         if path is None:
-            raise AocrError(f"{os.fspath(model_dir)} holds no {onnx_model.ONNX_FILE}; name the "
+            raise AocrError(f"{os.fspath(model_dir)} holds no {model_files.ONNX_FILE}; name the "
                             "file that `aocr export --format onnx` has written, or its directory")
         refuse_checkpoint_options(path, choice, precision)
         settings = refuse_options(path, settings)
@@ -73,14 +73,14 @@ class CompactRecognizer(OnnxRecognizer):
     def __init__(self, source: str, config: ModelConfig, weights: Mapping[str, np.ndarray],
                  max_pixels: int = MAX_PIXELS) -> None:
         graph = os.path.join(os.path.dirname(source), onnx_model.GRAPH_FILE)
-        session = open_session(f"{graph} with {compact.FILE}", graph, weights)
+        session = open_session(f"{graph} with {model_files.COMPACT_FILE}", graph, weights)
         super().__init__(source, session, config, max_pixels)
         self._weights = weights
 
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
-             precision: str = PRECISIONS[0], **settings: object) -> CompactRecognizer:
+             precision: str = FLOAT32, **settings: object) -> CompactRecognizer:
         """Loads a compact model for which `needs_tensorflow` is false; see `Recognizer.load`."""
         check_precision(precision)
         directory = built_in.resolve(os.fspath(model_dir))

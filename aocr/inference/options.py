@@ -40,12 +40,12 @@ class DecodingOptions:
                                       or not 1 <= value <= MAX_BEAM):
                 raise AocrError(f"--{name.replace('_', '-')} must be a whole number from 1 to "
                                 f"{MAX_BEAM}, got {shown(value)}")
-        if self.n_best is not None and self.width < self.n_best:
+        if self.n_best is not None and self.beam_width < self.n_best:
             raise AocrError(f"--n-best {self.n_best} needs --beam {self.n_best} or more, got "
                             f"--beam {self.beam}")
 
     @property
-    def width(self) -> int:
+    def beam_width(self) -> int:
         """Number of hypotheses of the beam search."""
         return self.beam or self.n_best or 1
 

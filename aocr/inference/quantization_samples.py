@@ -92,9 +92,9 @@ def read(pattern: str, graph: RecognitionGraph) -> Samples:
                    [tokenizer.decode(tokenizer.encode(record.label)) for record in records])
 
 
-def _positions(available: int, most: int) -> list[int]:
+def _positions(available: int, max_count: int) -> list[int]:
     """Returns positions at equal distances."""
-    return [int(n) for n in np.linspace(0, available - 1, min(available, most))]
+    return [int(n) for n in np.linspace(0, available - 1, min(available, max_count))]
 
 
 def _texts(recognizer: Recognizer, images: Sequence[bytes]) -> list[str | None]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from aocr.checkpoints import built_in
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
-from aocr.config import MAX_PIXELS, PRECISIONS, ModelConfig
+from aocr.config import FLOAT32, MAX_PIXELS, PRECISIONS, ModelConfig
 from aocr.errors import AocrError, SkipError
 from aocr.inference import onnx_model, sources
 from aocr.inference.options import DecodingOptions, split_settings
@@ -67,7 +67,7 @@ class Recognizer(ABC):
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
-             precision: str = PRECISIONS[0], **settings: object) -> Recognizer:
+             precision: str = FLOAT32, **settings: object) -> Recognizer:
         """Loads a model.
 
         Args:
@@ -191,8 +191,8 @@ def refuse_checkpoint_options(path: str, choice: CheckpointChoice, precision: st
     Raises:
         AocrError: An option is not the default.
     """
-    if precision != PRECISIONS[0]:
-        raise AocrError(f"{path} is an exported model, which computes in {PRECISIONS[0]}; "
+    if precision != FLOAT32:
+        raise AocrError(f"{path} is an exported model, which computes in {FLOAT32}; "
                         f"leave out --precision {precision}")
     if choice.which is not None or choice.debias:
         raise AocrError(f"{path} is an exported model; --checkpoint and --debias apply to "
@@ -216,7 +216,7 @@ def needs_tensorflow(model_dir: str, precision: str, settings: Mapping[str, obje
     if onnx_model.find(path) is not None:
         return False
     options, _ = split_settings(dict(settings))
-    return (gpu or precision != PRECISIONS[0] or options != DecodingOptions()
+    return (gpu or precision != FLOAT32 or options != DecodingOptions()
             or not onnx_model.has_graph(path) or not _onnx_runtime_is_available())
 
 

@@ -16,11 +16,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from aocr.checkpoints import directory
+from aocr.checkpoints.model_files import SAVED_MODEL_FILE
 from aocr.errors import AocrError, reason
 from aocr.runtime import filesystem
 
-SAVED_MODEL_FILE = "saved_model.pb"
-FROZEN_GRAPH_FILE = "frozen_graph.pb"
 EXTRA_ASSETS = "assets.extra"  # where TensorFlow Serving expects files that TensorFlow ignores
 DEFAULT_SIGNATURE = "serving_default"
 DETAILS_SIGNATURE = "serving_details"

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from aocr.checkpoints import built_in, config_file, loader
 from aocr.checkpoints.choice import DEFAULT_CHOICE, CheckpointChoice
-from aocr.config import COLUMN_PIXELS, IMAGE_HEIGHT, MAX_PIXELS, PRECISIONS
+from aocr.config import COLUMN_PIXELS, FLOAT32, IMAGE_HEIGHT, MAX_PIXELS
 from aocr.errors import AocrError, SkipError
 from aocr.images import header_ops, headers
 from aocr.inference.decoding import make_decoding
@@ -80,7 +80,7 @@ class CheckpointRecognizer(TensorFlowRecognizer):
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
-             precision: str = PRECISIONS[0], **settings: object) -> CheckpointRecognizer:
+             precision: str = FLOAT32, **settings: object) -> CheckpointRecognizer:
         """Restores a checkpoint; see `Recognizer.load`."""
         check_precision(precision)
         disable_tf32()
@@ -129,7 +129,7 @@ class SavedModelRecognizer(TensorFlowRecognizer):
     @classmethod
     def load(cls, model_dir: str | os.PathLike[str] = built_in.DEFAULT_DIRECTORY,
              choice: CheckpointChoice = DEFAULT_CHOICE, max_pixels: int = MAX_PIXELS,
-             precision: str = PRECISIONS[0], **settings: object) -> SavedModelRecognizer:
+             precision: str = FLOAT32, **settings: object) -> SavedModelRecognizer:
         """Loads a SavedModel; see `Recognizer.load`."""
         check_precision(precision)
         disable_tf32()

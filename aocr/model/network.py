@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from aocr.config import COLUMN_PIXELS, CONV_FEATURES, ModelConfig
 from aocr.model import rnn
+from aocr.model.beam_search import SearchResult, TransitionTable, search
 from aocr.model.cnn import ConvNet, Normalize
 from aocr.model.decoder import Decoded, Decoder, Memory, TeacherForced
 from aocr.model.encoder import Encoder
 from aocr.model.layers import BatchNorm, Initializer
 from aocr.model.packing import Packing, pack, unpack
 from aocr.model.rnn import LstmFunction
-from aocr.model.search import Searched, TransitionTable, search
 
 _DEFAULT_INITIALIZER = Initializer()
 
@@ -113,10 +113,10 @@ class AttentionOCR(tf.Module):
         """Decodes in at most `max_prediction + 2` steps; see `Decoder.greedy`."""
         return self.decoder.greedy(memory, self._decode_steps, until_eos)
 
-    def search(self, memory: Memory, table: TransitionTable, width: int, temperature: float = 1.0
-               ) -> Searched:
-        """Decodes in at most `max_prediction + 2` steps; see `aocr.model.search`."""
-        return search(self.decoder, memory, self._decode_steps, table, width, temperature)
+    def search(self, memory: Memory, table: TransitionTable, beam_width: int,
+               temperature: float = 1.0) -> SearchResult:
+        """Decodes in at most `max_prediction + 2` steps; see `aocr.model.beam_search`."""
+        return search(self.decoder, memory, self._decode_steps, table, beam_width, temperature)
 
     def _batch_features(self, images: tf.Tensor, widths: tf.Tensor, packing: Packing | None,
                         normalize: Normalize) -> tf.Tensor:

@@ -11,13 +11,13 @@ from aocr.runtime.console import log
 ALL_GPUS = "all"
 
 
-def use_gpus(selection: Sequence[int] | str | None, most: int | None = None) -> list[str]:
+def use_gpus(selection: Sequence[int] | str | None, max_gpus: int | None = None) -> list[str]:
     """Makes only the selected GPUs of this machine visible to TensorFlow.
 
     Args:
         selection: Their numbers, of which -1 means none, or "all"; `None` selects the first one
             if there is any.
-        most: Largest number of GPUs to use.
+        max_gpus: Maximum number of GPUs to use.
 
     Returns:
         The names of the visible GPUs, numbered from 0, such as `GPU:0`.
@@ -25,7 +25,7 @@ def use_gpus(selection: Sequence[int] | str | None, most: int | None = None) -> 
     gpus = tf.config.list_physical_devices("GPU")
     numbers = (range(len(gpus)) if selection == ALL_GPUS
                else dict.fromkeys(map(int, selection or (0,))))
-    visible = [gpus[number] for number in numbers if 0 <= number < len(gpus)][:most]
+    visible = [gpus[number] for number in numbers if 0 <= number < len(gpus)][:max_gpus]
     tf.config.set_visible_devices(visible, "GPU")
     missing = [f"GPU {number}" for number in numbers if number >= len(gpus)]
     if selection is not None and (missing or (selection == ALL_GPUS and not visible)):

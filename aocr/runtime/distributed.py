@@ -158,7 +158,7 @@ def _replica_sum(values: tf.Tensor) -> tf.Tensor:
     return collectives.all_reduce_sum([tf.identity(values)])[0]
 
 
-def join(gpus: Sequence[int] | str | None, most: int | None = None) -> Cluster:
+def join(gpus: Sequence[int] | str | None, max_gpus: int | None = None) -> Cluster:
     """Joins the cluster that `TF_CONFIG` describes, or else creates one of this process's GPUs.
 
     Must be called before TensorFlow has run anything. A worker other than the chief then logs
@@ -166,7 +166,7 @@ def join(gpus: Sequence[int] | str | None, most: int | None = None) -> Cluster:
 
     Args:
         gpus: Numbers of the GPUs, see `use_gpus`.
-        most: Largest number of GPUs to use.
+        max_gpus: Maximum number of GPUs to use.
 
     Raises:
         AocrError: `TF_CONFIG` cannot be used.
@@ -174,7 +174,7 @@ def join(gpus: Sequence[int] | str | None, most: int | None = None) -> Cluster:
     task = _task(os.environ.get(CONFIG_VARIABLE, ""))
     if task is not None and task.number:
         console.close_log_file()
-    names = use_gpus(gpus, most)
+    names = use_gpus(gpus, max_gpus)
     if task is not None:
         return _join_workers(task)
     if len(names) > 1:

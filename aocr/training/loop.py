@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aocr.config import PRECISIONS, TrainConfig
+from aocr.config import FLOAT32, TrainConfig
 from aocr.data import pipeline
 from aocr.data.index import numbers_by_path
 from aocr.data.sampler import BatchPlan, Position
@@ -164,8 +164,8 @@ class TrainingLoop:
         records = ", ".join(
             f"{path} records {' '.join(map(str, sorted(numbers)))}" for path, numbers in
             numbers_by_path(self.batches.index, plan.records).items())
-        hint = (f", or --precision {PRECISIONS[0]}"
-                if self.settings.precision != PRECISIONS[0] else "")
+        hint = (f", or --precision {FLOAT32}"
+                if self.settings.precision != FLOAT32 else "")
         return AocrError(
             f"the loss is {result.loss} and the norm of the gradients {result.gradient_norm} at "
             f"step {int_value(self.state.step)}, in the batch of {records}; {self.output.kept}; "

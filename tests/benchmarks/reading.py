@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from aocr.checkpoints import config_file, saver
-from aocr.config import PRECISIONS, ModelConfig, TrainConfig
+from aocr.config import FLOAT32, ModelConfig, TrainConfig
 from aocr.data import example
 from aocr.data.index import build_index, read_records
 from aocr.evaluation import evaluate
@@ -34,7 +34,7 @@ _MIXED_IMAGES = 32
 _TEST_IMAGES = 975
 
 
-def recognizer(config: ModelConfig, precision: str = PRECISIONS[0]) -> CheckpointRecognizer:
+def recognizer(config: ModelConfig, precision: str = FLOAT32) -> CheckpointRecognizer:
     """Returns an untrained network, which never predicts EOS and decodes all steps."""
     graph = RecognitionGraph(config, AttentionOCR(config), precision=precision)
     return CheckpointRecognizer("start values", graph)
@@ -48,7 +48,7 @@ def _with_decode_steps_of(records: Sequence[example.Record], config: ModelConfig
 
 def in_batches(rounds: int = 3) -> Row:
     """Compares `aocr test` in batches with `aocr test` one image at a time."""
-    return batches_against_one(rounds, PRECISIONS[0], 4.0)
+    return batches_against_one(rounds, FLOAT32, 4.0)
 
 
 def batches_against_one(rounds: int, precision: str, goal: float) -> Row:

@@ -44,13 +44,13 @@ class TransitionTable(NamedTuple):
     steps: int
 
 
-class Searched(NamedTuple):
+class SearchResult(NamedTuple):
     """The hypotheses of a beam search, by falling probability.
 
     Attributes:
-        ids: `[batch, width, steps]` int32; EOS in all steps after the first EOS.
-        log_probabilities: `[batch, width, steps]`, 0 after EOS; `-inf` if the automaton accepts
-            fewer texts than the beam has hypotheses.
+        ids: `[batch, beam_width, steps]` int32; EOS in all steps after the first EOS.
+        log_probabilities: `[batch, beam_width, steps]`, 0 after EOS; `-inf` if the automaton
+            accepts fewer texts than the beam has hypotheses.
         attention: `[batch, steps, time]`, of the most probable hypothesis.
     """
 
@@ -60,14 +60,14 @@ class Searched(NamedTuple):
 
 
 class _Beam(NamedTuple):
-    """Hypotheses between two steps, in rows of `width` for each image.
+    """Hypotheses between two steps, in rows of `beam_width` for each image.
 
     Attributes:
-        states: `[batch, width]` int32, states of the automaton.
-        scores: `[batch, width]`, log-probabilities; `-inf` for no hypothesis.
-        ids: `[batch, width, max steps]` int32, the ids so far.
-        positions: `[batch, width, max steps]` int32, the position in the beam that the hypothesis,
-            or the one that it continues, had after each step.
+        states: `[batch, beam_width]` int32, states of the automaton.
+        scores: `[batch, beam_width]`, log-probabilities; `-inf` for no hypothesis.
+        ids: `[batch, beam_width, max steps]` int32, the ids so far.
+        positions: `[batch, beam_width, max steps]` int32, the position in the beam that the
+            hypothesis, or the one that it continues, had after each step.
     """
 
     states: tf.Tensor
@@ -99,8 +99,8 @@ def unrestricted(vocab_size: int) -> TransitionTable:
     return TransitionTable(first, symbols_array, targets_array, np.zeros(2, np.int32), _UNLIMITED)
 
 
-def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTable, width: int,
-           temperature: float = 1.0) -> Searched:
+def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTable,
+           beam_width: int, temperature: float = 1.0) -> SearchResult:
     """Decodes the most probable texts that an automaton accepts.
 
     Args:
@@ -108,15 +108,15 @@ def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTa
         memory: The encoded images.
         max_steps: Largest number of steps.
         table: The automaton.
-        width: Number of hypotheses of each image.
+        beam_width: Number of hypotheses of each image.
         temperature: Divides the logits.
     """
     batch = tf.shape(memory.values)[0]
-    memory = Memory(*(tf.repeat(part, width, 0) for part in memory))
+    memory = Memory(*(tf.repeat(part, beam_width, 0) for part in memory))
     vectors = decoder.embedded(decoder.embedding)  # read before the loop: frozen graphs need it
     transitions = _Transitions(table)
     arrays = tuple(tf.TensorArray(memory.values.dtype, 0, dynamic_size=True, element_shape=shape)
-                   for shape in ([None, width], [None, width, None]))
+                   for shape in ([None, beam_width], [None, beam_width, None]))
 
     def step(t: tf.Tensor, ids: tf.Tensor, state: State, context: tf.Tensor, beam: _Beam,
              arrays: tuple[tf.TensorArray, ...]) -> tuple[object, ...]:
@@ -124,8 +124,8 @@ def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTa
         log_probabilities = tf.nn.log_softmax(decoder.output(output.features) / temperature)
         candidates = transitions.candidates(
             tf.reshape(beam.states, [-1]), log_probabilities, t)
-        chosen = _choose(beam.scores, candidates, width)
-        parents = tf.range(batch)[:, None] * width + chosen // transitions.degree
+        chosen = _choose(beam.scores, candidates, beam_width)
+        parents = tf.range(batch)[:, None] * beam_width + chosen // transitions.degree
         rows = tf.reshape(parents, [-1])
         symbols, targets, log_probabilities = (
             _gather_in_groups(part, chosen, batch) for part in candidates)
@@ -144,9 +144,9 @@ def search(decoder: Decoder, memory: Memory, max_steps: int, table: TransitionTa
         unfinished = (beam.states != FINAL_STATE) & (beam.scores > -np.inf)
         return (t < max_steps) & tf.reduce_any(unfinished)
 
-    start = (tf.constant(0), tf.fill([batch * width], GO_ID), decoder.initial_state(memory),
-             decoder.no_context(memory), _first_beam(batch, width, max_steps, memory.values.dtype),
-             arrays)
+    start = (tf.constant(0), tf.fill([batch * beam_width], GO_ID), decoder.initial_state(memory),
+             decoder.no_context(memory),
+             _first_beam(batch, beam_width, max_steps, memory.values.dtype), arrays)
     steps, _, _, _, beam, arrays = tf.while_loop(more, step, start)
     return _trace(beam, steps, arrays[0].stack(), arrays[1].stack())
 
@@ -189,62 +189,63 @@ class _Transitions:
         return _Candidates(symbols, targets, tf.where(possible, values, _minus_infinity(values)))
 
 
-def _first_beam(batch: tf.Tensor, width: int, max_steps: int, dtype: tf.DType) -> _Beam:
-    is_first = tf.range(width)[None] < tf.ones([batch, 1], tf.int32)
+def _first_beam(batch: tf.Tensor, beam_width: int, max_steps: int, dtype: tf.DType) -> _Beam:
+    is_first = tf.range(beam_width)[None] < tf.ones([batch, 1], tf.int32)
     scores = tf.where(is_first, tf.zeros([], dtype), tf.constant(-np.inf, dtype))
-    return _Beam(tf.fill([batch, width], START_STATE), scores,
-                 tf.fill([batch, width, max_steps], EOS_ID),
-                 tf.zeros([batch, width, max_steps], tf.int32))
+    return _Beam(tf.fill([batch, beam_width], START_STATE), scores,
+                 tf.fill([batch, beam_width, max_steps], EOS_ID),
+                 tf.zeros([batch, beam_width, max_steps], tf.int32))
 
 
-def _choose(scores: tf.Tensor, candidates: _Candidates, width: int) -> tf.Tensor:
+def _choose(scores: tf.Tensor, candidates: _Candidates, beam_width: int) -> tf.Tensor:
     """Chooses the greedy continuation of the first hypothesis, then the most probable others.
 
     Returns:
-        `[batch, width]` int32, positions among the `width * degree` candidates of each image.
+        `[batch, beam_width]` int32, positions among the `beam_width * degree` candidates of each
+        image.
     """
     degree = tf.shape(candidates.symbols)[1]
     sums = tf.reshape(scores, [-1, 1]) + candidates.log_probabilities
-    sums = tf.reshape(sums, [-1, width * degree])
+    sums = tf.reshape(sums, [-1, beam_width * degree])
     greedy = tf.argmax(sums[:, :degree], -1, tf.int32)
-    is_greedy = tf.range(width * degree)[None] == greedy[:, None]
-    return tf.math.top_k(tf.where(is_greedy, -_minus_infinity(sums), sums), width).indices
+    is_greedy = tf.range(beam_width * degree)[None] == greedy[:, None]
+    return tf.math.top_k(tf.where(is_greedy, -_minus_infinity(sums), sums), beam_width).indices
 
 
 def _extend(beam: _Beam, t: tf.Tensor, parents: tf.Tensor, symbols: tf.Tensor, targets: tf.Tensor,
             log_probabilities: tf.Tensor) -> _Beam:
-    """Returns the beam after a step; all arguments but `beam` and `t` are `[batch, width]`."""
-    width, max_steps = beam.ids.shape[1:]
+    """Returns the beam after a step; all arguments but `beam` and `t` are `[batch, beam_width]`."""
+    beam_width, max_steps = beam.ids.shape[1:]
     ids, positions = (tf.gather(tf.reshape(part, [-1, max_steps]), parents)
                       for part in (beam.ids, beam.positions))
     is_now = tf.range(max_steps) == t
     return _Beam(
         targets, tf.gather(tf.reshape(beam.scores, [-1]), parents) + log_probabilities,
         tf.where(is_now, symbols[:, :, None], ids),
-        tf.where(is_now, tf.range(width)[None, :, None], positions))
+        tf.where(is_now, tf.range(beam_width)[None, :, None], positions))
 
 
 def _trace(beam: _Beam, steps: tf.Tensor, log_probabilities: tf.Tensor, attention: tf.Tensor
-           ) -> Searched:
+           ) -> SearchResult:
     """Collects the values of each step of each hypothesis, and sorts the hypotheses.
 
     Args:
         beam: The hypotheses after the last step.
         steps: Number of steps, int32.
-        log_probabilities: `[steps, batch, width]`.
-        attention: `[steps, batch, width, time]`.
+        log_probabilities: `[steps, batch, beam_width]`.
+        attention: `[steps, batch, beam_width, time]`.
     """
-    width = beam.ids.shape[1]
+    beam_width = beam.ids.shape[1]
     batch = tf.shape(beam.ids)[0]
-    order = tf.math.top_k(beam.scores, width).indices + tf.range(batch)[:, None] * width
-    ids, positions = (tf.gather(tf.reshape(part, [batch * width, -1])[:, :steps], order)
+    order = tf.math.top_k(beam.scores, beam_width).indices + tf.range(batch)[:, None] * beam_width
+    ids, positions = (tf.gather(tf.reshape(part, [batch * beam_width, -1])[:, :steps], order)
                       for part in (beam.ids, beam.positions))
     step_and_image = tf.range(steps)[None] * batch + tf.range(batch)[:, None]
-    places = step_and_image[:, None] * width + positions
+    places = step_and_image[:, None] * beam_width + positions
     values = tf.gather(tf.reshape(log_probabilities, [-1]), places)
     scores = tf.gather(tf.reshape(beam.scores, [-1]), order)[:, :, None]
     time = tf.shape(attention)[-1]
-    return Searched(ids, tf.where(scores > -np.inf, values, _minus_infinity(values)),
+    return SearchResult(ids, tf.where(scores > -np.inf, values, _minus_infinity(values)),
                     tf.gather(tf.reshape(attention, [-1, time]), places[:, 0]))
 
 

@@ -26,7 +26,7 @@ except ImportError:  # Windows
 LOCK_FILE = "training.lock"
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 5 * HEARTBEAT_SECONDS
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
 # Errors of file systems that have no locks, such as some network file systems.
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 _INSTANCE = uuid.uuid4().hex  # a restarted container has the same host name and process number

@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from tests.benchmarks import learning
 
 _MEAN_STEPS = 5  # of the plotted losses
-_STYLES = {"aocr 0.7: AdaDelta": "#c44e52", "now: Adam with guided attention": "#4c72b0"}
+_STYLES = {"AdaDelta (--optimizer adadelta)": "#c44e52",
+           "Adam with guided attention (default)": "#4c72b0"}
 
 
 def main() -> None:
@@ -45,13 +46,14 @@ def main() -> None:
 
 
 def _plot(axes: Axes, name: str, files: list[list[dict[str, Any]]]) -> None:
-    """Plots the losses of every seed, and labels the curve of each file once."""
+    """Plots the losses of every seed, up to the last step of the first file."""
     for (label, color), trainings in zip(_STYLES.items(), files, strict=True):
         for n, losses in enumerate(_losses(trainings, name)):
             smooth = np.convolve(losses, np.full(_MEAN_STEPS, 1 / _MEAN_STEPS), "valid")
             axes.plot(np.arange(len(smooth)) + _MEAN_STEPS, smooth, color=color, linewidth=1.2,
                       label=label if n == 0 else None)
-    axes.set(title=name, xlabel="step", yscale="log", ylim=(0.01, 5))
+    steps = max(map(len, _losses(files[0], name)))
+    axes.set(title=name, xlabel="step", yscale="log", xlim=(0, steps), ylim=(0.001, 5))
     axes.grid(alpha=0.3)
 
 

@@ -287,7 +287,8 @@ def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay_intact(
     error = messages(logged)[-1]
     assert f"aocr train: cannot write the checkpoint of step 3 to {copied}: " in error
     assert error.endswith(f"the last good checkpoint is {copied}/model.ckpt-2; free space on "
-                          "the disk, and give the same command again")
+                          "the disk, and give the same command again (without "
+                          "--no-resume)")
     assert not list(copied.glob("*_temp*"))
     assert not list(copied.glob("model.ckpt-3*"))
     assert Recognizer.load(copied).source == f"{copied}/model.ckpt-2"

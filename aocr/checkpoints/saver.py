@@ -52,6 +52,7 @@ class CheckpointSaver:
         self._content = content
         self._config = self._stored_config = config
         self._is_new = resumed is None
+        self._first_step: int | None = None
         self._model_dir = model_dir
         self._best_dir = directory.best_dir(model_dir)
         self._keep = keep
@@ -73,7 +74,7 @@ class CheckpointSaver:
         with self._write_errors(self._model_dir, step):
             if self._is_new:
                 self._replace_earlier_run(step)
-            else:
+            elif step != self._first_step:  # which `save_best` has written
                 self._last = self._newest.save(checkpoint_number=step)
             if self._config != self._stored_config:
                 config_file.save(self._model_dir, self._config)
@@ -122,7 +123,7 @@ class CheckpointSaver:
         path = tf.io.gfile.join(self._model_dir, f"{directory.CHECKPOINT_NAME}-{step}")
         self._last = self._content.checkpoint.write(path)
         config_file.save(self._model_dir, self._config)
-        self._stored_config, self._is_new = self._config, False
+        self._stored_config, self._is_new, self._first_step = self._config, False, step
         directory.write_state(self._model_dir, [path])
         _remove_except(self._model_dir, path)
 

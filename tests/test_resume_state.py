@@ -87,7 +87,7 @@ def test_other_records_to_validate_on_reset_the_best_validation(logged: list[str
 def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
         world: World, tmp_path: Path) -> None:
     """Precise batch norm uses the last eight batches, some of them from before the stop."""
-    for name, stops in (("complete", [20]), ("stopped", [15, 17, 20])):
+    for name, stops in (("complete", [20]), ("stopped", [15, 20])):
         for max_steps in stops:
             run(world, tmp_path / name, max_steps=max_steps, steps_per_checkpoint=10)
     first, second = (tf.train.load_checkpoint(str(tmp_path / name / "model.ckpt-20"))
@@ -100,19 +100,17 @@ def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("max_steps", [2, 3])
 def test_a_validation_that_a_signal_prevents_is_made_when_the_run_resumes(
-        world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch,
-        max_steps: int) -> None:
-    settings: dict[str, Any] = {"steps_per_checkpoint": 100, "val": (str(world.records),)}
+        world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"max_steps": 2, "val": (str(world.records),)}
     with monkeypatch.context() as patch:
         patch.setattr(Validator, "run", lambda _: None)
-        run(world, tmp_path / "m", max_steps=2, **settings)
+        run(world, tmp_path / "m", **settings)
     assert not [line for line in logged if line.startswith("Validation at")]
     for _ in range(2):
-        run(world, tmp_path / "m", max_steps=max_steps, **settings)
+        run(world, tmp_path / "m", **settings)
     assert [line.split(".")[0] for line in logged if line.startswith("Validation at")] == [
-        f"Validation at step {step}" for step in range(2, max_steps + 1)]
+        "Validation at step 2"]
 
 
 def test_a_checkpoint_without_a_model_to_start_from_is_refused(

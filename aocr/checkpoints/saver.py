@@ -139,7 +139,7 @@ class CheckpointSaver:
 
 
 def _remove_except(model_dir: str, kept: str) -> None:
-    """Removes all checkpoints but one, and the best one."""
+    """Removes all checkpoints but the one at the path `kept`, also the one in `best/`."""
     for path in directory.listed_paths(model_dir):
         for file in tf.io.gfile.glob(f"{path}.*") if path != kept else ():
             tf.io.gfile.remove(file)

@@ -194,7 +194,8 @@ async def _wait_until_stopped(stop: asyncio.Future[int],
             ends: list[asyncio.Future[Any]] = [stop, server]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
-                raise AocrError(f"{endpoint.name} has ended unexpectedly: {server.exception()}")
+                problem = server.exception() or "its server has stopped"
+                raise AocrError(f"{endpoint.name} has ended unexpectedly: {problem}")
     await stop
 
 

@@ -102,15 +102,20 @@ def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
 @pytest.mark.slow
 def test_a_validation_that_a_signal_prevents_is_made_when_the_run_resumes(
         world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    settings: dict[str, Any] = {"max_steps": 2, "val": (str(world.records),)}
+    def train_to(step: int) -> None:
+        run(world, tmp_path / "m", max_steps=step, val=(str(world.records),))
+
     with monkeypatch.context() as patch:
         patch.setattr(Validator, "run", lambda _: None)
-        run(world, tmp_path / "m", **settings)
+        train_to(2)
     assert not [line for line in logged if line.startswith("Validation at")]
-    for _ in range(2):
-        run(world, tmp_path / "m", **settings)
+    stopped = file_contents(tmp_path / "m")
+    for step in (2, 3, 3):
+        train_to(step)
     assert [line.split(".")[0] for line in logged if line.startswith("Validation at")] == [
-        "Validation at step 2"]
+        f"Validation at step {step}" for step in (2, 2, 3)]
+    checkpoint = {path: content for path, content in stopped.items() if "model.ckpt-2" in str(path)}
+    assert checkpoint and checkpoint.items() <= file_contents(tmp_path / "m").items()
 
 
 def test_a_checkpoint_without_a_model_to_start_from_is_refused(

@@ -47,11 +47,14 @@ class Checkpointer:
         self._write()
 
     def validate_missed(self) -> None:
-        """Runs the validation that a signal prevented at the checkpoint that a run resumes from."""
+        """Runs the validation that a signal prevented at the checkpoint that a run resumes from.
+
+        The checkpoint is not written again: until the next one, a resumed run repeats the
+        validation, with the same result.
+        """
         due = int_value(self.state.resume.due)
         if self.validator is not None and due and due == int_value(self.state.step):
             self._validate(self.validator)
-            self._write()
 
     def _prepare(self) -> None:
         self.progress.log_means(int_value(self.state.step))

@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from aocr.config import OPTIMIZERS, SCHEDULES, TrainConfig
-from aocr.training.learning_rate import (
-    FINAL_SHARE,
-    HOLD_STEPS,
-    REDUCTION,
-    LearningRate,
-)
+from aocr.config import OPTIMIZERS, TrainConfig
+from aocr.training.learning_rate import FINAL_SHARE, HOLD_STEPS, LearningRate
 
 WARM_UP_STEPS = OPTIMIZERS["adam"].warm_up_steps
 
@@ -46,19 +41,6 @@ def test_the_rate_falls_with_the_inverse_square_root_of_the_steps() -> None:
     rate = make_rate()
     for factor in (1, 4, 100):
         assert at(rate, factor * HOLD_STEPS - 1) == pytest.approx(0.002 / math.sqrt(factor))
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_reduced_rate_falls_on_from_there(schedule: str) -> None:
-    settings: Any = {"schedule": schedule, "max_steps": 1000}
-    rate, config = make_rate(**settings), TrainConfig(**settings)
-    before = at(rate, 500)
-    assert rate.reduce(steps(500)) == at(rate, 500) == pytest.approx(REDUCTION * before)
-    rates = [at(rate, step) for step in range(500, 1000)]
-    assert rates == sorted(rates, reverse=True)
-    rate.update(steps(600), config, new_optimizer=False)  # a resumed run
-    assert [at(rate, step) for step in range(500, 1000)] == rates
-    assert rate.reduce(steps(700)) == pytest.approx(REDUCTION * rates[200])
 
 
 def test_a_constant_rate_is_constant() -> None:

@@ -21,7 +21,6 @@ from aocr.inference.recognizer import Recognizer
 from aocr.tokenizer import Tokenizer
 from aocr.training.checkpointing import Checkpointer
 from aocr.training.curriculum import DROPOUT_STEPS, Curriculum
-from aocr.training.learning_rate import LearningRate
 from aocr.training.state import Best
 from aocr.training.step import TrainStep
 from aocr.training.validation import Scores
@@ -140,33 +139,29 @@ def test_the_best_validation_has_the_highest_word_accuracy_and_then_the_lowest_c
     assert [best.wait(), best.wait(), best.update(1.0, 0.0, 9), int(best.waited)] == [1, 2, True, 0]
 
 
-@pytest.mark.parametrize(("early_stop", "max_steps", "reduced_at", "stopped_at"), [
-    (None, None, [6], 11), (4, 1000, [3], 5), (1, None, [], 2), (None, 1000, [], 0)])
-def test_without_improvement_the_rate_is_reduced_and_then_the_run_stops(
-        early_stop: int | None, max_steps: int | None, reduced_at: list[int], stopped_at: int,
+@pytest.mark.parametrize(("early_stop", "max_steps", "stopped_at"), [
+    (None, None, 11), (4, 1000, 5), (1, None, 2), (None, 1000, None)])
+def test_a_run_stops_without_improvement(
+        early_stop: int | None, max_steps: int | None, stopped_at: int | None,
         logged: list[str]) -> None:
     settings = TrainConfig(val=("words",), early_stop=early_stop, max_steps=max_steps)
-    state = mock.Mock(best=Best(), rate=LearningRate(settings), step=tf.Variable(0, dtype=tf.int64),
+    state = mock.Mock(best=Best(), step=tf.Variable(0, dtype=tf.int64),
                       curriculum=mock.Mock(is_active=lambda _: False))
     scores = mock.Mock(run=lambda: Scores(0.1, 0.5, 0.3))
     checkpointer = Checkpointer(
         state, mock.Mock(), scores, mock.Mock(), mock.MagicMock(), settings)
-    expected = []
     for step in range(1, (stopped_at or 14) + 1):
         state.step.assign(step)
         checkpointer.validate_and_save()
-        plateau = f"No improvement in {step - 1} validations; the best one is that of step 1: "
-        if step in reduced_at:
-            expected.append(f"{plateau}the learning rate is reduced to 0.0006.")
-        if step == stopped_at:
-            expected.append(f"{plateau}stopping (--early-stop).")
-    assert [line for line in logged if not line.startswith("Saving the model")] == expected
+    assert [line for line in logged if not line.startswith("Saving the model")] == (
+        [f"No improvement in {stopped_at - 1} validations; the best one is that of step 1: "
+         "stopping (--early-stop)."] if stopped_at else [])
     assert int(state.best.waited) == (settings.patience or 13)
 
 
 def test_validations_within_the_curriculum_are_no_plateau(logged: list[str]) -> None:
     settings = TrainConfig(val=("words",), early_stop=2)
-    state = mock.Mock(best=Best(), rate=LearningRate(settings), step=tf.Variable(0, dtype=tf.int64),
+    state = mock.Mock(best=Best(), step=tf.Variable(0, dtype=tf.int64),
                       curriculum=Curriculum(ModelConfig(), 1.0))
     scores = mock.Mock(run=lambda: Scores(0.1, 0.0, 1.0))
     checkpointer = Checkpointer(

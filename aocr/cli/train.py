@@ -95,8 +95,8 @@ def _add_run_flags(command: argparse.ArgumentParser) -> None:
     add("--val-split", type=float, default=defaults.val_split, metavar="X",
         help="validate on this share of the images, such as 0.1, instead of training on them")
     add("--early-stop", type=flags.at_least_one, metavar="N",
-        help="stop after N validations without improvement, and reduce the learning rate after "
-        "half as many (default: 10 with a validation and without --max-steps, otherwise never)")
+        help="stop after N validations without improvement (default: 10 with a validation and "
+        "without --max-steps, otherwise never)")
 
 
 def _add_start_flags(command: argparse.ArgumentParser) -> None:

@@ -23,8 +23,7 @@ class Checkpointer:
         validator: Scores the averaged weights; `None` for no validation.
         output: Where the checkpoints are written.
         progress: Where the log lines go.
-        settings: After how many validations without improvement the run stops; after half as
-            many, the learning rate is reduced.
+        settings: After how many validations without improvement the run stops.
     """
 
     state: TrainingState
@@ -84,15 +83,10 @@ class Checkpointer:
             with self.progress.history.measure("saving"):
                 self.output.save_best()
         elif not self.state.curriculum.is_active(step):
-            self._respond_to_plateau(best.wait())
+            self._log_plateau(best.wait())
 
-    def _respond_to_plateau(self, waited: int) -> None:
-        """Reduces the learning rate, or logs the end of the run, which the loop then stops."""
-        patience = self.settings.patience
-        plateau = (f"No improvement in {waited} validations; the best one is that of step "
-                   f"{int_value(self.state.best.step)}")
-        if waited == patience:
-            log.info(f"{plateau}: stopping (--early-stop).")
-        elif patience is not None and waited == patience // 2:
-            rate = self.state.rate.reduce(self.state.step)
-            log.info(f"{plateau}: the learning rate is reduced to {rate:.2g}.")
+    def _log_plateau(self, waited: int) -> None:
+        """Logs the end of the run, which the loop then stops, if it has waited long enough."""
+        if waited == self.settings.patience:
+            log.info(f"No improvement in {waited} validations; the best one is that of step "
+                     f"{int_value(self.state.best.step)}: stopping (--early-stop).")

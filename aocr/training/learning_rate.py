@@ -10,7 +10,6 @@ from aocr.config import OPTIMIZERS, SCHEDULES, TrainConfig
 
 HOLD_STEPS = 60
 FINAL_SHARE = 0.01
-REDUCTION = 0.3  # on a plateau of the validation
 
 
 class LearningRate(tf.Module):
@@ -94,19 +93,6 @@ class LearningRate(tf.Module):
     def after_warm_up(self, step: tf.Tensor) -> float:
         """Returns the rate at a step as it is if the warm-up is over."""
         return float(self._without_warm_up(step).numpy())
-
-    def reduce(self, step: tf.Tensor) -> float:
-        """Reduces the rate, and restarts the schedule from the reduced one.
-
-        Args:
-            step: Number of steps taken so far.
-
-        Returns:
-            The new rate.
-        """
-        self.start.assign(REDUCTION * self._without_warm_up(step))
-        self.start_step.assign(step)
-        return float(self.start.numpy())
 
     def _without_warm_up(self, step: tf.Tensor) -> tf.Tensor:
         steps = tf.cast(step - self.start_step, tf.float64)

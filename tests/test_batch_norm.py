@@ -88,9 +88,9 @@ def test_a_batch_without_padding_gives_the_same_features_without_a_mask() -> Non
     images = tf.cast(images, tf.float32)
     masked, unmasked = (AttentionOCR(make_config()) for _ in range(2))
     features = masked.cnn(images, mask_of(images, widths), BatchNorm.training)
-    # Rounding in seven float32 layers adds up to 1.2e-5 on some processors. Dividing the variance by
-    # one less would differ by 1e-3.
-    assert_close(features, unmasked.cnn(images, None, BatchNorm.training), 1e-4)
+    difference = features - unmasked.cnn(images, None, BatchNorm.training)
+    # Not value by value: float32 rounding of a single one exceeds 1e-5 on some processors.
+    assert np.linalg.norm(difference) < 1e-5 * np.linalg.norm(features)
     for variable, other in zip(masked.cnn.variables, unmasked.cnn.variables, strict=True):
         assert_close(variable, other, 1e-5)
 

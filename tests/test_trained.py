@@ -28,7 +28,7 @@ from tests.conftest import World
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-STEPS = 90
+STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("trained")
-    assert draw_script.load().main([str(root), "--count", "1800", "--test-count", "60", "--charset",
-                      "0123456789", "--min-length", "3", "--max-length", "4"]) == 0
+    assert draw_script.load().main([str(root), "--count", "900", "--test-count", "60", "--charset",
+                      "0123456789", "--min-length", "2", "--max-length", "3"]) == 0
     log = ["--log-path", str(root / "log")]
     for name in ("training", "testing"):
         assert main(["dataset", str(root / f"annotations-{name}.txt"),
                      str(root / f"{name}.tfrecords"), *log]) == 0
     assert main(["train", str(root / "training.tfrecords"), "--model-dir", str(root / "model"),
-                 "--max-width", "300", "--max-height", "130", "--charset", "auto",
+                 "--max-width", "250", "--max-height", "120", "--charset", "auto",
                  "--batch-size", "32", "--max-steps", str(STEPS), *log]) == 0
     lines = (root / "annotations-testing.txt").read_text(encoding="utf-8").splitlines()
     images = [Path(line.split(" ", 1)[0]) for line in lines]

@@ -16,6 +16,8 @@ KERNELS = ("bicubic-antialias", "bicubic-tf1", "bicubic-tf2")
 LAYOUTS = ("own-width", "padded")
 ALPHA_RULES = ("composite", "drop")
 OVERSIZE = ("skip", "shrink")
+# Settings on which the shapes of the weights depend, besides the alphabet and the channels.
+NETWORK_SETTINGS = ("use_gru", "attn_num_layers", "attn_num_hidden", "target_embedding_size")
 AUGMENTATIONS = ("off", "light", "strong")
 SCHEDULES = ("inverse-sqrt", "constant", "cosine")
 FLOAT32 = "float32"
@@ -266,6 +268,8 @@ class TrainConfig:
     def _check_mixture(self) -> None:
         if not 0 < self.mix_share < 1:
             raise AocrError(f"--mix-share must be above 0 and below 1, got {self.mix_share}")
+        if self.mix_share != TrainConfig.mix_share and not self.mix:
+            raise AocrError("--mix-share needs --mix DATASET, the images whose share it is")
         if self.mix and self.batch_size < 2:
             raise AocrError("--mix needs --batch-size 2 or more: a batch holds images of both "
                             "datasets")

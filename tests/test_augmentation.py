@@ -309,9 +309,16 @@ def test_the_contact_sheet_shows_images_unchanged_and_augmented(
 def test_a_contact_sheet_that_cannot_be_written_is_one_line(
         world: World, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "missing" / "sheet.png"
-    code, logged = command("train", world.records, "--show-augmented", path)
+    code, logged = command("train", world.records, "--augment", "light", "--show-augmented", path)
     assert code == 1
     assert f"cannot write {path}: " in logged.splitlines()[-1]
+
+
+def test_a_contact_sheet_needs_an_augmentation(world: World, command: Command, tmp_path: Path
+                                               ) -> None:
+    code, logged = command("train", world.records, "--show-augmented", tmp_path / "sheet.png")
+    assert code == 1
+    assert logged.splitlines()[-1].endswith("--show-augmented needs --augment light or strong")
 
 
 def test_images_that_cannot_be_decoded_are_counted_beside_a_contact_sheet(
@@ -320,7 +327,8 @@ def test_images_that_cannot_be_decoded_are_counted_beside_a_contact_sheet(
     with tf.io.TFRecordWriter(str(records)) as writer:
         for image in (undecodable_png(), world.images[0].read_bytes()):
             writer.write(example.encode(Record(image, "A", "")))
-    code, logged = command("train", records, "--show-augmented", tmp_path / "sheet.png")
+    code, logged = command("train", records, "--augment", "light", "--show-augmented",
+                           tmp_path / "sheet.png")
     assert code == 0
     assert "Using 1 of 2 images to show, skipping 1." in logged
     assert "1 x unreadable image (first: record 1 of " in logged

@@ -47,7 +47,7 @@ def test_the_proposed_train_line_uses_every_image(
     proposal = messages(logged)[-1].removeprefix("To train on it: aocr train ")
     words = proposal.replace(f"'{tmp_path}/odd data.tfrecords'", "DATASET").split()
     assert words[1::2] == ["--max-width", "--max-height", "--max-prediction", "--charset",
-                           "--init-from"]
+                           "--init-from", "--max-steps", "--augment"]
     code, logged = command("train", tmp_path / "odd data.tfrecords", *words[1:],
                            "--model-dir", tmp_path / "model", "--max-steps", 1)
     assert code == 0

@@ -110,7 +110,7 @@ def test_a_schedule_that_is_not_given_again_is_kept() -> None:
     rate.update(steps(1000), TrainConfig(max_steps=3000), new_optimizer=False)
     assert at(rate, 2000) == expected[-1]
     assert rate.describe(steps(1000)) == (
-        "2e-05, cosine at its end; another --initial-learning-rate starts a new one")
+        "2e-05, cosine at its end; a different --initial-learning-rate starts a new one")
     rate.update(steps(1000), TrainConfig(initial_learning_rate=0.001, max_steps=3000),
                 new_optimizer=False)
     assert rate.describe(steps(1000)) == "0.001, cosine until step 3000"

@@ -79,8 +79,8 @@ def test_records_are_mixed_in_with_their_share_also_of_a_few(own: int, share: fl
 
 
 def test_a_mixture_is_no_larger_than_its_records_and_leaves_room() -> None:
-    assert Mixture.plan(100, 3, TrainConfig(mix_share=0.5)).per_batch == 3
-    assert Mixture.plan(9, 5, TrainConfig(batch_size=2, mix_share=0.9))[2:4] == (1, 1)
+    assert Mixture.plan(100, 3, TrainConfig(mix=("x",), mix_share=0.5)).per_batch == 3
+    assert Mixture.plan(9, 5, TrainConfig(batch_size=2, mix=("x",), mix_share=0.9))[2:4] == (1, 1)
 
 
 def test_all_records_of_a_mixture_are_used_about_equally_often() -> None:

@@ -36,7 +36,8 @@ def adadelta(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes steps count without computing anything, which is enough to see the settings of a run."""
+    """Makes steps only count, which is enough to see the settings of a run."""
+
     def count(step: TrainStep, *_: object) -> StepResult:
         step._state.step.assign_add(1)
         return StepResult(1.0, 1.0)

@@ -148,7 +148,8 @@ def test_checkpoints_that_another_run_wrote_meanwhile_are_not_replaced(
 
 @pytest.mark.parametrize(("mix", "share", "message"), [
     (("none.tfrecords",), 0.25, "no such dataset: none.tfrecords"),
-    (("x",), 1.0, "--mix-share must be above 0 and below 1, got 1.0")])
+    (("x",), 1.0, "--mix-share must be above 0 and below 1, got 1.0"),
+    ((), 0.5, "--mix-share needs --mix DATASET")])
 def test_a_mixture_that_cannot_be_is_refused(
         world: World, tmp_path: Path, mix: tuple[str, ...], share: float, message: str) -> None:
     with pytest.raises(AocrError, match=message):

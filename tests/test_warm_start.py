@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr.checkpoints import config_file, loader, warm_start
+from aocr.checkpoints import built_in, config_file, loader, warm_start
 from aocr.checkpoints.choice import DEFAULT_CHOICE
+from aocr.checkpoints.warm_start import _for_channels
 from aocr.cli.main import main
 from aocr.config import DIGITS_AND_CAPITALS, PRINTABLE_ASCII, ModelConfig
 from aocr.data import pipeline
@@ -124,19 +125,35 @@ def test_limits_can_be_changed_and_other_settings_are_kept(current: Path, origin
     assert config == ModelConfig(**{**SMALL, "max_width": 90}, alphabet="cab", oversize="shrink")
     _, config = warm_start.load(str(original), LIMITS, DEFAULT_CHOICE)
     assert config == ModelConfig(**SMALL, layout="padded", kernel="bicubic-tf1")
+    latin = built_in.resolve("latin")
+    assert config_file.load(latin).oversize == "shrink"
+    assert warm_start.load(latin, {}, DEFAULT_CHOICE)[1].oversize == "skip"
 
 
 @pytest.mark.parametrize("source", ["current", "original"])
 @pytest.mark.parametrize(("given", "named"), [
     ({"attn_num_hidden": 64}, "--attn-num-hidden 64"), ({"use_gru": True}, "--use-gru"),
-    ({"attn_num_layers": 3}, "--attn-num-layers 3"), ({"color": True}, "--color"),
+    ({"attn_num_layers": 3}, "--attn-num-layers 3"),
     ({"target_embedding_size": 9}, "--target-embedding-size 9")])
-def test_other_shapes_are_refused(request: pytest.FixtureRequest, source: str,
+def test_other_sizes_are_refused(request: pytest.FixtureRequest, source: str,
                                   given: dict[str, object], named: str) -> None:
     model_dir: Path = request.getfixturevalue(source)
     with pytest.raises(AocrError, match=named) as caught:
         warm_start.load(str(model_dir), given, DEFAULT_CHOICE)
     assert str(model_dir) in str(caught.value)
+    assert (source == "original") != (
+        "train another model with it, without --init-from" in str(caught.value))
+
+
+def test_a_model_for_color_computes_what_the_old_one_does_in_gray(current: Path) -> None:
+    gray_model, color_model, _ = warm_started(current, color=True)
+    colors = np.random.default_rng(0).uniform(-1, 1, (2, 32, 24, 3)).astype(np.float32)
+    gray = 0.299 * colors[..., :1] + 0.587 * colors[..., 1:2] + 0.114 * colors[..., 2:]
+    features = gray_model.cnn(gray, None, BatchNorm.inference)
+    np.testing.assert_allclose(color_model.cnn(colors, None, BatchNorm.inference), features,
+                               atol=1e-5 * np.abs(features).max())
+    back = _for_channels(color_model.cnn.convs[0].kernel.numpy(), 1)
+    np.testing.assert_allclose(back, gray_model.cnn.convs[0].kernel.numpy(), rtol=1e-6)
 
 
 def test_batch_norm_averages_follow_the_new_data_from_the_first_step(current: Path) -> None:

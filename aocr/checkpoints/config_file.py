@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from aocr.checkpoints.model_files import CONFIG_FILE
-from aocr.config import ModelConfig, flag, shown
+from aocr.config import NETWORK_SETTINGS, ModelConfig, flag, shown
 from aocr.errors import AocrError, reason
 from aocr.runtime import filesystem
 
@@ -97,9 +97,11 @@ def check_flags(directory: str, config: ModelConfig, given: Mapping[str, object]
                             f"{', '.join(ModelConfig.__dataclass_fields__)}")
         stored = getattr(config, name)
         if value != stored:
+            weights = ("without --init-from" if name in NETWORK_SETTINGS else
+                       f"which may start from the weights of this one with --init-from {directory}")
             raise AocrError(f"{_describe(name, value)} contradicts {directory}, whose model has "
                             f"{_describe(name, stored)}; leave the flag out, or train another "
-                            "model with it (--init-from starts from the weights of this one)")
+                            f"model with it, {weights}")
 
 
 def _read(directory: str) -> tuple[str, str]:

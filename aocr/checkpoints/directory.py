@@ -82,8 +82,11 @@ def _no_checkpoint(model_dir: str, which: str | None, latest: list[str], best: l
     if tf.io.gfile.exists(model_dir) and not is_directory:
         return AocrError(f"{model_dir} is a file; name the directory that `aocr train` has written")
     missing = "checkpoint in" if is_directory else "model directory"
-    return AocrError(f"no {missing} {model_dir}; --model-dir names the directory that `aocr train` "
-                     f"has written, or the built-in model {built_in.DEFAULT}")
+    if is_directory and model_dir in built_in.names():
+        return AocrError(f"no {missing} {model_dir}; this directory takes precedence over the "
+                         "built-in model of the same name: rename it, or work in another one")
+    return AocrError(f"no {missing} {model_dir}; expected a directory that `aocr train` has "
+                     f"written, or the name of a built-in model ({built_in.DEFAULT})")
 
 
 def repair_state(model_dir: str) -> None:

@@ -12,43 +12,49 @@ import tensorflow as tf
 from aocr.checkpoints import loader
 from aocr.checkpoints.choice import CheckpointChoice
 from aocr.checkpoints.loader import LoadedModel
-from aocr.config import ALPHA_RULES, ModelConfig
+from aocr.config import ALPHA_RULES, NETWORK_SETTINGS, OVERSIZE, ModelConfig
 from aocr.model import AttentionOCR
 from aocr.runtime.console import log
 from aocr.tokenizer import FIRST_CHARACTER_ID
 
-_SHAPES = ("color", "use_gru", "attn_num_layers", "attn_num_hidden", "target_embedding_size")
 _LIMITS = ("max_width", "max_height", "max_prediction")
+# Weights of red, green and blue in a gray image, as JPEG decoders and `tf.image` compute it.
+# Source: ITU-R BT.601.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def load(model_dir: str, given: Mapping[str, Any], choice: CheckpointChoice
          ) -> tuple[LoadedModel, ModelConfig]:
     """Loads the model to start from.
 
+    Settings that the user did not name are those of the old model, except what is done with
+    transparent and with oversize images, which is the default, and the temperature.
+
     Args:
         model_dir: Its model directory, of this aocr or of the original aocr.
-        given: The settings that the user named for the new model. Those that determine the shapes
-            of weights must equal the old model's, except the alphabet.
+        given: The settings that the user named for the new model. The sizes of the network
+            (`aocr.config.NETWORK_SETTINGS`) must equal the old model's.
         choice: See `loader.load`.
 
     Returns:
         The old model, and the settings of the new one.
 
     Raises:
-        AocrError: There is no model, or its weights have other shapes.
+        AocrError: There is no model, or its network has other sizes.
     """
-    names = _SHAPES + _LIMITS if loader.is_legacy(model_dir) else _SHAPES
+    names = NETWORK_SETTINGS + _LIMITS if loader.is_legacy(model_dir) else NETWORK_SETTINGS
     fixed = {name: value for name, value in given.items() if name in names}
     old = loader.load(model_dir, fixed, choice)
-    return old, dataclasses.replace(old.config, **{"alpha": ALPHA_RULES[0], "temperature": 1.0,
-                                                **given})
+    return old, dataclasses.replace(old.config, **{
+        "alpha": ALPHA_RULES[0], "oversize": OVERSIZE[0], "temperature": 1.0, **given})
 
 
 def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:
     """Copies the weights of an old model to a new one.
 
-    Weights of characters that only the new alphabet has keep their start values. The batch-norm
-    averages follow the new data from the first step (see `BatchNorm`).
+    Weights of characters that only the new alphabet has keep their start values. A new network for
+    color images computes at first what the old one computes of the same images in gray, and the
+    reverse. The batch-norm averages follow the new data from the first step (see `BatchNorm`).
 
     Args:
         old: The old model.
@@ -60,7 +66,10 @@ def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:
     ids = _shared_ids(old.config.alphabet, config.alphabet)
     for source, target in zip(old.model.variables, model.variables, strict=True):
         axis = character_axes.get(id(target))
-        target.assign(source if axis is None else _merge(source, target, ids, axis))
+        if target is model.cnn.convs[0].kernel:
+            target.assign(_for_channels(source.numpy(), config.channels))
+        else:
+            target.assign(source if axis is None else _merge(source, target, ids, axis))
     for conv in model.cnn.convs:
         if conv.norm is not None:
             conv.norm.updates.assign(0)
@@ -68,6 +77,20 @@ def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:
     log.info(f"Starting from {old.path}: {shared} characters keep their weights, "
              f"{len(config.alphabet) - shared} get new ones, {len(old.config.alphabet) - shared} "
              "are no longer used.")
+
+
+def _for_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Returns the first kernel for images with this number of channels.
+
+    Args:
+        kernel: `[3, 3, 1 or 3, 64]`.
+        channels: 1 or 3.
+    """
+    if kernel.shape[2] == channels:
+        return kernel
+    converted: np.ndarray = (
+        kernel.sum(2, keepdims=True) if channels == 1 else kernel * _LUMA[:, None])
+    return converted
 
 
 def _shared_ids(old: str, new: str) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from aocr.data.stats import DatasetStats, SizeProposal
 
 _MIN_PAIRS_TO_VALIDATE = 100  # below, all images are proposed for training
+_MIN_PAIRS_WITHOUT_AUGMENTATION = 500
+_MIN_PAIRS_FOR_LONG_TRAINING = 10_000
+# Trainings on 100 to 1,500 images were best after 50 to 150 steps (tests/benchmarks/README.md).
+_FINE_TUNING_STEPS = 150
+_FINE_TUNING_STEPS_PER_CHECKPOINT = 25
 
 
 def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -132,11 +137,16 @@ def _train_line(stats: DatasetStats, proposal: SizeProposal, output: str) -> str
             f"--max-height {proposal.max_height} --max-prediction {longest} "
             + "--charset auto" * bool(stats.characters)
             + " --val-split 0.1" * (stats.pairs >= _MIN_PAIRS_TO_VALIDATE)
-            + _init_from(stats)).rstrip()
+            + _fine_tuning(stats)
+            + " --augment light" * (stats.pairs < _MIN_PAIRS_WITHOUT_AUGMENTATION)).rstrip()
 
 
-def _init_from(stats: DatasetStats) -> str:
-    """Returns the flag for the built-in model if it knows half of the characters of the labels."""
+def _fine_tuning(stats: DatasetStats) -> str:
+    """Returns flags to start from the built-in model, if it knows half of the labels' characters.
+
+    Fine-tuning on few images needs few steps: it is validated often, so that it stops early, or
+    limited where no image is left to validate on.
+    """
     from aocr.checkpoints import config_file
 
     model_dir = built_in.resolve(built_in.DEFAULT)
@@ -144,4 +154,11 @@ def _init_from(stats: DatasetStats) -> str:
         return ""
     alphabet = config_file.load(model_dir).alphabet
     known = sum(character in alphabet for character in stats.characters)
-    return f" --init-from {built_in.DEFAULT}" * (0 < len(stats.characters) <= 2 * known)
+    if not 0 < len(stats.characters) <= 2 * known:
+        return ""
+    duration = ""
+    if stats.pairs < _MIN_PAIRS_TO_VALIDATE:
+        duration = f" --max-steps {_FINE_TUNING_STEPS}"
+    elif stats.pairs < _MIN_PAIRS_FOR_LONG_TRAINING:
+        duration = f" --steps-per-checkpoint {_FINE_TUNING_STEPS_PER_CHECKPOINT}"
+    return f" --init-from {built_in.DEFAULT}{duration}"

@@ -25,6 +25,7 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "again resumes from the newest checkpoint.",
         ("aocr train words.tfrecords --max-width 240 --max-height 46 --charset auto",
          "aocr train 'words-*.tfrecords' --val-split 0.1 --early-stop 5",
+         "aocr train words.tfrecords --init-from latin --charset auto --max-steps 150",
          "aocr train more.tfrecords --init-from checkpoints --model-dir fine-tuned"))
     add = command.add_argument_group("data and model").add_argument
     flags.add_datasets(add)

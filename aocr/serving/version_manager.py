@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
+from aocr.checkpoints import built_in
 from aocr.errors import AocrError, reason
 from aocr.inference.saved_model import MAX_VERSION, is_saved_model
 from aocr.runtime import filesystem
@@ -203,6 +204,9 @@ def find_versions(base: str) -> dict[int, str]:
         AocrError: There is no such directory.
     """
     if not tf.io.gfile.isdir(base):
+        if base in built_in.names():
+            raise AocrError(f"{base} is a built-in model; export it first, with `aocr export "
+                            f"DIRECTORY --model-dir {base} --model-version 1`")
         raise AocrError(f"no directory {base}; `aocr export --model-version 1 {base}` creates it")
     return filesystem.numbered_dirs(base)
 

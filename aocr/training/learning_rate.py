@@ -87,7 +87,7 @@ class LearningRate(tf.Module):
         if schedule != "cosine":
             return text
         if rate <= FINAL_SHARE * self.initial.numpy():
-            return f"{text} at its end; another --initial-learning-rate starts a new one"
+            return f"{text} at its end; a different --initial-learning-rate starts a new one"
         return f"{text} until step {end_step}"
 
     def after_warm_up(self, step: tf.Tensor) -> float:

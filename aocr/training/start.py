@@ -100,7 +100,7 @@ def complete_settings(settings: TrainConfig, start: Start, model_dir: str) -> Tr
         optimizer = DEFAULT_OPTIMIZER
     if optimizer is None and settings.initial_learning_rate is not None:
         log.info("--initial-learning-rate is given without --optimizer: training with AdaDelta, "
-                 "as aocr 0.7 does; --optimizer adam learns in fewer steps")
+                 "as aocr 0.7 does; without the flag, Adam learns in fewer steps")
     settings = dataclasses.replace(settings, optimizer=optimizer or settings.new_optimizer)
     if start.weights is None or settings.initial_learning_rate is not None:
         return settings

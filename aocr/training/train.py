@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from aocr.checkpoints import directory, loader, warm_start
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import AUGMENTATIONS, ModelConfig, TrainConfig
 from aocr.data import splits
 from aocr.data.index import index_checksum
 from aocr.data.pipeline import Augmentation
@@ -104,8 +104,10 @@ def show_augmented(path: str, patterns: Sequence[str], model_dir: str,
         options: See `train`.
 
     Raises:
-        AocrError: As `train`, or the file cannot be written.
+        AocrError: As `train`, or there is no augmentation, or the file cannot be written.
     """
+    if settings.augment == AUGMENTATIONS[0]:
+        raise AocrError("--show-augmented needs --augment light or strong")
     config = choose_start(patterns, model_dir, dict(model_settings), settings, options).config
     tokenizer = Tokenizer(config.alphabet)
     index = splits.load_splits(patterns, config, settings, tokenizer).training

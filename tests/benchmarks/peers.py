@@ -3,7 +3,7 @@
     python -m tests.benchmarks.peers [--model MODEL] [--only NAME]...
 
 Compares a model of aocr with Tesseract, which must be on the PATH, and with PP-OCR in the package
-`rapidocr_onnxruntime`; what is not installed is left out. None of them was trained on the sets.
+`rapidocr_onnxruntime`; what is not installed is left out. `latin` was not trained on the sets.
 Case is ignored.
 """
 

@@ -156,7 +156,7 @@ def _read_charset(path: str) -> str:
     composed and each by itself: the file may be a list of single characters, or text.
 
     Raises:
-        AocrError: The file cannot be read, or is not UTF-8.
+        AocrError: The file cannot be read, is not UTF-8, or holds no character.
     """
     import tensorflow as tf
 
@@ -170,4 +170,6 @@ def _read_charset(path: str) -> str:
         raise AocrError(f"--charset {path}: expected a UTF-8 text file, or `auto`: {error}"
                         ) from error
     lines = text.splitlines()  # without the line ends
+    if not any(lines):
+        raise AocrError(f"--charset {path}: the file holds no characters")
     return stats.alphabet_of([*map(normalize, lines), *map(normalize, "".join(lines))])

@@ -3,7 +3,8 @@
 #
 #     datasets/drawn/install_fonts.sh FOLDER
 #
-# Needs Debian or Ubuntu (apt-get, dpkg-deb), npm, and Python with requirements.txt installed.
+# Needs Debian or Ubuntu (apt-get, dpkg-deb), npm, and Python with requirements.txt installed; the
+# environment variable PYTHON names another interpreter than python3.
 # The packages are unpacked into FOLDER; nothing is installed on the system.
 set -euo pipefail
 
@@ -17,6 +18,7 @@ awk '$1 == "debian" {print $2}' "$packages" | sort -u | while read -r package; d
     compgen -G "${package}_*.deb" > /dev/null || apt-get download -q "$package" \
         || echo "$package: not in the package lists; run apt-get update?" >&2
 done
+compgen -G "*.deb" > /dev/null || { echo "no font package was downloaded" >&2; exit 1; }
 for archive in *.deb; do
     case $(dpkg-deb --field "$archive" Section) in
         */*) echo "$archive: left out, not of the section main" >&2; continue ;;

@@ -210,7 +210,6 @@ def test_characters_of_a_charset_file_stand_for_themselves_and_composed(
     assert _read_charset(str(tmp_path / "chars")) == alphabet
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("content", "message"), [
     (b"\n\n", "the file holds no characters"), (b"\xff", "expected a UTF-8 text file, or `auto`")])
 def test_a_charset_file_without_text_is_one_line(
@@ -222,6 +221,7 @@ def test_a_charset_file_without_text_is_one_line(
     assert f"--charset {tmp_path}/chars: {message}" in messages(logged)[-1]
 
 
+@pytest.mark.slow
 def test_a_charset_file_sets_the_alphabet(world: World, command: Command, tmp_path: Path) -> None:
     (tmp_path / "chars").write_text("HELOWRDXTN\nABC1234\n", encoding="utf-8")
     flags = ("--charset", tmp_path / "chars", "--model-dir", tmp_path / "m")

@@ -66,10 +66,12 @@ def copy(old: LoadedModel, model: AttentionOCR, config: ModelConfig) -> None:
     ids = _shared_ids(old.config.alphabet, config.alphabet)
     for source, target in zip(old.model.variables, model.variables, strict=True):
         axis = character_axes.get(id(target))
-        if target is model.cnn.convs[0].kernel:
+        if axis is not None:
+            target.assign(_merge(source, target, ids, axis))
+        elif target is model.cnn.convs[0].kernel:
             target.assign(_for_channels(source.numpy(), config.channels))
         else:
-            target.assign(source if axis is None else _merge(source, target, ids, axis))
+            target.assign(source)
     for conv in model.cnn.convs:
         if conv.norm is not None:
             conv.norm.updates.assign(0)

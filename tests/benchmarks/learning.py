@@ -16,7 +16,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,24 +63,32 @@ EXPERIMENTS = {
 }
 
 
-def main() -> None:
-    """Trains what FILE does not hold, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__,
+def main(experiments: Mapping[str, Experiment] = EXPERIMENTS, description: str | None = __doc__,
+         output: str = "learning.jsonl") -> None:
+    """Trains what FILE does not hold, and prints a table.
+
+    Args:
+        experiments: The datasets to choose from, by name.
+        description: What `--help` says.
+        output: FILE if the command line names none.
+    """
+    parser = argparse.ArgumentParser(description=description,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=EXPERIMENTS, metavar="NAME",
-                        help="one dataset; again for more: " + ", ".join(EXPERIMENTS))
+    parser.add_argument("--only", action="append", choices=experiments, metavar="NAME",
+                        help="one dataset; again for more: " + ", ".join(experiments))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--output", type=Path, default=Path("learning.jsonl"), metavar="FILE",
+    parser.add_argument("--output", type=Path, default=Path(output), metavar="FILE",
                         help="(default: %(default)s)")
     parser.add_argument("--steps", type=int, nargs="+", metavar="N",
                         help="steps after which the model is tested (default: by dataset)")
     args, flags = parser.parse_known_args()
     trainings = read(args.output)
-    for name in args.only or EXPERIMENTS:
-        steps = args.steps or EXPERIMENTS[name].steps
+    for name in args.only or experiments:
+        steps = args.steps or experiments[name].steps
         for seed in args.seeds:
             if not _select(trainings, name, flags, steps, [seed]):
-                trainings.append(train(name, seed, flags, steps))
+                metrics = train(experiments[name], seed, flags, steps)
+                trainings.append({"name": name, "seed": seed, "flags": flags, **metrics})
                 with args.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(trainings[-1]) + "\n")
         print(describe(_select(trainings, name, flags, steps, args.seeds), steps), flush=True)
@@ -92,15 +100,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def train(name: str, seed: int, flags: Sequence[str], steps: Sequence[int]) -> dict[str, Any]:
+def train(experiment: Experiment, seed: int, flags: Sequence[str], steps: Sequence[int]
+          ) -> dict[str, Any]:
     """Trains with one seed, and tests after each of `steps`.
 
     Returns:
-        Name, seed, flags, the loss of every step, and the metrics of `aocr test` by step.
+        The loss of every step, and the metrics of `aocr test` by step.
     """
-    experiment = EXPERIMENTS[name]
-    with images.temporary_directory() as name_of_folder:
-        folder = Path(name_of_folder)
+    with images.temporary_directory() as name:
+        folder = Path(name)
         training, testing = (_records(experiment, part, folder) for part in ("train", "test"))
         sizes = zip(("--max-width", "--max-height", "--max-prediction"), experiment.sizes,
                     strict=True)
@@ -113,7 +121,7 @@ def train(name: str, seed: int, flags: Sequence[str], steps: Sequence[int]) -> d
             losses += [float(loss) for loss in _LOSS.findall(log)]
             _aocr(folder, "test", testing, "--json", f"{folder}/test.json")
             metrics[str(step)] = _summary(folder / "test.json")
-    return {"name": name, "seed": seed, "flags": list(flags), "losses": losses, "metrics": metrics}
+    return {"losses": losses, "metrics": metrics}
 
 
 def describe(trainings: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ import aocr
 from aocr.evaluation.metrics import Totals, compare
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-_SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "captcha-digits",
+SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "captcha-digits",
          "captcha-text")
 Reader = Callable[[Sequence[Path]], list[str]]
 
@@ -59,12 +59,18 @@ def readers(model: str) -> dict[str, Reader]:
     return available
 
 
-def measure(name: str, read: Reader) -> Totals:
-    """Returns the metrics of a recognizer on the test images of a set."""
+def test_images(name: str) -> tuple[list[Path], list[str]]:
+    """Returns paths and labels of the test images of a set."""
     lines = (_DATA / name / "annotations-test.txt").read_text(encoding="utf-8").splitlines()
     paths, labels = zip(*(line.split(" ", 1) for line in lines), strict=True)
+    return [_DATA / name / path for path in paths], list(labels)
+
+
+def measure(name: str, read: Reader) -> Totals:
+    """Returns the metrics of a recognizer on the test images of a set."""
+    paths, labels = test_images(name)
     totals = Totals()
-    for text, label in zip(read([_DATA / name / path for path in paths]), labels, strict=True):
+    for text, label in zip(read(paths), labels, strict=True):
         totals.add(compare(text.upper(), label.upper()), loss=0.0)
     return totals
 
@@ -74,12 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="latin", help="model of aocr (default: %(default)s)")
-    parser.add_argument("--only", action="append", choices=_SETS, metavar="NAME",
-                        help="one set; again for more: " + ", ".join(_SETS))
+    parser.add_argument("--only", action="append", choices=SETS, metavar="NAME",
+                        help="one set; again for more: " + ", ".join(SETS))
     args = parser.parse_args()
     available = readers(args.model)
     print(f"{'words / CER':<18}", *(f"{name:>18}" for name in available))
-    for name in args.only or _SETS:
+    for name in args.only or SETS:
         summaries = [measure(name, read).summary() for read in available.values()]
         print(f"{name:<18}", *(f"{summary['word_accuracy']:>9.1%} /{summary['cer']:>6.1%}"
                                for summary in summaries), flush=True)

@@ -40,6 +40,12 @@ def test_the_same_seed_makes_the_same_text() -> None:
         assert maker(Random(7), WORDS) == maker(Random(7), WORDS)
 
 
+def test_accented_words_are_those_of_the_vocabulary() -> None:
+    made = {texts.accented_word(Random(n), WORDS).casefold() for n in range(200)}
+    assert {"łódź", "año", "öl", "être"} <= made
+    assert not [word for word in made if word.isascii() and word != "strasse"]
+
+
 def test_every_character_is_written_often_enough() -> None:
     labels = "".join(texts.rare(Random(n), WORDS) for n in range(20_000))
     assert not [character for character in ALPHABET if labels.count(character) < 20]

@@ -23,6 +23,7 @@ _DOMAINS = ("com", "org", "net", "de", "fr", "it", "es", "nl", "pl", "co.uk", "e
 _SIGN_TEXTS = ("©", "©", "®", "™", "§", "¶", "†", "‡", "№", "•", "°", "·", "—", "–", "…", "¹", "²",
                "³", "ª", "º", "¬", "‰", "⸗", "½", "¼", "¾")
 _ACCENTED = LOWER + UPPER
+_TRIES = 100
 
 
 def word(rng: Random, words: Vocabulary) -> str:
@@ -163,6 +164,16 @@ def accented(rng: Random, words: Vocabulary) -> str:
     return rng.choice(_ACCENTED) + text if rng.random() < 0.3 else text
 
 
+def accented_word(rng: Random, words: Vocabulary) -> str:
+    """Returns a word as it is spelled in its language, with a letter beyond ASCII, in any case."""
+    language = words.language(rng)
+    for _ in range(_TRIES):
+        text = language.pick(rng)
+        if not text.isascii():
+            return case(rng, text)
+    return accented(rng, words)
+
+
 def code(rng: Random, words: Vocabulary) -> str:
     """Returns a random code, as in captchas."""
     del words
@@ -215,8 +226,8 @@ SCENE_WORDS: tuple[tuple[TextMaker, float], ...] = (
 SCENE_LINES: tuple[tuple[TextMaker, float], ...] = (
     (phrase, 6), (name, 2), (web, 1), (scene_number, 1), (receipts.address, 1), (rare, 1))
 DOCUMENTS: tuple[tuple[TextMaker, float], ...] = (
-    (prose, 7), (phrase, 2), (word, 4), (name, 1), (receipts.address, 1), (web, 1),
-    (scene_number, 1), (rare, 5), (code, 0.5))
+    (prose, 7), (phrase, 2), (word, 4), (accented_word, 8), (name, 1), (receipts.address, 1),
+    (web, 1), (scene_number, 1), (rare, 5), (code, 0.5))
 CAPTCHAS: tuple[tuple[TextMaker, float], ...] = ((code, 8), (word, 1))
 BLACKLETTER: tuple[tuple[TextMaker, float], ...] = ((blackletter, 1),)
 DISPLAYS: tuple[tuple[TextMaker, float], ...] = ((clock, 1),)

@@ -306,6 +306,17 @@ def test_the_contact_sheet_shows_images_unchanged_and_augmented(
         assert all((row[0] != changed).any() for changed in row[1:])
 
 
+def test_the_contact_sheet_shows_no_images_of_a_mixture(
+        world: World, command: Command, tmp_path: Path) -> None:
+    pictures = []
+    for flags in ([], ["--mix", world.records]):
+        path = tmp_path / f"{len(flags)}.png"
+        assert command("train", world.records, "--model-dir", tmp_path / "new", "--augment",
+                       "light", "--show-augmented", path, *flags)[0] == 0
+        pictures.append(path.read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 def test_a_contact_sheet_that_cannot_be_written_is_one_line(
         world: World, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "missing" / "sheet.png"

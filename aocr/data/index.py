@@ -66,6 +66,10 @@ class RecordIndex:
         """Returns the index of the records where `mask`, `[n]` bool, is true; keeps `skipped`."""
         return replace(self, **{name: getattr(self, name)[mask] for name in _COLUMN_TYPES})
 
+    def first(self, count: int) -> RecordIndex:
+        """Returns the index of the first `count` records; keeps `skipped`."""
+        return self.subset(np.arange(len(self)) < count)
+
     def join(self, other: RecordIndex) -> RecordIndex:
         """Returns the index of these records, followed by those of another; keeps `skipped`."""
         columns = {name: np.concatenate([getattr(self, name), getattr(other, name)])

@@ -22,7 +22,7 @@ class Strength(NamedTuple):
 
     Amounts are drawn uniformly between 0 and the limit, in either direction where there are two.
 
-    Of a long image, magnification, rotation and perspective would move the ends out of view. Each
+    In a wide image, magnification, rotation and perspective would move the ends out of view. Each
     of them is therefore limited to moving no edge outwards by more than `reach` pixels.
 
     Attributes:

@@ -96,7 +96,7 @@ class TrainingBatches:
     def _unmixed_records(self) -> RecordIndex:
         """The records without those of the mixture."""
         count = len(self.index) if self.mixture is None else self.mixture.start
-        return self.index.subset(np.arange(len(self.index)) < count)
+        return self.index.first(count)
 
     def _batch_records(self, plan: BatchPlan) -> BatchRecords:
         """Returns the records of this process; those of a mixture may be used in every batch."""

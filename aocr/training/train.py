@@ -95,6 +95,8 @@ def show_augmented(path: str, patterns: Sequence[str], model_dir: str,
                    options: StartOptions = DEFAULT_START) -> None:
     """Writes a picture of images as a training run with the same arguments would augment them.
 
+    The images of a mixture are not shown.
+
     Args:
         path: The PNG file to write.
         patterns: See `train`, like the other arguments.
@@ -110,8 +112,9 @@ def show_augmented(path: str, patterns: Sequence[str], model_dir: str,
         raise AocrError("--show-augmented needs --augment light or strong")
     config = choose_start(patterns, model_dir, dict(model_settings), settings, options).config
     tokenizer = Tokenizer(config.alphabet)
-    index = splits.load_splits(patterns, config, settings, tokenizer).training
-    rows = contact_sheet.write(path, index, tokenizer, config,
+    loaded = splits.load_splits(patterns, config, settings, tokenizer)
+    own = loaded.training.first(loaded.own_count)
+    rows = contact_sheet.write(path, own, tokenizer, config,
                                Augmentation(settings.augment, settings.seed))
     log.info(f"Wrote {path}: {rows} images, each unchanged and then as --augment "
              f"{settings.augment} distorts it in the first {contact_sheet.EPOCHS} epochs.")

@@ -23,7 +23,7 @@ _DOMAINS = ("com", "org", "net", "de", "fr", "it", "es", "nl", "pl", "co.uk", "e
 _SIGN_TEXTS = ("©", "©", "®", "™", "§", "¶", "†", "‡", "№", "•", "°", "·", "—", "–", "…", "¹", "²",
                "³", "ª", "º", "¬", "‰", "⸗", "½", "¼", "¾")
 _ACCENTED = LOWER + UPPER
-_TRIES = 100
+_ACCENTED_SHARE = 0.005  # of a language's words, such as in Dutch; English has fewer
 
 
 def word(rng: Random, words: Vocabulary) -> str:
@@ -129,7 +129,7 @@ def _plain(text: str) -> str:
 
 
 def rare(rng: Random, words: Vocabulary) -> str:
-    """Returns a text with characters that are rare elsewhere, all with the same frequency."""
+    """Returns a text with characters that are rare elsewhere."""
     kind = rng.random()
     if kind < 0.28:
         return accented(rng, words)
@@ -165,13 +165,13 @@ def accented(rng: Random, words: Vocabulary) -> str:
 
 
 def accented_word(rng: Random, words: Vocabulary) -> str:
-    """Returns a word as it is spelled in its language, with a letter beyond ASCII, in any case."""
-    language = words.language(rng)
-    for _ in range(_TRIES):
-        text = language.pick(rng)
-        if not text.isascii():
-            return case(rng, text)
-    return accented(rng, words)
+    """Returns a word with a letter beyond ASCII as its language spells it, in any case.
+
+    All languages that have such words are equally frequent.
+    """
+    usual = [language.accented for language in words.languages.values()
+             if len(language.accented.words) > _ACCENTED_SHARE * len(language.words)]
+    return case(rng, rng.choice(usual).pick(rng))
 
 
 def code(rng: Random, words: Vocabulary) -> str:

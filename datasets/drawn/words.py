@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from random import Random
 
 from datasets.drawn.alphabet import ALPHABET
@@ -47,6 +48,15 @@ class WordList:
     def pick(self, rng: Random) -> str:
         """Returns one word."""
         return self.words[bisect.bisect(self.sums, rng.random() * self.sums[-1])]
+
+    @functools.cached_property
+    def accented(self) -> WordList:
+        """The words that have a letter beyond ASCII."""
+        weights = [after - before for before, after in pairwise((0.0, *self.sums))]
+        chosen = [(word, weight) for word, weight in zip(self.words, weights, strict=True)
+                  if not word.isascii()]
+        return WordList(tuple(word for word, _ in chosen),
+                        tuple(accumulate(weight for _, weight in chosen)))
 
 
 @dataclass(frozen=True)

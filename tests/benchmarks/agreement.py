@@ -1,4 +1,4 @@
-"""How many test images of the sample sets two models read differently.
+"""How many test images of the image sets of README.md two models read differently.
 
     python -m tests.benchmarks.agreement MODEL OTHER
 

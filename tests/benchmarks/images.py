@@ -27,7 +27,7 @@ class ImageSet:
 
     Attributes:
         name: Directory name of the set in the shared data.
-        config: The settings that `aocr dataset` proposes for the set, with a fixed alphabet.
+        config: Sizes that fit the set, and a fixed alphabet.
         min_width: Smallest width of drawn images in pixels.
         max_width: Largest width of drawn images in pixels.
         height: Height of drawn images in pixels.

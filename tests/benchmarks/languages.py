@@ -23,7 +23,7 @@ from datasets.drawn.words import LANGUAGES, WordList, load_vocabulary
 
 _CATEGORIES = ("sans", "serif", "mono", "display", "script", "gothic", "blackletter")
 _PLAIN = ("sans", "serif")
-_MARGIN = 8  # pixels around a word, of a capital that has 34
+_MARGIN = 8  # pixels around a word; capitals are 34 pixels tall
 _SHORTEST = 3
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     model = aocr.Recognizer.load(args.model)
     faces = fonts.load_catalogue(args.fonts.expanduser())
     languages = load_vocabulary(0).languages
-    plain = [face for face in faces if face.category in _PLAIN and not face.italic]
+    plain = [face for face in fonts_of(faces, _PLAIN) if not face.italic]
     print("language  ASCII  beyond ASCII")
     for name in LANGUAGES:
         parts = (frequent(languages[name], ascii_only, args.count) for ascii_only in (True, False))
@@ -49,10 +49,18 @@ def main() -> None:
     words = frequent(languages["en"], True, args.count)
     print("\ntypeface, English words")
     for category in _CATEGORIES:
-        images = draw(words, [face for face in faces if face.category == category])
+        images = draw(words, fonts_of(faces, [category]))
         print(f"{category:<12}{accuracy(model, words, images):>5.0%}", flush=True)
     turned = [image.transpose(Image.Transpose.ROTATE_90) for image in draw(words, plain)]
     print(f"{'turned 90°':<12}{accuracy(model, words, turned):>5.0%}")
+
+
+def fonts_of(faces: Sequence[fonts.Face], categories: Sequence[str]) -> list[fonts.Face]:
+    """Returns the fonts of some categories; exits if there are none."""
+    chosen = [face for face in faces if face.category in categories]
+    if not chosen:
+        raise SystemExit(f"no fonts of {', '.join(categories)}: run install_fonts.sh again")
+    return chosen
 
 
 def frequent(words: WordList, ascii_only: bool, count: int) -> list[str]:

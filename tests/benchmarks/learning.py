@@ -84,7 +84,7 @@ def main(experiments: Mapping[str, Experiment] = EXPERIMENTS, description: str |
     args, flags = parser.parse_known_args()
     trainings = read(args.output)
     for name in args.only or experiments:
-        steps = args.steps or experiments[name].steps
+        steps = sorted(args.steps or experiments[name].steps)
         for seed in args.seeds:
             if not _select(trainings, name, flags, steps, [seed]):
                 metrics = train(experiments[name], seed, flags, steps)
@@ -144,9 +144,11 @@ def _summary(path: Path) -> dict[str, float]:
 
 def _select(trainings: Sequence[dict[str, Any]], name: str, flags: Sequence[str],
             steps: Sequence[int], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    return [training for training in trainings
-            if (training["name"], training["flags"]) == (name, list(flags))
-            and training["seed"] in seeds and {*map(str, steps)} <= {*training["metrics"]}]
+    """Returns one training for each seed that has been tested after all of `steps`."""
+    by_seed = {training["seed"]: training for training in trainings
+               if (training["name"], training["flags"]) == (name, list(flags))
+               and {*map(str, steps)} <= {*training["metrics"]}}
+    return [by_seed[seed] for seed in seeds if seed in by_seed]
 
 
 def _records(experiment: Experiment, part: str, folder: Path) -> str:
@@ -156,7 +158,7 @@ def _records(experiment: Experiment, part: str, folder: Path) -> str:
     if part == "train":
         lines = lines[:experiment.images]
     annotations = folder / f"{part}.txt"
-    annotations.write_text("".join(f"{source / line}\n" for line in lines), encoding="utf-8")
+    annotations.write_text("".join(f"{source}/{line}\n" for line in lines), encoding="utf-8")
     records = str(folder / f"{part}.tfrecords")
     case = ["--no-force-uppercase"] if experiment.data == "fraktur-lines" else []
     _aocr(folder, "dataset", str(annotations), records, *case)

@@ -1,4 +1,4 @@
-"""Accuracy of pretrained recognizers on the test images of the sample sets.
+"""Accuracy of pretrained recognizers on the test images of the image sets of README.md.
 
     python -m tests.benchmarks.peers [--model MODEL] [--only NAME]...
 

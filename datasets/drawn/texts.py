@@ -23,7 +23,6 @@ _DOMAINS = ("com", "org", "net", "de", "fr", "it", "es", "nl", "pl", "co.uk", "e
 _SIGN_TEXTS = ("©", "©", "®", "™", "§", "¶", "†", "‡", "№", "•", "°", "·", "—", "–", "…", "¹", "²",
                "³", "ª", "º", "¬", "‰", "⸗", "½", "¼", "¾")
 _ACCENTED = LOWER + UPPER
-_ACCENTED_SHARE = 0.005  # of a language's words, such as in Dutch; English has fewer
 
 
 def word(rng: Random, words: Vocabulary) -> str:
@@ -132,7 +131,7 @@ def rare(rng: Random, words: Vocabulary) -> str:
     """Returns a text with characters that are rare elsewhere."""
     kind = rng.random()
     if kind < 0.28:
-        return accented(rng, words)
+        return with_random_accents(rng, words)
     if kind < 0.42:
         return "".join(rng.choice(string.ascii_letters + LOWER + UPPER)
                        for _ in range(rng.randint(2, 8)))
@@ -151,7 +150,7 @@ def rare(rng: Random, words: Vocabulary) -> str:
                                k=rng.randint(1, 10)))
 
 
-def accented(rng: Random, words: Vocabulary) -> str:
+def with_random_accents(rng: Random, words: Vocabulary) -> str:
     """Returns a word in which some letters are replaced by letters beyond ASCII."""
     letters = list(words.word(rng))
     upper = rng.random() < 0.4
@@ -167,11 +166,12 @@ def accented(rng: Random, words: Vocabulary) -> str:
 def accented_word(rng: Random, words: Vocabulary) -> str:
     """Returns a word with a letter beyond ASCII as its language spells it, in any case.
 
-    All languages that have such words are equally frequent.
+    All languages in which such words are usual are equally frequent. Where there are none, the word
+    gets random letters.
     """
-    usual = [language.accented for language in words.languages.values()
-             if len(language.accented.words) > _ACCENTED_SHARE * len(language.words)]
-    return case(rng, rng.choice(usual).pick(rng))
+    if not words.accented:
+        return with_random_accents(rng, words)
+    return case(rng, rng.choice(words.accented).pick(rng))
 
 
 def code(rng: Random, words: Vocabulary) -> str:

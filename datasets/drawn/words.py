@@ -29,6 +29,7 @@ SHARP_S = (
 )
 _WORDS_A_LANGUAGE = 30_000
 _LONGEST = 22
+_ACCENTED_SHARE = 0.005  # of a language's words: Dutch has more than twice that, English less
 _FLATTENING = 0.6  # exponent of the frequencies, so that rare words come as well
 _NAMES_A_KIND = 150  # and locale
 
@@ -51,10 +52,10 @@ class WordList:
 
     @functools.cached_property
     def accented(self) -> WordList:
-        """The words that have a letter beyond ASCII."""
+        """The words of letters only, some of them beyond ASCII."""
         weights = [after - before for before, after in pairwise((0.0, *self.sums))]
         chosen = [(word, weight) for word, weight in zip(self.words, weights, strict=True)
-                  if not word.isascii()]
+                  if word.isalpha() and not word.isascii()]
         return WordList(tuple(word for word, _ in chosen),
                         tuple(accumulate(weight for _, weight in chosen)))
 
@@ -72,6 +73,12 @@ class Vocabulary:
     languages: dict[str, WordList]
     shares: tuple[float, ...]
     names: dict[str, tuple[str, ...]]
+
+    @functools.cached_property
+    def accented(self) -> tuple[WordList, ...]:
+        """The accented words of each language in which they are usual."""
+        return tuple(language.accented for language in self.languages.values()
+                     if len(language.accented.words) > _ACCENTED_SHARE * len(language.words))
 
     def language(self, rng: Random) -> WordList:
         """Returns the word list of a random language."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+import aocr
 from tests.benchmarks import peers
 
 
@@ -20,10 +21,11 @@ def main() -> None:
     parser.add_argument("models", nargs=2, metavar="MODEL",
                         help="directory of a model, or the name of a built-in one")
     args = parser.parse_args()
+    models = [aocr.Recognizer.load(name) for name in args.models]
     images = differences = 0
     for name in peers.SETS:
-        paths, _ = peers.test_images(name)
-        texts = [peers.read_with_aocr(model, paths) for model in args.models]
+        paths, _ = peers.images_of(name)
+        texts = [peers.read_with_aocr(model, paths) for model in models]
         different = [(path, *pair) for path, *pair in zip(paths, *texts, strict=True)
                      if pair[0] != pair[1]]
         for path, first, second in different:

@@ -73,8 +73,12 @@ def frequent(words: WordList, ascii_only: bool, count: int) -> list[str]:
 def draw(words: Sequence[str], faces: Sequence[fonts.Face]) -> list[Image.Image]:
     """Draws each word in a typeface that has all its characters."""
     rng = Random(0)
-    return [_draw_word(word, rng.choice([face for face in faces if {*word} <= {*face.characters}]))
-            for word in words]
+    images = []
+    for word in words:
+        needed = fonts.bits(word)
+        able = [face for face in faces if face.coverage & needed == needed]
+        images.append(_draw_word(word, rng.choice(able)))
+    return images
 
 
 def accuracy(model: aocr.Recognizer, words: Sequence[str], images: Sequence[Image.Image]) -> float:

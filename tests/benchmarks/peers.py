@@ -23,13 +23,13 @@ from aocr.evaluation.metrics import Totals, compare
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SETS = ("receipt-numbers", "receipt-lines", "scene-words", "fraktur-lines", "captcha-digits",
-         "captcha-text")
+        "captcha-text")
 Reader = Callable[[Sequence[Path]], list[str]]
 
 
-def read_with_aocr(model: str, paths: Sequence[Path]) -> list[str]:
+def read_with_aocr(model: aocr.Recognizer, paths: Sequence[Path]) -> list[str]:
     """Reads images with a model of aocr."""
-    results = aocr.Recognizer.load(model).predict([str(path) for path in paths])
+    results = model.predict([str(path) for path in paths])
     assert isinstance(results, list)
     return [result.text for result in results]
 
@@ -51,7 +51,8 @@ def read_with_rapidocr(paths: Sequence[Path]) -> list[str]:
 
 def readers(model: str) -> dict[str, Reader]:
     """Returns the recognizers that are installed, by name."""
-    available: dict[str, Reader] = {"aocr": functools.partial(read_with_aocr, model)}
+    available: dict[str, Reader] = {
+        "aocr": functools.partial(read_with_aocr, aocr.Recognizer.load(model))}
     if importlib.util.find_spec("rapidocr_onnxruntime"):
         available["rapidocr"] = read_with_rapidocr
     if shutil.which("tesseract"):
@@ -59,7 +60,7 @@ def readers(model: str) -> dict[str, Reader]:
     return available
 
 
-def test_images(name: str) -> tuple[list[Path], list[str]]:
+def images_of(name: str) -> tuple[list[Path], list[str]]:
     """Returns paths and labels of the test images of a set."""
     lines = (_DATA / name / "annotations-test.txt").read_text(encoding="utf-8").splitlines()
     paths, labels = zip(*(line.split(" ", 1) for line in lines), strict=True)
@@ -68,7 +69,7 @@ def test_images(name: str) -> tuple[list[Path], list[str]]:
 
 def measure(name: str, read: Reader) -> Totals:
     """Returns the metrics of a recognizer on the test images of a set."""
-    paths, labels = test_images(name)
+    paths, labels = images_of(name)
     totals = Totals()
     for text, label in zip(read(paths), labels, strict=True):
         totals.add(compare(text.upper(), label.upper()), loss=0.0)

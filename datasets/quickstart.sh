@@ -4,7 +4,7 @@
 set -eu
 directory=${1:-quickstart}
 words=${2:-3000}
-steps=${3:-120}
+steps=${3:-100}
 here=$(dirname "$0")
 
 python "$here/draw.py" "$directory" --count "$words" --test-count 200 \
@@ -14,7 +14,7 @@ aocr dataset "$directory/annotations-testing.txt" "$directory/testing.tfrecords"
 # An input of ceil(250 / 120 * 32) = 67 pixels squeezes the widest words a little, and is fast.
 aocr train "$directory/training.tfrecords" --model-dir "$directory/checkpoints" \
     --max-width 250 --max-height 120 --max-prediction 3 --charset auto \
-    --batch-size 32 --max-steps "$steps"
+    --batch-size 32 --max-steps "$steps" --schedule cosine
 aocr test "$directory/testing.tfrecords" --model-dir "$directory/checkpoints" \
     --visualize --output-dir "$directory/pictures" --json "$directory/results.json"
 rm -rf "$directory/exported"  # from an earlier run: a version is written only once

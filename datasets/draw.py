@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import string
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -132,6 +133,30 @@ def choose_words(args: argparse.Namespace) -> list[str]:
     return words
 
 
+def testing_words(words: Sequence[str], args: argparse.Namespace) -> set[int]:
+    """Chooses the words to test on: the first of a file that are shared, and the last words.
+
+    Random words run out of short ones first, so that the last words would all be long. Therefore
+    they are the last ones of every length, in the same proportion.
+
+    Args:
+        words: All words.
+        args: The parsed command line.
+
+    Returns:
+        Indices into ``words``, as many as there are images to test on.
+    """
+    lengths = [len(word) if args.words is None else 0 for word in words[args.shared :]]
+    sizes, seen = Counter(lengths), Counter[int]()
+    positions = []  # of a word among those of its length, between 0 and 1
+    for length in lengths:
+        seen[length] += 1
+        positions.append((seen[length] - 0.5) / sizes[length])
+    order = sorted(range(len(lengths)), key=lambda i: positions[i], reverse=True)
+    chosen = (args.shared + i for i in order[: args.test_count - args.shared])
+    return {*range(args.shared), *chosen}
+
+
 # Files
 
 
@@ -181,11 +206,12 @@ def write_set(args: argparse.Namespace) -> None:
     Args:
         args: The parsed command line.
     """
-    lines = write_images(choose_words(args), args)
-    training = lines[: args.count]
-    testing = lines[: args.shared] + lines[args.count :]
-    for name, part in (("training", training), ("testing", testing)):
-        text = "".join(f"{line}\n" for line in part)
+    words = choose_words(args)
+    lines = write_images(words, args)
+    testing = testing_words(words, args)
+    training = [i for i in range(len(words)) if i < args.shared or i not in testing]
+    for name, part in (("training", training), ("testing", sorted(testing))):
+        text = "".join(f"{lines[i]}\n" for i in part)
         path = args.out_dir / f"annotations-{name}.txt"
         path.write_text(text, encoding="utf-8", newline="\n")
 

@@ -142,6 +142,27 @@ def test_testing_words_are_not_in_training(workdir: Path) -> None:
     assert len({label.upper() for label in labels}) == 14
 
 
+def test_the_test_part_has_the_same_share_of_every_length(workdir: Path) -> None:
+    options = ("--charset", "abcdefgh", "--min-length", "1", "--max-length", "3")
+    assert _run("set", "--count", "300", "--test-count", "60", *options) == 0
+    training, testing = (_labels("set", part) for part in ("training", "testing"))
+    assert (len(training), len(testing)) == (300, 60)
+    for length in (1, 2, 3):
+        tested = sum(len(label) == length for label in testing)
+        trained = sum(len(label) == length for label in training)
+        assert tested == pytest.approx((tested + trained) * 60 / 360, abs=1)
+
+
+def test_the_last_words_of_one_length_are_the_test_part(workdir: Path) -> None:
+    options = ("--min-length", "4", "--max-length", "4", "--shared", "2")
+    assert _run("set", "--count", "8", "--test-count", "5", *options) == 0
+    numbers = [
+        [int(Path(path).stem) for path, _ in _pairs("set", part)]
+        for part in ("training", "testing")
+    ]
+    assert numbers == [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 9, 10, 11]]
+
+
 def test_the_seed_determines_the_files(workdir: Path) -> None:
     size = ("--count", "6", "--test-count", "3")
     for _ in range(2):  # the second run overwrites what the first one wrote

@@ -200,7 +200,7 @@ def test_the_example_in_the_readme_loads_both_formats(
     readme = Path(aocr.__file__).with_name("serving") / "README.md"
     examples = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
     (example,) = (example for example in examples if "frozen_graph.pb" in example)
-    for path, target in (("images/003001.png", world.images[0]), ("exported/1", saved),
+    for path, target in (("images/003198.png", world.images[0]), ("exported/1", saved),
                          ("frozen", frozen.parent)):
         link = tmp_path / "quickstart" / path
         link.parent.mkdir(parents=True, exist_ok=True)

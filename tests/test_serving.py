@@ -292,7 +292,7 @@ def test_the_request_in_the_readme_gets_two_scalars(client: Client, results: lis
     (command,) = re.findall(r"<!-- serving request -->\n```sh\n(.*?)```",
                             readme.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "quickstart" / "images").mkdir(parents=True)
-    (tmp_path / "quickstart" / "images" / "003001.png").write_bytes(FILES[0])
+    (tmp_path / "quickstart" / "images" / "003198.png").write_bytes(FILES[0])
     completed = subprocess.run(
         ["bash", "-c", command.replace("localhost:8501", f"127.0.0.1:{client.rest}")],
         cwd=tmp_path, capture_output=True, check=True)
@@ -310,7 +310,7 @@ def test_the_python_examples_in_the_readme_run(
     for port, actual in ((8500, client.grpc), (8501, client.rest)):
         example = example.replace(f"localhost:{port}", f"127.0.0.1:{actual}")
     (tmp_path / "quickstart" / "images").mkdir(parents=True)
-    (tmp_path / "quickstart" / "images" / "003001.png").write_bytes(FILES[0])
+    (tmp_path / "quickstart" / "images" / "003198.png").write_bytes(FILES[0])
     (tmp_path / "quickstart" / "exported").mkdir()
     (tmp_path / "quickstart" / "exported" / "1").symlink_to(exported / str(VERSION))
     monkeypatch.chdir(tmp_path)

@@ -133,28 +133,28 @@ def choose_words(args: argparse.Namespace) -> list[str]:
     return words
 
 
-def testing_words(words: Sequence[str], args: argparse.Namespace) -> set[int]:
-    """Chooses the words to test on: the first of a file that are shared, and the last words.
+def testing_indices(words: Sequence[str], args: argparse.Namespace) -> set[int]:
+    """Selects the words to test on: the shared ones, and the last of the others.
 
-    Random words run out of short ones first, so that the last words would all be long. Therefore
-    they are the last ones of every length, in the same proportion.
+    Short random words are used up first, so that the last of them are all long. Therefore the
+    same share of the words of every length is selected, from the end.
 
     Args:
-        words: All words.
+        words: All words, the shared ones first.
         args: The parsed command line.
 
     Returns:
         Indices into ``words``, as many as there are images to test on.
     """
     lengths = [len(word) if args.words is None else 0 for word in words[args.shared :]]
-    sizes, seen = Counter(lengths), Counter[int]()
-    positions = []  # of a word among those of its length, between 0 and 1
+    totals, counts = Counter(lengths), Counter[int]()
+    positions = []  # of each word among those of its length, from 0 to 1
     for length in lengths:
-        seen[length] += 1
-        positions.append((seen[length] - 0.5) / sizes[length])
-    order = sorted(range(len(lengths)), key=lambda i: positions[i], reverse=True)
-    chosen = (args.shared + i for i in order[: args.test_count - args.shared])
-    return {*range(args.shared), *chosen}
+        counts[length] += 1
+        positions.append((counts[length] - 0.5) / totals[length])
+    last_first = sorted(range(len(lengths)), key=positions.__getitem__, reverse=True)
+    selected = last_first[: args.test_count - args.shared]
+    return {*range(args.shared), *(args.shared + i for i in selected)}
 
 
 # Files
@@ -208,7 +208,7 @@ def write_set(args: argparse.Namespace) -> None:
     """
     words = choose_words(args)
     lines = write_images(words, args)
-    testing = testing_words(words, args)
+    testing = testing_indices(words, args)
     training = [i for i in range(len(words)) if i < args.shared or i not in testing]
     for name, part in (("training", training), ("testing", sorted(testing))):
         text = "".join(f"{lines[i]}\n" for i in part)

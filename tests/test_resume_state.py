@@ -100,6 +100,24 @@ def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", [
+    {"optimizer": "adadelta"}, {"optimizer": "adam", "schedule": "cosine"}])
+def test_a_resumed_run_equals_an_uninterrupted_one_with_every_optimizer(
+        world: World, tmp_path: Path, settings: dict[str, Any]) -> None:
+    settings = {**settings, "max_steps": 4, "steps_per_checkpoint": 2}
+    run(world, tmp_path / "complete", **settings)
+    shutil.copytree(tmp_path / "complete", tmp_path / "resumed",
+                    ignore=shutil.ignore_patterns("model.ckpt-4.*"))
+    run(world, tmp_path / "resumed", **settings)
+    first, second = (tf.train.load_checkpoint(str(tmp_path / name / "model.ckpt-4"))
+                     for name in ("complete", "resumed"))
+    names = first.get_variable_to_shape_map()
+    assert any(name.startswith("optimizer/") for name in names)
+    for name in names.keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
+        np.testing.assert_array_equal(first.get_tensor(name), second.get_tensor(name), name)
+
+
+@pytest.mark.slow
 def test_a_validation_that_a_signal_prevents_is_made_when_the_run_resumes(
         world: World, tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def train_to(step: int) -> None:

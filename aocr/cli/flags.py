@@ -133,8 +133,8 @@ def _add_size(add: AddFlag, name: str, text: str) -> None:
 def add_optimizer_flags(add: AddFlag) -> None:
     """Adds the flags of the optimizer."""
     add("--initial-learning-rate", type=float, metavar="X",
-        help="learning rate (default: that of the checkpoint to resume from; for a new run 0.002 "
-        "for Adam, 0.001 with --init-from, 1.0 for AdaDelta)")
+        help="learning rate (default: that of the checkpoint to resume from; for a new run or "
+        "another optimizer 0.002 for Adam, 0.001 with --init-from, 1.0 for AdaDelta)")
     add("--max-gradient-norm", type=float, default=TRAIN_DEFAULTS.max_gradient_norm, metavar="X",
         help="clip gradients to this global norm (default: %(default)s)")
     add("--no-gradient-clipping", dest="clip_gradients", action="store_false",

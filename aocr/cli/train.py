@@ -45,8 +45,8 @@ def add_parser(commands: flags.Commands[argparse.ArgumentParser]) -> argparse.Ar
         "adadelta, the optimizer of aocr 0.7, if --initial-learning-rate is given without "
         "--init-from)")
     add("--schedule", choices=SCHEDULES, help="learning rate schedule; cosine ends at "
-        "--max-steps (default: that of the checkpoint to resume from; for a new run inverse-sqrt "
-        "for Adam, constant for AdaDelta)")
+        "--max-steps (default: that of the checkpoint to resume from; for a new run or another "
+        "optimizer inverse-sqrt for Adam, constant for AdaDelta)")
     flags.add_optimizer_flags(add)
     add("--seed", type=int, default=flags.TRAIN_DEFAULTS.seed, metavar="N",
         help="seed of weights, data order, augmentation and dropout (default: %(default)s)")

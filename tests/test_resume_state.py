@@ -103,12 +103,13 @@ def test_a_run_that_is_stopped_between_checkpoints_computes_the_same_statistics(
 @pytest.mark.parametrize("settings", [
     {"optimizer": "adadelta"}, {"optimizer": "adam", "schedule": "cosine"}])
 def test_a_resumed_run_equals_an_uninterrupted_one_with_every_optimizer(
-        world: World, tmp_path: Path, settings: dict[str, Any]) -> None:
+        world: World, tmp_path: Path, logged: list[str], settings: dict[str, Any]) -> None:
     settings = {**settings, "max_steps": 4, "steps_per_checkpoint": 2}
     run(world, tmp_path / "complete", **settings)
     shutil.copytree(tmp_path / "complete", tmp_path / "resumed",
                     ignore=shutil.ignore_patterns("model.ckpt-4.*"))
     run(world, tmp_path / "resumed", **settings)
+    assert any(line.startswith("Resuming at step 2,") for line in logged)
     first, second = (tf.train.load_checkpoint(str(tmp_path / name / "model.ckpt-4"))
                      for name in ("complete", "resumed"))
     names = first.get_variable_to_shape_map()

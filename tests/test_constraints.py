@@ -69,7 +69,7 @@ def expected_texts(expression: str) -> list[str]:
     "", "a", ".*", "a{3}", "a{2,}", "(a|b)*?1", r"\d\w", r"\D+", r"[^a-b]{1,2}", "(?i:A)B?",
     r"^a+$", r"(?P<name>a|)b", "a|^b$|", "(?s:.)", "(a*)*", "((a|b){2}){2}", "(?:a?){9}", "x?a",
     r"\w+", r"(?a:\w)+", r"(?i)\u1e9e|SS", r"[\[]?a", "(^a|b$){2}", "$^", "a{0}b", r"\Aa\Z",
-    "(?x) a  # a comment", "a{2}{2}" if sys.version_info < (3, 11) else "(a{2}){2}"])
+    "(?x) a  # a comment", "(a{2}){2}"])
 def test_an_automaton_accepts_what_python_matches(expression: str) -> None:
     assert matching_texts(expression) == expected_texts(expression)
 

@@ -184,6 +184,7 @@ def _parse_row(line: str, columns: Columns) -> list[Annotation]:
     try:
         row = next(csv.reader([line], delimiter=columns.delimiter, strict=True), [])
     except csv.Error as error:
+        _refuse_nul(line)  # csv of Python 3.10 refuses NUL, with a message of its own
         raise SkipError("malformed row", f"{error}, in {shorten(line)!r}") from error
     if not any(row):
         raise SkipError("blank line")
@@ -280,9 +281,13 @@ def _storable(text: str) -> str:
     except UnicodeEncodeError as error:
         raise SkipError("not UTF-8", f"character {error.start} of {shorten(ascii(text))}"
                         ) from error
+    _refuse_nul(text)
+    return text
+
+
+def _refuse_nul(text: str) -> None:
     if "\0" in text:
         raise SkipError("NUL character", f"in {shorten(text)!r}; annotations are UTF-8 text")
-    return text
 
 
 def _refuse(reason: str, detail: str) -> list[Annotation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ class OptimizerSettings(NamedTuple):
         warm_start_rate: The same for a run that starts from the weights of another model.
         schedule: One of `SCHEDULES`.
         warm_up_steps: Steps over which the rate increases from 0 to `learning_rate`.
+        max_norm_ratio: Multiple of the norms of the last steps that gradients are clipped to.
         curriculum: Whether the attention is guided, and dropout increases, over the first steps.
         attribute: Attribute of its class in `aocr.training.optimizer` that no other one has.
     """
@@ -46,13 +48,15 @@ class OptimizerSettings(NamedTuple):
     warm_start_rate: float
     schedule: str
     warm_up_steps: int
+    max_norm_ratio: float
     curriculum: bool
     attribute: str
 
 
 OPTIMIZERS = {
-    "adam": OptimizerSettings(0.002, 0.001, "inverse-sqrt", 20, True, "means"),
-    "adadelta": OptimizerSettings(1.0, 1.0, "constant", 1, False, "accumulators"),  # the original's
+    "adam": OptimizerSettings(0.002, 0.001, "inverse-sqrt", 20, 5.0, True, "means"),
+    # The original's.
+    "adadelta": OptimizerSettings(1.0, 1.0, "constant", 1, math.inf, False, "accumulators"),
 }
 DEFAULT_OPTIMIZER = "adam"
 
@@ -177,7 +181,8 @@ class TrainConfig:
         schedule: How the learning rate falls: "inverse-sqrt", "constant", or "cosine", which ends
             at `max_steps`; `None`: that of the checkpoint; for a new run or another optimizer,
             "inverse-sqrt" for Adam and "constant" for AdaDelta.
-        max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping.
+        max_gradient_norm: Global norm that gradients are clipped to; `None` disables clipping,
+            also that of Adam relative to the norms of the last steps.
         augment: Strength of the random distortions of the training images: "off", "light" or
             "strong".
         seed: Seed of all random numbers: weights, order of the data, augmentation, dropout.

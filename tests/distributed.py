@@ -2,8 +2,8 @@
 
     python -m tests.distributed RECORDS alone|mirrored|worker STEPS PRECISION...
 
-Prints losses and mean absolute weights: of the given number of steps in precision float64, and of
-one step in any other precision. A worker needs `TF_CONFIG`.
+Prints losses, mean absolute weights and the state of gradient clipping: of the given number of
+steps in precision float64, and of one step in any other precision. A worker needs `TF_CONFIG`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def _train(data: str, cluster: Cluster, precision: str, steps: int) -> dict[str,
         batch = pipeline.fill_undecodable(local.batch, local.records, cluster.local_replicas)
         losses.append(step.run(batch, index.width[local.plan.records]).loss)
     step.recalibrate_batch_norm()
-    return {"losses": losses, "weights": [
+    clipping = [float(variable.numpy()) for variable in state.clipping.variables]
+    return {"losses": losses, "clipping": clipping, "weights": [
         float(np.abs(variable.numpy()).mean())
         for model in (state.model, state.average.model) for variable in model.variables]}
 

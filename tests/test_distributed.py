@@ -198,7 +198,7 @@ def test_two_devices_and_two_processes_compute_the_same_steps_as_one_device(tmp_
         for result in processes.run(data, how, STEPS, list(TOLERANCES)):
             assert result.keys() == TOLERANCES.keys()
             for dtype, tolerance in TOLERANCES.items():
-                for name in ("losses", "weights"):
+                for name in ("losses", "weights", "clipping"):
                     np.testing.assert_allclose(
                         result[dtype][name], alone[dtype][name], rtol=0, atol=tolerance)
 

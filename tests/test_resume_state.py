@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aocr.checkpoints import directory
+from aocr.checkpoints import directory, loader
 from aocr.checkpoints.saver import CheckpointSaver
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data.sampler import Mixture, Position
@@ -45,6 +45,16 @@ def make_state() -> TrainingState:
     state.data_position = Position(2, 5)
     state.best.update(0.9, 0.1, 20)
     return state
+
+
+@pytest.mark.parametrize("part", ["rate", "curriculum", "resume", "clipping"])
+def test_a_checkpoint_of_an_earlier_version_lacks_parts(part: str, tmp_path: Path) -> None:
+    state, resumed = make_state(), make_state()
+    state.step.assign(31)
+    parts = {name: value for name, value in state._parts.items() if name != part}
+    path = tf.train.Checkpoint(**parts).write(str(tmp_path / "ckpt"))
+    assert loader.restore(resumed.checkpoint_for, [path], strict=True) == path
+    assert int_value(resumed.step) == 31
 
 
 def test_the_same_records_change_nothing(logged: list[str]) -> None:

@@ -14,6 +14,7 @@ from aocr.model.layers import Initializer
 from aocr.runtime.console import log
 from aocr.runtime.distributed import Cluster
 from aocr.training.averaging import Average
+from aocr.training.clipping import GradientClipping
 from aocr.training.curriculum import Curriculum
 from aocr.training.learning_rate import LearningRate
 from aocr.training.loss_scale import LossScale
@@ -60,7 +61,8 @@ class Best(tf.Module):
         self.waited.assign(0)
 
 
-_LATER_PARTS = ("rate", "curriculum", "resume")  # earlier versions wrote checkpoints without them
+# Earlier versions wrote checkpoints without them.
+_LATER_PARTS = ("rate", "curriculum", "resume", "clipping")
 
 
 class TrainingState:
@@ -68,7 +70,7 @@ class TrainingState:
 
     Args:
         config: Sizes of the network.
-        settings: Optimizer and learning rate, and the seed of the weights.
+        settings: Optimizer, learning rate and clipping, and the seed of the weights.
         cluster: The replicas, each of which holds a copy of the variables.
         dtype: Type of the weights: float32, or float64 for exact comparisons.
 
@@ -79,6 +81,7 @@ class TrainingState:
         rate: The learning rate.
         curriculum: Guided attention and increasing dropout of the first steps.
         scale: The loss scale of float16 training.
+        clipping: The clipping of the gradients.
         step: Number of steps taken, int64.
         epoch: Number of the current epoch, from 0, int64.
         position: Number of records of the current epoch that were used, int64.
@@ -97,8 +100,9 @@ class TrainingState:
             self.optimizer = make_optimizer(
                 settings.new_optimizer, self.model.trainable_variables)
             self.rate = LearningRate(settings)
-            guided = OPTIMIZERS[settings.new_optimizer].curriculum
-            self.curriculum = Curriculum(config, float(guided), dtype)
+            defaults = OPTIMIZERS[settings.new_optimizer]
+            self.curriculum = Curriculum(config, float(defaults.curriculum), dtype)
+            self.clipping = GradientClipping(settings.max_gradient_norm, defaults.max_norm_ratio)
             self.step, self.epoch, self.position = (
                 tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3))
             self.best = Best()
@@ -110,7 +114,7 @@ class TrainingState:
             "model": self.average.model, "averaged": self.average.updates, "trained": self.model,
             "optimizer": self.optimizer, "step": self.step, "epoch": self.epoch,
             "position": self.position, "best": self.best, "scale": self.scale, "rate": self.rate,
-            "curriculum": self.curriculum, "resume": self.resume}
+            "curriculum": self.curriculum, "resume": self.resume, "clipping": self.clipping}
         self.checkpoint = tf.train.Checkpoint(**self._parts)
 
     def saved(self) -> Saved:
@@ -162,8 +166,8 @@ class TrainingState:
     def checkpoint_for(self, path: str) -> tf.train.Checkpoint:
         """Returns the parts of the state that can be restored from a checkpoint.
 
-        Checkpoints of earlier versions have no learning rate and no curriculum, and the variables
-        of another optimizer than this one's are not used.
+        Checkpoints of earlier versions lack some parts, and the variables of another optimizer
+        than this one's are not used.
 
         Args:
             path: The checkpoint.

@@ -48,7 +48,7 @@ class TrainStep:
     Args:
         state: What a step changes.
         config: Channels of the images.
-        settings: Learning rate, clipping, seed and precision.
+        settings: Seed, precision and steps between checkpoints.
         cluster: The replicas.
     """
 
@@ -133,7 +133,7 @@ class TrainStep:
         if scaled:
             gradients = state.scale.unscale(gradients)
         loss, *gradients = collectives.all_reduce_sum([loss, *gradients])
-        gradients, norm = self._clip(gradients)
+        gradients, norm = state.clipping.clip(gradients)
         if scaled:
             norm = state.scale.apply_if_finite(norm, lambda: self._apply(gradients))
         else:
@@ -157,14 +157,6 @@ class TrainStep:
         logits, attention = state.model.guided(memory, targets, guide.bias)
         return (tf.reduce_sum(sequence_loss(logits, targets)),
                 tf.reduce_sum(attention * guide.cost))
-
-    def _clip(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Returns the gradients clipped to the maximum global norm, and their norm after that."""
-        norm, limit = tf.linalg.global_norm(gradients), self._settings.max_gradient_norm
-        if limit is None:
-            return gradients, norm
-        clipped, _ = tf.clip_by_global_norm(gradients, limit, norm)
-        return clipped, tf.where(tf.math.is_finite(norm), tf.minimum(norm, limit), norm)
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         self._state.optimizer.apply(gradients, self._state.rate.at(self._state.step))

@@ -54,7 +54,7 @@ class OptimizerSettings(NamedTuple):
 
 
 OPTIMIZERS = {
-    "adam": OptimizerSettings(0.002, 0.001, "inverse-sqrt", 20, 5.0, True, "means"),
+    "adam": OptimizerSettings(0.002, 0.001, "inverse-sqrt", 20, 3.0, True, "means"),
     # The original's.
     "adadelta": OptimizerSettings(1.0, 1.0, "constant", 1, math.inf, False, "accumulators"),
 }

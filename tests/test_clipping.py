@@ -13,7 +13,7 @@ from aocr.training.clipping import DECAY, FIRST_STEPS, GradientClipping
 from aocr.training.optimizer import Adam
 
 SHAPES = (3, 4), (5,)
-RATIO = 5.0
+RATIO = 3.0
 
 
 def _gradients(norms: list[float], seed: int = 7) -> list[list[tf.Tensor]]:

@@ -136,7 +136,8 @@ def add_optimizer_flags(add: AddFlag) -> None:
         help="learning rate (default: that of the checkpoint to resume from; for a new run or "
         "another optimizer 0.002 for Adam, 0.001 with --init-from, 1.0 for AdaDelta)")
     add("--max-gradient-norm", type=float, default=TRAIN_DEFAULTS.max_gradient_norm, metavar="X",
-        help="clip gradients to this global norm (default: %(default)s)")
+        help="clip gradients to this global norm; Adam also clips them to 3 times that of the "
+        "last steps (default: %(default)s)")
     add("--no-gradient-clipping", dest="clip_gradients", action="store_false",
         help="do not clip gradients")
 

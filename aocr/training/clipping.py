@@ -14,11 +14,11 @@ class GradientClipping(tf.Module):
     """Limits the global norm of the gradients, also relative to the norms of the last steps.
 
     The second limit, from the 21st step on, is a multiple of a moving geometric mean of the norms
-    before clipping. It matters when nearly all images are recognized: norms are then below 0.001,
-    and one image that is not recognized gives a thousand times as much. Adam divides by the root
-    mean square of the last hundred gradients, so without that limit such an image changes all
-    weights by about the learning rate in each of a few steps, after which the model recognizes no
-    image. A norm a thousand times as high multiplies the geometric mean only by 1.4.
+    before clipping. It matters when nearly all images are recognized: norms may then be below
+    0.001, and a batch with an image that is not recognized has a norm a thousand times as high.
+    Adam divides by the root mean square of the last hundred gradients, so without that limit such
+    a batch moves all weights by up to the learning rate, and after a few steps the model recognizes
+    no image. A norm a thousand times as high multiplies the geometric mean only by 1.4.
 
     Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural
     networks" (constant limit); Kumar et al. 2025, "ZClip: Adaptive spike mitigation for LLM

@@ -37,10 +37,14 @@ class GradientClipping(tf.Module):
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
 
     def clip(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Returns the clipped gradients and their norm; adds the norm before that to the mean.
+        """Clips the gradients of a step, and adds their norm before that to the mean.
 
         Args:
-            gradients: Dense gradients. Norms that are not finite, or 0, do not count.
+            gradients: Dense gradients. A norm that is not finite, or 0, does not count.
+
+        Returns:
+            The clipped gradients, in the same order and shapes, and their global norm, scalar. If
+            it is not finite, neither are the gradients.
         """
         norm = tf.linalg.global_norm(gradients)
         if self._max_norm is None:
